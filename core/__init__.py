@@ -1,0 +1,1 @@
+"""The program without its faces: model, swarm, serving, routing, node."""

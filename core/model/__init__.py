@@ -1,0 +1,1 @@
+"""BLOOM for inference, and its sampling and text."""

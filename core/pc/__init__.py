@@ -1,0 +1,1 @@
+"""What this PC is doing and what may be used of it."""

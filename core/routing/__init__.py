@@ -1,0 +1,1 @@
+"""A reader's side: routes, the ring's client, answers."""

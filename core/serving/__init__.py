@@ -1,0 +1,1 @@
+"""A donor's side: engine, sessions, worker process."""

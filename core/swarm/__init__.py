@@ -1,0 +1,1 @@
+"""Peers: identities, records, streams, frames. The only package that imports hivemind."""
