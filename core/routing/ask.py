@@ -1,0 +1,85 @@
+"""What a face asks of the routing client, and what comes back, as frozen values.
+
+An answer is a stream of events: one ``Started``, any number of ``Piece``, one ``Ended``; or an
+exception of ``core.errors`` in place of the rest. Closing the stream cancels the answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from core.terms import Finish, Route, Sampling, Token
+
+
+@dataclass(frozen=True)
+class Message:
+    role: Literal["system", "user", "assistant"]
+    text: str
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One request for text."""
+
+    prompt: str | tuple[Message, ...]
+    """Raw text to continue, or chat messages that the model's own format turns into text."""
+    max_tokens: int | None = None
+    """At most this many new tokens; ``None``: as many as the model's length leaves."""
+    sampling: Sampling = Sampling()
+    stop: tuple[str, ...] = ()
+    """The answer ends before any of these."""
+    conversation: str | None = None
+    """Key under which the session is kept for the next turn, which then sends only what is new.
+    ``None``: the session is freed when the answer ends."""
+
+
+@dataclass(frozen=True)
+class Started:
+    """The route is open."""
+
+    model_id: str
+    route: Route
+    prompt_tokens: int
+    reused_tokens: int
+    """How many of the prompt's tokens the session's caches already held."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Text ready to show, never a part of a character, and the tokens that made it."""
+
+    text: str
+    tokens: tuple[Token, ...]
+
+
+@dataclass(frozen=True)
+class Ended:
+    finish: Finish
+    text: str
+    token_ids: tuple[int, ...]
+    prompt_tokens: int
+    seconds: float
+    first_token_seconds: float
+    tokens_per_second: float
+    """New tokens after the first, over the time since the first; 0 with fewer than two."""
+
+
+Event = Started | Piece | Ended
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What the faces say about the model that the node is set to."""
+
+    model_id: str
+    revision: str
+    blocks: int
+    max_length: int
+    licence: str
+    kind: Literal["chat", "plain turns", "continues text"]
+    """How it takes a conversation: its own template, BLOOMZ's plain turns, or base BLOOM."""
+    note: str = ""
+    """A sentence to show with it, such as that the bundled model is a demo."""
+    questions: tuple[str, ...] = ()
+    """Questions that it is known to answer well, offered as buttons."""
