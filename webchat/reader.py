@@ -1,0 +1,61 @@
+"""What the faces in this package need of the node, and nothing more.
+
+Flask's threads call it; the node answers from its asyncio loop. Anything with these methods will do:
+``webchat.fake`` is one that needs no network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Protocol, Self, TypeVar
+
+from core.routing.ask import Ask, Event, ModelCard
+from core.terms import Record, Status
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Stream(Protocol[T_co]):
+    """An iterator that another thread may close.
+
+    ``close`` may be called at any time, from any thread and more than once, also while a thread waits in
+    ``__next__``: that one then gets ``StopIteration`` at once. A plain generator is no ``Stream``, for
+    closing it while it runs raises ``ValueError``.
+    """
+
+    def __iter__(self) -> Self: ...
+
+    def __next__(self) -> T_co: ...
+
+    def close(self) -> None: ...
+
+
+class Reader(Protocol):
+    """The node, as its pages and APIs see it. Every method may raise an error of ``core.errors``."""
+
+    def generate(self, ask: Ask) -> Stream[Event]:
+        """One ``Started``, any number of ``Piece``, one ``Ended``; an error of ``core.errors`` in place of
+        the rest. Closing it cancels the answer, and then there is no ``Ended``."""
+        ...
+
+    def forget(self, conversation: str) -> None:
+        """Free the session kept under this key; an unknown key is no error."""
+        ...
+
+    def card(self) -> ModelCard: ...
+
+    def status(self) -> Status: ...
+
+    def watch(self) -> Iterator[Status]:
+        """One whole snapshot a change, the first at once. One thread of this package reads it."""
+        ...
+
+    def swarm(self) -> tuple[Record, ...]:
+        """The live records of the model's donors, in no special order."""
+        ...
+
+    def settings(self) -> dict[str, object]: ...
+
+    def change_settings(self, changes: Mapping[str, object]) -> dict[str, object]:
+        """All of ``changes`` or none (``SettingError``); the settings as they are then."""
+        ...
