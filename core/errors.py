@@ -6,6 +6,7 @@ IdlebloomError
 │   ├── SettingError     a setting that does not exist or a value out of its limits
 │   └── PromptError      a prompt that is empty or not text
 │       └── TooLong      a prompt beyond the model's length
+├── DiskError            a folder or file of this PC that cannot be read or written, or a full disk
 ├── ModelError           a model folder, file or tensor that is missing, damaged or not BLOOM
 ├── SwarmError           the network side
 │   ├── NoDonor          layers without a donor
@@ -57,6 +58,10 @@ class TooLong(PromptError):
             "Shorten the prompt, or ask for fewer new tokens.",
         )
         self.tokens, self.limit = tokens, limit
+
+
+class DiskError(IdlebloomError):
+    pass
 
 
 class ModelError(IdlebloomError):

@@ -1,0 +1,272 @@
+"""What the owner may choose, each setting declared once. Pure: nothing here touches a disk.
+
+A setting is a field of ``Settings``: its default, and through ``_declare`` its kind (type and
+limits), unit, label and help. The command line, dialogs, the settings file and docs/settings.md are
+made from these declarations. To add one, add one field.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, Generic, Protocol, TypeVar
+
+from core.errors import SettingError
+
+T = TypeVar("T")
+BUNDLED = "bundled"
+"""The value of ``model`` that means the small model that comes with the program."""
+
+
+class Donate(StrEnum):
+    OFF = "off"
+    WHEN_IDLE = "when_idle"
+    ALWAYS = "always"
+
+
+class Kind(Protocol[T]):
+    """How a value of a setting is written and what it must keep to. Methods raise ``ValueError``
+    with words that follow "NAME must be": ``a whole number from 0 to 65535``."""
+
+    def parse(self, text: str) -> T:
+        """From what a person typed."""
+
+    def check(self, value: object) -> T:
+        """From JSON."""
+
+    def text(self, value: T) -> str:
+        """As a person would type it."""
+
+    @property
+    def words(self) -> str:
+        """What it must be."""
+
+
+@dataclass(frozen=True)
+class Choice(Generic[T]):
+    """One of an enumeration of words."""
+
+    options: type[T]
+
+    def parse(self, text: str) -> T:
+        return self.check(text.strip().lower().replace("-", "_"))
+
+    def check(self, value: object) -> T:
+        try:
+            return self.options(value)  # type: ignore[call-arg]  # every StrEnum is called so
+        except ValueError:
+            raise ValueError(self.words) from None
+
+    def text(self, value: T) -> str:
+        return str(value)
+
+    @property
+    def words(self) -> str:
+        *first, last = [str(option) for option in self.options]  # type: ignore[attr-defined]
+        return f"{', '.join(first)} or {last}"
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A whole number within limits, both included."""
+
+    low: int
+    high: int
+
+    def parse(self, text: str) -> int:
+        try:
+            return self.check(int(text))
+        except ValueError:
+            raise ValueError(self.words) from None
+
+    def check(self, value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not self.low <= value <= self.high:
+            raise ValueError(self.words)
+        return value
+
+    def text(self, value: int) -> str:
+        return str(value)
+
+    @property
+    def words(self) -> str:
+        return f"a whole number from {self.low} to {self.high}"
+
+
+@dataclass(frozen=True)
+class Text:
+    """One line of text that is not empty; ``words`` says what it means."""
+
+    words: str
+
+    def parse(self, text: str) -> str:
+        return self.check(text.strip())
+
+    def check(self, value: object) -> str:
+        if not isinstance(value, str) or not value.strip() or not value.isprintable():
+            raise ValueError(self.words)
+        return value
+
+    def text(self, value: str) -> str:
+        return value
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """libp2p addresses of peers, typed with commas or blanks between them; may be empty."""
+
+    words: str = "addresses like /ip4/203.0.113.7/tcp/31337/p2p/12D3Koo…, with commas between them"
+
+    def parse(self, text: str) -> tuple[str, ...]:
+        return self.check(text.replace(",", " ").split())
+
+    def check(self, value: object) -> tuple[str, ...]:
+        if not isinstance(value, list | tuple):
+            raise ValueError(self.words)
+        for address in value:
+            parts = address.split("/") if isinstance(address, str) else []
+            if len(parts) < 5 or parts[0] or "p2p" not in parts[:-1] or not address.isprintable():
+                raise ValueError(self.words)
+        return tuple(dict.fromkeys(value))
+
+    def text(self, value: tuple[str, ...]) -> str:
+        return ",".join(value)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One declaration, for whoever shows or changes settings."""
+
+    name: str
+    kind: Kind[Any]
+    default: Any
+    label: str
+    help: str
+    unit: str
+
+
+def _declare(kind: Kind[T], default: T, *, label: str, help: str, unit: str = "") -> T:  # noqa: A002 – the word of DESIGN and argparse
+    declared: T = field(default=default, metadata={"kind": kind, "label": label, "help": help, "unit": unit})
+    return declared
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All settings with their values. Changed only through ``changed`` and ``with_values``."""
+
+    donate: Donate = _declare(
+        Choice(Donate),
+        Donate.OFF,
+        label="Give to the swarm",
+        help="off: nothing of this PC serves others. when_idle: only while nobody uses it. "
+        "always: also while someone does.",
+    )
+    model: str = _declare(
+        Text(f"“{BUNDLED}” or a folder"),
+        BUNDLED,
+        label="Model",
+        help=f"The BLOOM checkpoint to serve and to chat with: “{BUNDLED}” for the small demo model that "
+        "comes with Idlebloom, or a folder with a Hugging Face checkpoint in safetensors files.",
+    )
+    swarm: tuple[str, ...] = _declare(
+        Addresses(),
+        (),
+        label="Swarm",
+        help="Addresses of the swarm's meeting points, with commas between them. "
+        "Empty: a swarm of this PC's own, which others may then join.",
+    )
+    port: int = _declare(
+        Whole(1024, 65535),
+        7714,
+        label="Port",
+        help="Where the chat page and the APIs listen on this PC; the next free one where it is taken.",
+    )
+
+
+DECLARED: Mapping[str, Setting] = MappingProxyType(
+    {f.name: Setting(name=f.name, default=f.default, **f.metadata) for f in fields(Settings)}
+)
+
+
+def declared(name: str) -> Setting:
+    """The setting of that name; raises ``SettingError`` with the nearest name where there is none."""
+    known = DECLARED.get(name.strip().lower().replace("-", "_"))
+    if known is not None:
+        return known
+    near = difflib.get_close_matches(name.lower(), DECLARED, n=1)
+    advice = f"Did you mean “{near[0]}”?" if near else f"There are: {', '.join(DECLARED)}."
+    raise SettingError(f"there is no setting “{name}”", advice)
+
+
+def parse(name: str, text: str) -> tuple[str, Any]:
+    """A setting's full name and value from what a person typed, or ``SettingError``."""
+    setting = declared(name)
+    try:
+        return setting.name, setting.kind.parse(text)
+    except ValueError as error:
+        raise SettingError(f"{setting.name} must be {error}, not “{text}”") from None
+
+
+def changed(settings: Settings, values: Mapping[str, object]) -> Settings:
+    """Settings with some values replaced, given as JSON has them. Raises ``SettingError``."""
+    checked = {}
+    for name, value in values.items():
+        setting = declared(name)
+        try:
+            checked[setting.name] = setting.kind.check(value)
+        except ValueError as error:
+            raise SettingError(f"{setting.name} must be {error}, not {value!r}") from None
+    return replace(settings, **checked)
+
+
+def to_json(settings: Settings) -> dict[str, Any]:
+    """All values as JSON has them."""
+    return {name: _plain(getattr(settings, name)) for name in DECLARED}
+
+
+def chosen(settings: Settings) -> dict[str, Any]:
+    """Only what differs from the defaults, so that better defaults reach whoever chose nothing."""
+    return {
+        name: value for name, value in to_json(settings).items() if value != _plain(DECLARED[name].default)
+    }
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else str(value) if isinstance(value, StrEnum) else value
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of settings as every part of the program sees it before it happens."""
+
+    before: Settings
+    after: Settings
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(n for n in DECLARED if getattr(self.before, n) != getattr(self.after, n))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.names
+
+
+def as_markdown() -> str:
+    """The text of docs/settings.md."""
+    head = (
+        "# Settings\n\n"
+        "`idlebloom settings` lists them, `idlebloom settings get NAME` and "
+        "`idlebloom settings set NAME VALUE` read and change one.\n"
+        "This page is made from `core/settings.py`.\n"
+    )
+    return head + "".join(_section(setting) for setting in DECLARED.values())
+
+
+def _section(setting: Setting) -> str:
+    default = setting.kind.text(setting.default) or "empty"
+    unit = f" {setting.unit}" if setting.unit else ""
+    return (
+        f"\n## {setting.name}\n\n{setting.label}. {setting.help}\n\n"
+        f"- Value: {setting.kind.words}{unit}\n- Default: {default}{unit}\n"
+    )

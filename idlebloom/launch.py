@@ -1,0 +1,145 @@
+"""The command line: finds the command, runs it, and turns whatever happens into words and an exit code.
+
+A command is a module in ``idlebloom.commands`` with ``NAME``, ``HELP``, ``arguments(parser)`` and
+``run(args, paths) -> int``. Its top level imports nothing heavy: help for all of them is one import
+of each. To add one, write the module and add its name to ``COMMANDS``.
+
+Exit codes: 0 done, 1 it failed and stderr has one line about it, 2 bad arguments, 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import importlib.util
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import NoReturn, Protocol, cast
+
+from core.errors import DiskError, IdlebloomError
+from core.paths import HOME_VARIABLE, Paths, make_folder
+
+COMMANDS = ("demo", "ask", "node", "swarm", "status", "settings", "bootstrap", "doctor")
+"""In the order that help shows. A name without a module yet is not offered."""
+
+
+class Command(Protocol):
+    NAME: str
+    HELP: str
+
+    def arguments(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def run(self, args: argparse.Namespace, paths: Paths) -> int: ...
+
+
+def main(argv: Sequence[str]) -> int:
+    commands = {command.NAME: command for command in offered()}
+    parser = make_parser(commands)
+    args = parser.parse_args(argv)
+    if args.command is None:
+        parser.print_help()
+        return 0
+    return guarded(commands[args.command], args, Paths.of(args.data))
+
+
+def offered() -> Iterator[Command]:
+    for name in COMMANDS:
+        if importlib.util.find_spec(f"idlebloom.commands.{name}") is not None:
+            yield cast(Command, importlib.import_module(f"idlebloom.commands.{name}"))
+
+
+def guarded(command: Command, args: argparse.Namespace, paths: Paths) -> int:
+    """Run a command; no traceback reaches a user."""
+    try:
+        code = command.run(args, paths)
+        sys.stdout.flush()
+    except IdlebloomError as error:
+        return _say(str(error))
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone. What is still buffered must not raise again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:  # noqa: BLE001 – the last place that can turn it into words
+        return _say(f"unexpected {type(error).__name__}: {error}; {_log(command.NAME, paths)}")
+    return code
+
+
+def _say(line: str) -> int:
+    print(f"idlebloom: {' '.join(line.split())}", file=sys.stderr)
+    return 1
+
+
+def _log(command: str, paths: Paths) -> str:
+    """Write the current traceback to the log; where it went, in words."""
+    try:
+        make_folder(paths.state)
+        with paths.log_file.open("a", encoding="utf-8") as log:
+            when = time.strftime("%Y-%m-%d %H:%M:%S%z")
+            log.write(f"{when} idlebloom {command}\n{traceback.format_exc()}\n")
+    except (OSError, DiskError) as error:
+        return f"the details could not be written: {error}"
+    return f"details in {paths.log_file}"
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as all errors of this program do."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}. See {self.prog} --help.\n")
+
+
+def make_parser(commands: dict[str, Command]) -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="idlebloom",
+        description="Lend an idle GPU to a swarm that runs BLOOM, and chat with the whole model.",
+        epilog="idlebloom COMMAND --help tells more about one command.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"idlebloom {version()}")
+    parser.set_defaults(json=False, data=None)
+    _everywhere(parser)
+    group = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+    for name, command in commands.items():
+        sub = group.add_parser(name, help=command.HELP, description=command.HELP, allow_abbrev=False)
+        _everywhere(sub)
+        command.arguments(sub)
+    group.type = _known(tuple(commands))  # type: ignore[attr-defined]  # argparse applies it to the name
+    return parser
+
+
+def _everywhere(parser: argparse.ArgumentParser) -> None:
+    """Options that stand before or after the command. SUPPRESS: one given before is not reset after."""
+    parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        default=argparse.SUPPRESS,
+        help=f"keep settings, state and cache in this folder (or set {HOME_VARIABLE})",
+    )
+
+
+def _known(names: Sequence[str]) -> object:
+    def known(name: str) -> str:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f", did you mean “{near[0]}”?" if near else ""
+            raise argparse.ArgumentTypeError(f"there is no command “{name}”{hint}")
+        return name
+
+    return known
+
+
+def version() -> str:
+    try:
+        return metadata.version("idlebloom")
+    except metadata.PackageNotFoundError:
+        return "from source"
