@@ -307,7 +307,8 @@ def test_a_doubled_frame_is_acknowledged_and_not_run_again() -> None:
     mine = part()
     mine.receive(frame(0, 0, 4))
     mine.receive(frame(0, 0, 4))
-    assert mine.length == 4 and len(mine.queue) == 1
+    assert mine.length == 4
+    assert len(mine.queue) == 1
 
 
 @pytest.mark.parametrize(
@@ -325,8 +326,10 @@ def test_a_frame_that_breaks_a_rule_ends_the_part(late: Frame, breach: Breach) -
     mine = part()
     mine.receive(frame(0, 0, 4))
     [broken] = mine.receive(late)
-    assert isinstance(broken, Broken) and broken.breach is breach
-    assert mine.ready is None and mine.receive(frame(1, 4)) == []
+    assert isinstance(broken, Broken)
+    assert broken.breach is breach
+    assert mine.ready is None
+    assert mine.receive(frame(1, 4)) == []
 
 
 def test_only_a_higher_rollback_truncates_and_lower_ones_are_skipped() -> None:
@@ -336,7 +339,9 @@ def test_only_a_higher_rollback_truncates_and_lower_ones_are_skipped() -> None:
     mine.receive(frame(1, 2, 1, rollback=6))
     assert mine.length == 3
     [ack] = mine.receive(frame(2, 4, 1, rollback=5))
-    assert isinstance(ack, Ack) and ack.received == 2 and mine.length == 3
+    assert isinstance(ack, Ack)
+    assert ack.received == 2
+    assert mine.length == 3
 
 
 def test_a_step_that_was_truncated_while_it_ran_goes_nowhere() -> None:
@@ -357,7 +362,8 @@ def test_a_third_chunk_waits_until_the_first_was_run() -> None:
     sent = []
     for _ in range(3):
         sent += [a for a in mine.finish(mine.take(), (0,)) if isinstance(a, Frame)]
-    assert [a.hop for a in sent] == [0, 1] and mine.ready is None
+    assert [a.hop for a in sent] == [0, 1]
+    assert mine.ready is None
     released = mine.acknowledge(Ack(b"s" * 16, 2, 1, Lane.BULK, 1, 0))
     assert [a.hop for a in released if isinstance(a, Frame)] == [2]
     assert mine.ready is not None
@@ -373,7 +379,8 @@ def test_the_tail_sends_no_token_into_the_ring_without_credit() -> None:
     actions = mine.finish(step, None, Token(2, 9, 0.0))
     assert [type(a) for a in actions] == [Drawn, Ack]
     [sent] = mine.grant(Grant(b"s" * 16, 1, 1, 3))
-    assert isinstance(sent, Frame) and (sent.start, sent.payload, sent.lane) == (2, 9, Lane.DECODE)
+    assert isinstance(sent, Frame)
+    assert (sent.start, sent.payload, sent.lane) == (2, 9, Lane.DECODE)
 
 
 def test_a_stop_id_ends_the_answer_at_the_tail() -> None:
@@ -384,7 +391,8 @@ def test_a_stop_id_ends_the_answer_at_the_tail() -> None:
     mine.receive(frame(0, 0, 1, rollback=1))
     actions = mine.finish(mine.take(), None, Token(1, 9, 0.0))
     assert [type(a) for a in actions] == [Drawn, Ack]
-    assert isinstance(actions[0], Drawn) and actions[0].finish is Finish.STOP
+    assert isinstance(actions[0], Drawn)
+    assert actions[0].finish is Finish.STOP
 
 
 def test_what_was_not_received_is_sent_again_after_a_redial() -> None:
