@@ -20,7 +20,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import NoReturn, Protocol, cast
+from typing import Any, NoReturn, Protocol, cast
 
 from core.errors import DiskError, IdlebloomError
 from core.paths import HOME_VARIABLE, Paths, make_folder
@@ -92,8 +92,17 @@ def _log(command: str, paths: Paths) -> str:
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, as all errors of this program do."""
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            choices = [str(choice) for choice in action.choices]
+            near = difflib.get_close_matches(str(value), choices, n=1)
+            hint = f"did you mean “{near[0]}”?" if near else f"there are {', '.join(choices)}"
+            raise argparse.ArgumentError(action, f"“{value}” is unknown, {hint}")
+
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}. See {self.prog} --help.\n")
+        self.exit(
+            2, f"{self.prog}: {message}{'' if message.endswith('?') else '.'} See {self.prog} --help.\n"
+        )
 
 
 def make_parser(commands: dict[str, Command]) -> argparse.ArgumentParser:
@@ -111,7 +120,6 @@ def make_parser(commands: dict[str, Command]) -> argparse.ArgumentParser:
         sub = group.add_parser(name, help=command.HELP, description=command.HELP, allow_abbrev=False)
         _everywhere(sub)
         command.arguments(sub)
-    group.type = _known(tuple(commands))  # type: ignore[attr-defined]  # argparse applies it to the name
     return parser
 
 
@@ -125,17 +133,6 @@ def _everywhere(parser: argparse.ArgumentParser) -> None:
         default=argparse.SUPPRESS,
         help=f"keep settings, state and cache in this folder (or set {HOME_VARIABLE})",
     )
-
-
-def _known(names: Sequence[str]) -> object:
-    def known(name: str) -> str:
-        if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            hint = f", did you mean “{near[0]}”?" if near else ""
-            raise argparse.ArgumentTypeError(f"there is no command “{name}”{hint}")
-        return name
-
-    return known
 
 
 def version() -> str:

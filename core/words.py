@@ -1,0 +1,104 @@
+"""The domain's values in words, in one place for tray, page and command line.
+
+The source language is English; translations lie in assets/locale in gettext's usual layout.
+"""
+
+from __future__ import annotations
+
+import gettext
+import time
+
+from core.paths import code
+from core.terms import Because, Reason, State
+
+_translation = gettext.translation("idlebloom", localedir=code() / "assets" / "locale", fallback=True)
+
+
+def _(message: str) -> str:
+    return _translation.gettext(message)
+
+
+def N_(message: str) -> str:  # noqa: N802 – gettext's own name: mark for translation, translate later
+    return message
+
+
+STATES = {
+    State.OFF: N_("off"),
+    State.WAITING: N_("waiting"),
+    State.FETCHING: N_("fetching the model"),
+    State.LOADING: N_("loading the model"),
+    State.GIVING: N_("giving"),
+    State.LEAVING: N_("leaving"),
+    State.PAUSED: N_("paused"),
+    State.TROUBLE: N_("trouble"),
+}
+
+# Arguments in braces are keys of ``Because.args``; an argument that is missing shows as "…".
+REASONS = {
+    Reason.NO_CONSENT: N_("this PC gives nothing until you say so: idlebloom settings set donate always"),
+    Reason.PAUSED: N_("paused until you resume"),
+    Reason.NO_MODEL: N_("there is no model at {model}"),
+    Reason.INPUT: N_("waiting: {minutes} more minutes without input"),
+    Reason.NO_IDLE_SOURCE: N_(
+        "this PC does not tell when it is idle; to give all the same: idlebloom settings set donate always"
+    ),
+    Reason.GPU_BUSY: N_("yielded to {program}, which uses the GPU"),
+    Reason.FULLSCREEN: N_("yielded to the fullscreen program {program}"),
+    Reason.PROGRAM: N_("yielded to {program}"),
+    Reason.ON_BATTERY: N_("waiting for mains power"),
+    Reason.METERED: N_("waiting for a network that is not metered"),
+    Reason.HOT: N_("GPU at {celsius} °C, resting"),
+    Reason.HOURS: N_("outside the hours that you chose"),
+    Reason.QUOTA: N_("the monthly quota of {gb} GB is used"),
+    Reason.NO_DEVICE: N_("there is no device to serve with"),
+    Reason.NO_SPACE: N_("there is too little space on the disk of {folder}"),
+    Reason.WORKER_FAILED: N_("the worker failed: {why}"),
+    Reason.NO_NETWORK: N_("there is no network"),
+}
+# Said instead where ``Because.until`` is known.
+UNTIL = {
+    Reason.PAUSED: N_("paused until {until}"),
+    Reason.PROGRAM: N_("yielded to {program} until {until}"),
+    Reason.HOURS: N_("outside the hours that you chose, until {until}"),
+    Reason.QUOTA: N_("the monthly quota of {gb} GB is used until {until}"),
+    Reason.WORKER_FAILED: N_("the worker failed: {why}; trying again at {until}"),
+}
+
+
+class _Arguments(dict[str, object]):
+    def __missing__(self, key: str) -> str:
+        return "…"
+
+
+def text(because: Because, now: float | None = None) -> str:
+    """A reason as one line for a person. ``now`` is Unix time."""
+    arguments = _Arguments(because.args)
+    template = REASONS[because.kind]
+    if because.until is not None and because.kind in UNTIL:
+        template = UNTIL[because.kind]
+        arguments["until"] = moment(because.until, time.time() if now is None else now)
+    return _(template).format_map(arguments)
+
+
+def state(of: State) -> str:
+    return _(STATES[of])
+
+
+def moment(then: float, now: float) -> str:
+    """A time of day, with its day where that is not today: ``tomorrow 08:00``."""
+    at, today = time.localtime(then), time.localtime(now)
+    clock = time.strftime("%H:%M", at)
+    if at[:3] == today[:3]:
+        return clock
+    if at[:3] == time.localtime(now + 86_400)[:3]:
+        return _("tomorrow {time}").format(time=clock)
+    return f"{time.strftime('%Y-%m-%d', at)} {clock}"
+
+
+def size(count: float) -> str:
+    """Bytes in decimal units, as disks and networks are sold: ``1.2 GB``."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit in ("bytes", "kB") else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
