@@ -40,6 +40,17 @@ ANSWER = (
     "A flower is the part of a plant that makes seeds. Many flowers open by day. Some wait for the evening: "
     "the moonflower unfolds after sunset, when moths are about, and closes again in the morning."
 )
+WHOLE = Status("0.1.0", State.OFF, swarm=SwarmView(model="idlebloom-demo", whole=True, donors=3))
+DEMO = ModelCard(
+    model_id="idlebloom-demo",
+    revision="bundled",
+    blocks=8,
+    max_length=2048,
+    licence="Apache-2.0",
+    kind="chat",
+    note="This is a small demo model. It knows a few simple things and invents the rest.",
+    questions=QUESTIONS,
+)
 ERRORS: dict[str, Callable[[], IdlebloomError]] = {
     "/nodonor": lambda: NoDonor([Span(4, 7)]),
     "/lost": lambda: StageLost(PEERS[1], "it did not answer for 2 s"),
@@ -57,22 +68,11 @@ class FakeReader:
     late: float = 0.0
     fails_after: int | None = None
     """After so many pieces the donor in the middle is lost."""
-    status_now: Status = Status(
-        "0.1.0", State.OFF, swarm=SwarmView(model="idlebloom-demo", whole=True, donors=3)
-    )
+    status_now: Status = WHOLE
     asks: list[Ask] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
     cancelled: threading.Event = field(default_factory=threading.Event)
-    model: ModelCard = ModelCard(
-        model_id="idlebloom-demo",
-        revision="bundled",
-        blocks=8,
-        max_length=2048,
-        licence="Apache-2.0",
-        kind="chat",
-        note="This is a small demo model. It knows a few simple things and invents the rest.",
-        questions=QUESTIONS,
-    )
+    model: ModelCard = DEMO
     _settings: dict[str, object] = field(default_factory=lambda: {"port": 7714, "donate": "off"})
     _changed: threading.Condition = field(default_factory=threading.Condition)
 

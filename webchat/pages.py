@@ -1,0 +1,41 @@
+"""The pages themselves, and the swarm as JSON for the map."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, current_app, jsonify, make_response, render_template
+
+from webchat.door import Door
+from webchat.reader import Reader
+from webchat.snapshots import record_shape, span_shape
+
+
+def blueprint(reader: Reader) -> Blueprint:
+    pages = Blueprint("pages", __name__)
+
+    @pages.get("/")
+    def chat() -> Response:
+        return _page("chat.html")
+
+    @pages.get("/swarm")
+    def swarm() -> Response:
+        return _page("swarm.html")
+
+    @pages.get("/api/v1/state")
+    def state() -> Response:
+        card, view = reader.card(), reader.status().swarm
+        donors = sorted(reader.swarm(), key=lambda record: (record.span, record.peer_id))
+        return jsonify(
+            model=card.model_id,
+            revision=card.revision,
+            blocks=card.blocks,
+            whole=view.whole,
+            missing=[span_shape(span) for span in view.missing],
+            donors=[record_shape(record) for record in donors],
+        )
+
+    return pages
+
+
+def _page(template: str) -> Response:
+    door: Door = current_app.extensions["door"]
+    return door.let_in(make_response(render_template(template)))

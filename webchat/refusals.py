@@ -1,0 +1,115 @@
+"""What a client is told when it cannot have what it asked for: JSON in OpenAI's shape, never a traceback."""
+
+from __future__ import annotations
+
+import logging
+
+from flask import Flask, Response, jsonify
+from werkzeug.exceptions import HTTPException
+
+from core.errors import (
+    IdlebloomError,
+    ModelError,
+    NodeError,
+    NoDonor,
+    Refused,
+    Stopped,
+    SwarmError,
+    TooLong,
+    UserError,
+)
+from webchat.values import BadValue
+
+log = logging.getLogger(__name__)
+SORRY = "something went wrong inside this program"
+
+
+class Refusal(Exception):
+    """An HTTP error with words. ``code`` is for programs, ``param`` names the field at fault."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        advice: str = "",
+        *,
+        code: str | None = None,
+        param: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.message, self.advice = status, message, advice
+        self.code, self.param = code, param
+
+    @property
+    def shape(self) -> dict[str, object]:
+        message = sentence(self.message)
+        return {
+            "message": f"{message} {self.advice}".strip(),
+            "type": KINDS.get(self.status, "invalid_request_error" if self.status < 500 else "server_error"),
+            "param": self.param,
+            "code": self.code,
+        }
+
+
+KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+STATUSES: tuple[tuple[type[IdlebloomError], int, str | None], ...] = (
+    (TooLong, 400, "context_length_exceeded"),
+    (UserError, 400, None),
+    (NoDonor, 503, "no_donor"),
+    (Refused, 503, "refused"),
+    (SwarmError, 503, "swarm_error"),
+    (ModelError, 503, "model_error"),
+    (NodeError, 503, "node_error"),
+    (Stopped, 503, "stopped"),
+)
+
+
+def refusal_of(error: Exception) -> Refusal:
+    """The words for any error; those that nobody foresaw are logged, and say nothing of the inside."""
+    match error:
+        case Refusal():
+            return error
+        case BadValue():
+            return Refusal(400, str(error), param=error.field, code=error.code)
+        case HTTPException():
+            return Refusal(error.code or 500, HTTP_WORDS.get(error.code, error.name.lower()))
+        case IdlebloomError():
+            for kind, status, code in STATUSES:
+                if isinstance(error, kind):
+                    return Refusal(status, error.message, advice_of(error), code=code)
+    # The message may quote what the reader wrote: the log gets the kind and the place alone.
+    where = error.__traceback__
+    while where is not None and where.tb_next is not None:
+        where = where.tb_next
+    place = f"{where.tb_frame.f_code.co_filename}:{where.tb_lineno}" if where else "nowhere"
+    log.error("%s at %s", type(error).__name__, place)
+    return Refusal(500, SORRY, "Try again; its log says more.")
+
+
+HTTP_WORDS: dict[int | None, str] = {
+    400: "this is not a request that can be read",
+    404: "there is nothing at this address",
+    405: "this address takes no such request",
+    413: "the request is too large",
+    415: "send JSON, with the header Content-Type: application/json",
+}
+
+
+def advice_of(error: IdlebloomError) -> str:
+    if error.advice or not isinstance(error, SwarmError):
+        return error.advice
+    return "Try again: another route may work."
+
+
+def sentence(words: str) -> str:
+    """``the prompt is empty`` → ``The prompt is empty.``"""
+    words = words[:1].upper() + words[1:]
+    return words if words.endswith((".", "!", "?")) else f"{words}."
+
+
+def install(app: Flask) -> None:
+    def answer(error: Exception) -> tuple[Response, int]:
+        refusal = refusal_of(error)
+        return jsonify(error=refusal.shape), refusal.status
+
+    app.register_error_handler(Exception, answer)

@@ -1,0 +1,87 @@
+"""The JSON shapes of what the node knows: status, records, routes, the model's card."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+
+from core.routing.ask import ModelCard
+from core.terms import Because, PeerId, Record, Route, Span, Status
+
+Shape = dict[str, object]
+Words = Callable[[Because], str]
+"""Makes the text of a reason."""
+
+
+def short_name(peer: PeerId) -> str:
+    """The end of a peer id: its beginning is the same for all Ed25519 keys."""
+    return peer[-6:]
+
+
+def span_shape(span: Span | None) -> Shape | None:
+    return None if span is None else {"start": span.start, "end": span.end}
+
+
+def status_shape(status: Status, words: Words) -> Shape:
+    because = status.reason
+    return {
+        "version": status.version,
+        "state": status.state.value,
+        "reason": None
+        if because is None
+        else {
+            "kind": because.kind.value,
+            "args": dict(because.args),
+            "until": because.until,
+            "text": words(because),
+        },
+        "span": span_shape(status.span),
+        "progress": None if status.progress is None else asdict(status.progress),
+        "sessions": status.sessions,
+        "today": asdict(status.today),
+        "vram": asdict(status.vram),
+        "rates": asdict(status.rates),
+        "swarm": {
+            "model": status.swarm.model,
+            "whole": status.swarm.whole,
+            "missing": [span_shape(span) for span in status.swarm.missing],
+            "donors": status.swarm.donors,
+        },
+    }
+
+
+def route_shape(route: Route) -> list[Shape]:
+    return [
+        {
+            "peer": stage.peer_id,
+            "name": short_name(stage.peer_id),
+            "start": stage.span.start,
+            "end": stage.span.end,
+        }
+        for stage in route.stages
+    ]
+
+
+def card_shape(card: ModelCard) -> Shape:
+    return {**asdict(card), "questions": list(card.questions)}
+
+
+def record_shape(record: Record) -> Shape:
+    """What the swarm page may show of a donor: no addresses, for pages get copied and shared."""
+    return {
+        "peer": record.peer_id,
+        "name": short_name(record.peer_id),
+        "start": record.span.start,
+        "end": record.span.end,
+        "state": record.state.value,
+        "started_at": record.started_at,
+        "step_seconds": record.step_seconds,
+        "decode_rate": record.decode_rate,
+        "prefill_rate": record.prefill_rate,
+        "free_tokens": record.free_tokens,
+        "quantization": record.quantization,
+        "device": record.device,
+        "reach": record.reach,
+        "expected_online": record.expected_online,
+        "version": record.version,
+    }
