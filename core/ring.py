@@ -281,12 +281,12 @@ class Part:
             return []
         lane = frame.lane
         if frame.hop <= self._received[lane]:
-            return [self._ack(lane)]
+            return [self.acknowledgement(lane)]
         if frame.hop > self._received[lane] + 1:
             return self.end(Breach.GAP, f"hop {frame.hop} came after {self._received[lane]}")
         self._received[lane] = frame.hop
         if frame.rollback < self.rollback:
-            return [self._ack(lane)]
+            return [self.acknowledgement(lane)]
         if frame.rollback > self.rollback:
             if frame.start > self.length:
                 return self.end(
@@ -299,7 +299,7 @@ class Part:
             return self.end(Breach.FULL, "the cache is full")
         self.length += frame.count
         self.queue.append(Step(lane, frame.hop, frame.rollback, frame.start, frame.count, frame.payload))
-        return [self._ack(lane)]
+        return [self.acknowledgement(lane)]
 
     def acknowledge(self, ack: Ack) -> list[Action]:
         if ack.epoch != self.epoch or self.broken:
@@ -395,7 +395,7 @@ class Part:
             elif token is not None:
                 actions += self._drew(token)
         if step.closes:
-            actions.append(self._ack(step.lane))
+            actions.append(self.acknowledgement(step.lane))
         return actions
 
     def _drew(self, token: Token) -> list[Action]:
@@ -433,9 +433,10 @@ class Part:
         self._held = None
         for outbox in self._out.values():
             outbox.forget(rollback)
-        return [self._ack(lane) for lane in lanes]
+        return [self.acknowledgement(lane) for lane in lanes]
 
-    def _ack(self, lane: Lane) -> Ack:
+    def acknowledgement(self, lane: Lane) -> Ack:
+        """How far this stage is with what came on a lane."""
         pending = [step.hop for step in self.queue if step.lane is lane]
         if self.running is not None and self.running.lane is lane:
             pending.append(self.running.hop)
@@ -472,6 +473,10 @@ class Client:
     @property
     def is_open(self) -> bool:
         return 0 < self.stages == len(self._ready)
+
+    @property
+    def ready_stages(self) -> frozenset[int]:
+        return frozenset(self._ready)
 
     def open(self, stages: int) -> None:
         """A new epoch over ``stages`` stages, whose caches start empty. The caller opens them and

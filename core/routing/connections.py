@@ -1,0 +1,113 @@
+"""Control streams from this client to donors: one a donor, shared by all its sessions there.
+
+A lease on each stream keeps the sessions alive; when a stream breaks, its sessions are told at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from core.errors import FrameError
+from core.swarm.messages import CONTROL, Lease, Message, pack, receive
+from core.swarm.peer import Peer, Stream, StreamClosed
+from core.terms import PeerId
+
+log = logging.getLogger(__name__)
+
+LEASE_SECONDS = 5.0
+"""How often the lease of 15 s is renewed."""
+IDLE_SECONDS = 120.0
+
+OnMessage = Callable[[PeerId, Message], None]
+OnLost = Callable[[PeerId, str], None]
+
+
+class Connection:
+    """The control stream to one donor. ``send`` drops what a broken stream cannot take: the session
+    has been, or is about to be, told."""
+
+    def __init__(self, remote: PeerId, stream: Stream) -> None:
+        self.remote, self.stream = remote, stream
+        self.sessions: dict[bytes, tuple[OnMessage, OnLost]] = {}
+        self.idle_since = asyncio.get_running_loop().time()
+        self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._renew())]
+
+    @property
+    def is_open(self) -> bool:
+        return not self.stream.closed
+
+    def send(self, message: Message) -> None:
+        with suppress(StreamClosed):
+            self.stream.write(pack(message))
+
+    def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        self.stream.close()
+
+    async def _listen(self) -> None:
+        why = "its connection broke"
+        try:
+            while True:
+                message = await receive(self.stream)
+                session = self.sessions.get(getattr(message, "session", b""))
+                if session is not None:
+                    session[0](self.remote, message)
+        except StreamClosed:
+            pass
+        except FrameError as error:
+            why = str(error)
+        self.stream.close()
+        for _, on_lost in list(self.sessions.values()):
+            on_lost(self.remote, why)
+
+    async def _renew(self) -> None:
+        with suppress(StreamClosed):
+            while True:
+                await asyncio.sleep(LEASE_SECONDS)
+                if self.sessions:
+                    self.stream.write(pack(Lease(15)))
+
+
+class Connections:
+    """All control streams of this client."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+        self._open: dict[PeerId, Connection] = {}
+        self._dialling: dict[PeerId, asyncio.Task[Connection]] = {}
+
+    async def to(self, remote: PeerId, addresses: Sequence[str]) -> Connection:
+        """The connection to a donor, dialled if there is none. Raises ``Unreachable``."""
+        connection = self._open.get(remote)
+        if connection is not None and connection.is_open:
+            return connection
+        task = self._dialling.get(remote)
+        if task is None:
+            task = asyncio.create_task(self._dial(remote, addresses))
+            self._dialling[remote] = task
+            task.add_done_callback(lambda _: self._dialling.pop(remote, None))
+        return await asyncio.shield(task)
+
+    async def _dial(self, remote: PeerId, addresses: Sequence[str]) -> Connection:
+        self._sweep()
+        connection = Connection(remote, await self._peer.dial(remote, addresses, CONTROL))
+        self._open[remote] = connection
+        return connection
+
+    def _sweep(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for remote, connection in list(self._open.items()):
+            if connection.sessions:
+                connection.idle_since = now
+            elif not connection.is_open or now - connection.idle_since > IDLE_SECONDS:
+                connection.close()
+                del self._open[remote]
+
+    def close(self) -> None:
+        for connection in self._open.values():
+            connection.close()
+        self._open.clear()

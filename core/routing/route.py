@@ -1,0 +1,123 @@
+"""Which donors, in which order: the route with the lowest predicted time a token. Pure.
+
+A stage may use any part of a donor's span, so changes from donor to donor happen at the boundaries of
+spans. A dynamic program over those boundaries keeps, for each boundary and donor, the best way to
+have covered everything before it. Time a token = compute of the stages + one-way delays between
+neighbours, the tail's way back to the entry included.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+
+from core.errors import NoDonor
+from core.terms import DonorState, PeerId, Record, Route, Span, Stage
+
+LAYER_SECONDS = 0.001
+"""Assumed for a donor that has not measured itself yet."""
+STAGE_SECONDS = 0.0005
+"""What a stage costs besides compute and delay: frames, threads, sampling."""
+SPREAD = 0.01
+"""Donors that differ by less are equal, and readers spread over them by chance."""
+
+Delay = Callable[[PeerId, PeerId], float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Path:
+    seconds: float
+    stages: tuple[Stage, ...]
+
+
+def no_delay(_from: PeerId, _to: PeerId) -> float:
+    return 0.0
+
+
+def missing(records: Iterable[Record], layers: int) -> tuple[Span, ...]:
+    """The layers that no donor is online for, as spans."""
+    covered = [False] * layers
+    for record in records:
+        if record.state is DonorState.ONLINE:
+            for layer in range(record.span.start, min(record.span.end, layers)):
+                covered[layer] = True
+    holes: list[Span] = []
+    start: int | None = None
+    for layer, held in enumerate([*covered, True]):
+        if not held and start is None:
+            start = layer
+        elif held and start is not None:
+            holes.append(Span(start, layer))
+            start = None
+    return tuple(holes)
+
+
+def plan(
+    records: Collection[Record],
+    layers: int,
+    *,
+    delay: Delay = no_delay,
+    avoid: Collection[PeerId] = (),
+    chance: random.Random | None = None,
+) -> Route:
+    """The best route over donors that are online and not avoided. ``chance`` spreads readers over
+    equal donors; without it the plan is a function of its arguments. Raises ``NoDonor``."""
+    able = [
+        r for r in records if r.state is DonorState.ONLINE and r.peer_id not in avoid and r.span.end <= layers
+    ]
+    holes = missing(able, layers)
+    if holes:
+        raise NoDonor(holes)
+    weight = {r.peer_id: 1 + (chance.uniform(0, SPREAD) if chance else 0.0) for r in able}
+    cuts = sorted({0, layers} | {r.span.start for r in able} | {r.span.end for r in able})
+    search = _Search(cuts, weight, delay, {cut: {} for cut in cuts})
+    for cut in cuts[:-1]:
+        for record in able:
+            if record.span.start <= cut < record.span.end:
+                search.extend(cut, record)
+    return _cheapest(search.best[layers], delay)
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """``best[cut][peer]`` is the cheapest way found to cover all layers below ``cut``, ending at
+    ``peer``."""
+
+    cuts: list[int]
+    weight: dict[PeerId, float]
+    delay: Delay
+    best: dict[int, dict[PeerId, _Path]]
+
+    def extend(self, cut: int, record: Record) -> None:
+        """Lets ``record`` take over at ``cut``, up to every later boundary inside its span."""
+        me = record.peer_id
+        if cut == 0:
+            before = _Path(0.0, ())
+        else:
+            ways = [
+                _Path(path.seconds + self.delay(peer, me), path.stages)
+                for peer, path in self.best[cut].items()
+                if peer != me
+            ]
+            if not ways:
+                return
+            before = min(ways, key=lambda way: (way.seconds, len(way.stages)))
+        layer = (record.step_seconds / len(record.span) or LAYER_SECONDS) * self.weight[me]
+        for end in self.cuts:
+            if cut < end <= record.span.end:
+                seconds = before.seconds + STAGE_SECONDS + layer * (end - cut)
+                self._keep(end, me, _Path(seconds, (*before.stages, Stage(me, Span(cut, end)))))
+
+    def _keep(self, cut: int, peer: PeerId, path: _Path) -> None:
+        known = self.best[cut].get(peer)
+        if known is None or path.seconds < known.seconds:
+            self.best[cut][peer] = path
+
+
+def _cheapest(paths: dict[PeerId, _Path], delay: Delay) -> Route:
+    def ring(path: _Path) -> float:
+        return path.seconds + delay(path.stages[-1].peer_id, path.stages[0].peer_id)
+
+    path = min(paths.values(), key=ring)
+    return Route(path.stages, ring(path))

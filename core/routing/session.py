@@ -1,0 +1,291 @@
+"""One session on the client's side: its route, its stages, its tokens.
+
+``core.ring.Client`` decides; this carries its messages to the stages and theirs back. When a stage is
+lost, the session opens a route around it under a new epoch and goes on from the tokens it holds: the
+drawing rule depends on positions alone, so the text stays the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from core.errors import Refused, StageLost, SwarmError
+from core.ring import Ack, Breach, Broken, Client, Drawn, Request, Reserved
+from core.routing.connections import Connection, Connections
+from core.swarm.messages import Close, Message, Open, Ready, Refuse
+from core.terms import PeerId, Record, Route, Sampling, Token, WireDtype
+
+log = logging.getLogger(__name__)
+
+OPEN_SECONDS = 10.0
+SILENCE_SECONDS = 120.0
+"""Without any sign of the ring for so long, an answer is given up."""
+RECOVERIES = 5
+"""Routes tried for one token before the answer is given up."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """A route with what is needed to open it: records of its donors, sealed ones too."""
+
+    route: Route
+    records: dict[PeerId, Record]
+    sealed: dict[PeerId, bytes]
+
+
+Planner = Callable[[frozenset[PeerId]], Awaitable[Way]]
+"""Finds a way around the given peers; raises ``NoDonor``."""
+
+
+@dataclass(frozen=True)
+class _Lost:
+    peer: PeerId | None
+    why: str
+
+
+class Session:
+    """One conversation's caches along a route. Not for two answers at once."""
+
+    def __init__(
+        self, connections: Connections, planner: Planner, max_length: int, *, chunk: int = 128
+    ) -> None:
+        self.id = secrets.token_bytes(16)
+        self.route: Route | None = None
+        self.moves = 0
+        """How often the route has changed under an answer."""
+        self._connections, self._planner, self._max_length = connections, planner, max_length
+        self._client = Client(self.id, chunk=chunk)
+        self._stages: list[Connection] = []
+        self._opened: asyncio.Future[None] | None = None
+        self._events: asyncio.Queue[Token | _Lost] = asyncio.Queue()
+        self._broken: _Lost | None = None
+
+    @property
+    def cached(self) -> int:
+        """Positions that the donors' caches hold."""
+        return self._client.cached
+
+    def common(self, ids: Sequence[int]) -> int:
+        """How many of these tokens the caches already hold."""
+        if not self._client.is_open or self._broken:
+            return 0
+        count = 0
+        for ours, theirs in zip(self._client.ids[: self._client.cached], ids, strict=False):
+            if ours != theirs:
+                break
+            count += 1
+        return min(count, len(ids) - 1)
+
+    async def open(self) -> Route:
+        """Makes sure of a route; raises ``NoDonor`` or another ``SwarmError`` when there is none."""
+        if self.route is None or self._broken or not self._client.is_open:
+            await self._reopen(frozenset())
+        if self.route is None:
+            raise SwarmError("no route could be opened")
+        return self.route
+
+    async def answer(
+        self, ids: Sequence[int], sampling: Sampling, max_tokens: int, stops: frozenset[int]
+    ) -> AsyncIterator[Token]:
+        """Tokens as they are drawn, at most ``max_tokens``; the last may be a stop id. Closing the
+        iterator stops the answer."""
+        await self.open()
+        self._events = asyncio.Queue()
+        client = self._client
+        self._send(client.begin(ids, sampling, max_tokens, stops))
+        avoid: set[PeerId] = set()
+        tries = 0
+        try:
+            while client.answering or not self._events.empty():
+                event = await self._next()
+                if isinstance(event, Token):
+                    tries = 0
+                    yield event
+                    continue
+                tries += 1
+                if tries > RECOVERIES:
+                    raise StageLost(event.peer or self._someone(), event.why)
+                if event.peer is not None:
+                    avoid.add(event.peer)
+                self.moves += 1
+                await self._reopen(frozenset(avoid))
+        finally:
+            self._send(client.stop())
+
+    def close(self) -> None:
+        """Frees the caches at every stage."""
+        for connection in self._stages:
+            connection.send(Close(self.id))
+        self._leave()
+
+    # Opening
+
+    async def _reopen(self, avoid: frozenset[PeerId]) -> None:
+        """Opens the best route around ``avoid``; donors that refuse are avoided too."""
+        refused: set[PeerId] = set()
+        last: SwarmError | None = None
+        for _ in range(RECOVERIES):
+            try:
+                way = await self._planner(avoid | refused)
+            except SwarmError as error:
+                raise last or error from None
+            try:
+                await self._open_way(way)
+            except (Refused, StageLost) as error:
+                log.info("%s", error)
+                refused.add(error.peer_id)
+                last = error
+            else:
+                return
+        raise last or SwarmError("no route could be opened")
+
+    async def _open_way(self, way: Way) -> None:
+        stages = way.route.stages
+        self._part_from(stage.peer_id for stage in stages)
+        connections = await asyncio.gather(*(self._connect(way.records[s.peer_id]) for s in stages))
+        self._stages = list(connections)
+        for connection in connections:
+            connection.sessions[self.id] = (self._message, self._lost)
+        self.route, self._broken = way.route, None
+        self._client.open(len(stages))
+        self._opened = asyncio.get_running_loop().create_future()
+        for index, connection in enumerate(connections):
+            connection.send(self._open_message(way, index))
+        try:
+            await asyncio.wait_for(self._opened, OPEN_SECONDS)
+        except TimeoutError:
+            raise StageLost(self._unready(), f"it did not answer within {OPEN_SECONDS:.0f} s") from None
+        finally:
+            self._opened = None
+
+    async def _connect(self, record: Record) -> Connection:
+        try:
+            return await self._connections.to(record.peer_id, record.addresses)
+        except SwarmError as error:
+            raise StageLost(record.peer_id, error.message) from error
+
+    def _open_message(self, way: Way, index: int) -> Open:
+        stages = way.route.stages
+        stage, following = stages[index], stages[(index + 1) % len(stages)].peer_id
+        model = way.records[stage.peer_id].model
+        return Open(
+            session=self.id,
+            epoch=self._client.epoch,
+            rollback=self._client.rollback,
+            stage=index,
+            stages=len(stages),
+            model_id=model.model_id,
+            revision=model.revision,
+            span=stage.span,
+            wire=_wire([way.records[s.peer_id] for s in stages]),
+            max_length=self._max_length,
+            previous=stages[index - 1].peer_id,
+            following=b"" if following == stage.peer_id else way.sealed[following],
+        )
+
+    def _part_from(self, staying: Iterable[PeerId]) -> None:
+        """Frees what donors hold that are on the route no more."""
+        stay = set(staying)
+        for connection in self._stages:
+            if connection.remote not in stay:
+                connection.send(Close(self.id))
+        self._leave()
+
+    def _leave(self) -> None:
+        for connection in self._stages:
+            connection.sessions.pop(self.id, None)
+        self._stages = []
+
+    def _unready(self) -> PeerId:
+        stages = self.route.stages if self.route else ()
+        waiting = [s.peer_id for index, s in enumerate(stages) if index not in self._client.ready_stages]
+        return waiting[0] if waiting else self._someone()
+
+    def _someone(self) -> PeerId:
+        return self.route.entry.peer_id if self.route else PeerId("?")
+
+    # Messages
+
+    async def _next(self) -> Token | _Lost:
+        try:
+            return await asyncio.wait_for(self._events.get(), SILENCE_SECONDS)
+        except TimeoutError:
+            raise StageLost(self._someone(), f"the ring was silent for {SILENCE_SECONDS:.0f} s") from None
+
+    def _send(self, messages: Iterable[tuple[int, Request]]) -> None:
+        for stage, message in messages:
+            if stage < len(self._stages):
+                self._stages[stage].send(message)
+
+    def _message(self, remote: PeerId, message: Message) -> None:
+        """What a stage says; what it says for another stage, or of another epoch, is not heard."""
+        match message:
+            case Drawn() if self._is_at(remote, len(self._stages) - 1):
+                self._drawn(message)
+            case Reserved() if self._is_at(remote, message.stage):
+                self._send(self._client.reserved(message))
+            case Ack() if self._is_at(remote, 0):
+                self._send(self._client.acknowledge(message))
+            case Ready() if self._is_at(remote, message.stage):
+                self._ready(message)
+            case Refuse() if self._is_at(remote, message.stage):
+                self._refused(remote, message)
+            case Broken() if message.epoch == self._client.epoch and self._is_at(remote, message.stage):
+                self._note(_Lost(self._blame(message), message.why))
+
+    def _drawn(self, message: Drawn) -> None:
+        tokens, sends = self._client.drawn(message)
+        for token in tokens:
+            self._events.put_nowait(token)
+        self._send(sends)
+        if self._client.lost:
+            self._note(_Lost(None, "tokens were lost"))
+
+    def _ready(self, message: Ready) -> None:
+        self._send(self._client.ready(message.stage, message.epoch))
+        if self._client.is_open and self._opened is not None and not self._opened.done():
+            self._opened.set_result(None)
+
+    def _is_at(self, remote: PeerId, stage: int) -> bool:
+        """Whether this peer is that stage: no donor speaks for another."""
+        return 0 <= stage < len(self._stages) and self._stages[stage].remote == remote
+
+    def _refused(self, remote: PeerId, message: Refuse) -> None:
+        if message.epoch == self._client.epoch and self._opened is not None and not self._opened.done():
+            blamed = remote
+            if message.kind == "unreachable" and self.route is not None:
+                blamed = self.route.stages[(message.stage + 1) % len(self.route.stages)].peer_id
+            self._opened.set_exception(Refused(blamed, message.kind, message.why))
+
+    def _blame(self, broken: Broken) -> PeerId | None:
+        """Whom the next route avoids: the unreachable next stage, or a donor that is full, leaving or
+        computes nonsense; nobody for what a network does."""
+        if self.route is None or broken.breach in {Breach.GAP, Breach.POSITION, Breach.LAPSED}:
+            return None
+        stages = self.route.stages
+        step = 1 if broken.breach is Breach.UNREACHABLE else 0
+        return stages[(broken.stage + step) % len(stages)].peer_id
+
+    def _lost(self, remote: PeerId, why: str) -> None:
+        if self._opened is not None and not self._opened.done():
+            self._opened.set_exception(StageLost(remote, why))
+        else:
+            self._note(_Lost(remote, why))
+
+    def _note(self, lost: _Lost) -> None:
+        """Once an epoch: the first sign of trouble is the one that counts."""
+        if self._broken is None:
+            self._broken = lost
+            if self._client.answering:
+                self._events.put_nowait(lost)
+
+
+def _wire(records: Sequence[Record]) -> WireDtype:
+    """What the stages compute in, if that is one thing, else the smaller."""
+    if all(record.wire[:1] == (WireDtype.FLOAT32,) for record in records):
+        return WireDtype.FLOAT32
+    return WireDtype.BFLOAT16
