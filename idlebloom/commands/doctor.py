@@ -1,0 +1,247 @@
+"""``idlebloom doctor``: what works on this PC, what does not, and the fix.
+
+Each check is a function that gives a ``Finding``; to add one, write it and add it to ``CHECKS``.
+Only what makes Idlebloom unusable here fails; what narrows it down is a warning.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from importlib import metadata
+from pathlib import Path
+
+from core.door import find
+from core.errors import DiskError
+from core.paths import Paths, bundled_model
+from core.preferences import Preferences
+from core.settings import DECLARED, Settings, chosen
+from core.words import size
+
+NAME = "doctor"
+HELP = "what works on this PC, what does not, and the fix"
+
+PACKAGES = (
+    "torch",
+    "hivemind",
+    "tokenizers",
+    "safetensors",
+    "bitsandbytes",
+    "flask",
+    "flask-sock",
+    "keyring",
+)
+INSTALL = "Install again: ./run in the source tree."
+NEEDED_MEMORY = 2e9
+NEEDED_DISK = 1e9
+HUB = "https://huggingface.co"
+HUB_SECONDS = 4.0
+
+
+class Level(StrEnum):
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True)
+class Finding:
+    level: Level
+    name: str
+    message: str
+    fix: str = ""
+
+
+def ok(name: str, message: str) -> Finding:
+    return Finding(Level.OK, name, message)
+
+
+def warn(name: str, message: str, fix: str) -> Finding:
+    return Finding(Level.WARN, name, message, fix)
+
+
+def fail(name: str, message: str, fix: str) -> Finding:
+    return Finding(Level.FAIL, name, message, fix)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """It takes none of its own."""
+
+
+def run(args: argparse.Namespace, paths: Paths) -> int:
+    findings = []
+    for finding in examine(paths):
+        findings.append(finding)
+        if not args.json:
+            fix = f" {finding.fix}" if finding.fix else ""
+            print(f"{finding.level:4}  {finding.name:9}  {finding.message}.{fix}", flush=True)
+    if args.json:
+        print(json.dumps([asdict(finding) for finding in findings], ensure_ascii=False))
+    return 1 if any(finding.level is Level.FAIL for finding in findings) else 0
+
+
+def examine(paths: Paths) -> Iterator[Finding]:
+    """All checks, each as soon as it is done."""
+    for check in CHECKS:
+        yield check(paths)
+
+
+def check_python(_: Paths) -> Finding:
+    return ok("python", f"Python {platform.python_version()} in {sys.prefix}")
+
+
+def check_packages(_: Paths) -> Finding:
+    versions = {name: _version(name) for name in PACKAGES}
+    if missing := [name for name, version in versions.items() if not version]:
+        return fail("packages", f"{' and '.join(missing)} cannot be found", INSTALL)
+    return ok("packages", ", ".join(f"{name} {version}" for name, version in versions.items()))
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def check_gpu(_: Paths) -> Finding:
+    from core.pc.gpu import read_gpus
+
+    gpus = read_gpus()
+    if not gpus.found:
+        trouble = gpus.trouble or "the driver sees no GPU"
+        return warn("gpu", f"no GPU to serve with: {trouble}", "Chatting works all the same.")
+    seen = ", ".join(
+        f"{gpu.name} with {size(gpu.free_bytes)} of {size(gpu.memory_bytes)} free" for gpu in gpus.found
+    )
+    if "+cpu" in _version("torch"):
+        return warn(
+            "gpu", f"{seen}, but PyTorch is the CPU build", "./run remove, then ./run, fetches the other."
+        )
+    return ok("gpu", f"{seen}, driver {gpus.driver}")
+
+
+def check_memory(_: Paths) -> Finding:
+    from core.pc.machine import read_machine
+
+    machine = read_machine()
+    said = f"{size(machine.available_bytes)} of {size(machine.memory_bytes)} free, {machine.cores} cores"
+    if machine.available_bytes < NEEDED_MEMORY:
+        return warn("memory", said, f"The demo needs about {size(NEEDED_MEMORY)}: close other programs.")
+    return ok("memory", said)
+
+
+def check_folders(paths: Paths) -> Finding:
+    try:
+        paths.make()
+    except DiskError as error:
+        return fail("folders", error.message, error.advice)
+    return ok("folders", f"settings in {paths.settings}, cache in {paths.cache}, runtime in {paths.runtime}")
+
+
+def check_disk(paths: Paths) -> Finding:
+    from core.pc.machine import free_disk
+
+    free = free_disk(paths.cache)
+    said = f"{size(free)} free for {paths.cache}"
+    if free < NEEDED_DISK:
+        return warn("disk", said, "Make room, or choose another folder with --data DIR.")
+    return ok("disk", said)
+
+
+def check_settings(paths: Paths) -> Finding:
+    try:
+        preferences = Preferences(paths.settings_file)
+    except DiskError as error:
+        return fail("settings", error.message, error.advice or "Make the file readable, or remove it.")
+    if preferences.notice:
+        return warn("settings", preferences.notice.rstrip("."), "Set again what you had chosen.")
+    count = len(chosen(preferences.settings))
+    return ok("settings", f"{count} of {len(DECLARED)} differ from the defaults")
+
+
+def check_port(paths: Paths) -> Finding:
+    from core.pc.machine import port_is_free
+
+    if node := find(paths.door_file):
+        return ok("port", f"the node is running at {node.url}")
+    try:
+        port = Preferences(paths.settings_file).settings.port
+    except DiskError:
+        port = Settings().port  # check_settings has said it
+    if port_is_free(port):
+        return ok("port", f"{port} is free on 127.0.0.1")
+    fix = f"The next free one is used; to choose: idlebloom settings set port {port + 10}"
+    return warn("port", f"another program listens on {port}", fix)
+
+
+def check_keyring(paths: Paths) -> Finding:
+    from core.secrets import keyring_trouble
+
+    trouble = keyring_trouble()
+    if trouble:
+        return ok("keyring", f"{trouble}; secrets are kept in {paths.secrets_file}, readable by you alone")
+    return ok("keyring", "the keyring answers")
+
+
+def check_p2pd(_: Paths) -> Finding:
+    """The program that speaks libp2p, without importing hivemind, which takes seconds."""
+    spec = importlib.util.find_spec("hivemind")
+    program = Path(spec.origin).parent / "hivemind_cli" / "p2pd" if spec and spec.origin else None
+    if program is None or not program.exists():
+        return fail("network", "p2pd, the program that speaks to peers, is missing", INSTALL)
+    try:
+        done = subprocess.run([program, "--help"], capture_output=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return fail("network", f"p2pd, the program that speaks to peers, does not run: {error}", INSTALL)
+    if b"-hostAddrs" not in done.stdout + done.stderr:
+        return fail("network", "p2pd, the program that speaks to peers, is damaged", INSTALL)
+    return ok("network", "p2pd, the program that speaks to peers, runs")
+
+
+def check_bundled(_: Paths) -> Finding:
+    folder = bundled_model()
+    missing = [n for n in ("config.json", "tokenizer.json", "model.safetensors") if not (folder / n).exists()]
+    if missing:
+        return fail("model", f"the bundled model lacks {' and '.join(missing)} in {folder}", INSTALL)
+    held = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+    return ok("model", f"the bundled model is there, {size(held)}")
+
+
+def check_hub(_: Paths) -> Finding:
+    import urllib.error
+    import urllib.request
+
+    request = urllib.request.Request(HUB, method="HEAD")
+    try:
+        with urllib.request.urlopen(request, timeout=HUB_SECONDS):  # noqa: S310 – a constant
+            pass
+    except urllib.error.HTTPError as error:
+        error.close()  # it answers, which is all that was asked
+    except OSError as error:
+        why = getattr(error, "reason", error)
+        return warn("hub", f"{HUB} cannot be reached ({why})", "The bundled model and local folders work.")
+    return ok("hub", f"{HUB} can be reached")
+
+
+CHECKS: tuple[Callable[[Paths], Finding], ...] = (
+    check_python,
+    check_packages,
+    check_gpu,
+    check_memory,
+    check_folders,
+    check_disk,
+    check_settings,
+    check_port,
+    check_keyring,
+    check_p2pd,
+    check_bundled,
+    check_hub,
+)

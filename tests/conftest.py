@@ -1,0 +1,60 @@
+"""What every test may rely on: its own data folder, and a word about tests that this system cannot run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+NEEDS: dict[str, tuple[str, Callable[[], bool]]] = {
+    "chromium": ("no Chromium", lambda: bool(shutil.which("chromium") and shutil.which("chromedriver"))),
+    "xvfb": ("no Xvfb", lambda: shutil.which("Xvfb") is not None),
+    "root": ("not root", lambda: os.geteuid() == 0),
+}
+skipped = pytest.StashKey[dict[str, str]]()
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No test reads or writes the settings of whoever runs it."""
+    folder = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("IDLEBLOOM_HOME", str(folder))
+    return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for marker, (why, is_there) in NEEDS.items():
+        marked = [item for item in items if item.get_closest_marker(marker)]
+        if marked and not is_there():
+            for item in marked:
+                item.add_marker(pytest.mark.skip(reason=why))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[skipped] = {}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
+        item.config.stash[skipped][item.nodeid] = reason.removeprefix("Skipped: ")
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """In CI a test that could not run is a failure: nobody would notice otherwise."""
+    if session.config.stash[skipped] and os.environ.get("CI") == "true" and exitstatus == 0:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The last line names what was not tested."""
+    if found := config.stash.get(skipped, {}):
+        names = ", ".join(f"{nodeid} ({reason})" for nodeid, reason in found.items())
+        print(f"Skipped: {names}")
