@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+
+import keyring
+import pytest
+from keyring.backend import KeyringBackend
+from keyring.backends import fail
+
+from core.secrets import Secret, Secrets, keyring_trouble
+
+
+class InMemory(KeyringBackend):
+    priority = 1.0
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple[str, str], str] = {}
+
+    def get_password(self, service: str, username: str) -> str | None:
+        return self.kept.get((service, username))
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        self.kept[service, username] = password
+
+
+class Locked(InMemory):
+    """A keyring that waits for a prompt that nobody answers."""
+
+    def __init__(self) -> None:
+        self.answered = threading.Event()
+
+    def get_password(self, service: str, username: str) -> str | None:
+        self.answered.wait(30)
+        return None
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        self.answered.wait(30)
+
+
+class Failing(InMemory):
+    def get_password(self, service: str, username: str) -> str | None:
+        raise RuntimeError("the bus is gone")
+
+
+def use(monkeypatch: pytest.MonkeyPatch, backend: KeyringBackend) -> None:
+    monkeypatch.setattr(keyring, "get_keyring", lambda: backend)
+
+
+def test_the_keyring_holds_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is a keyring, no secret touches the disk."""
+    use(monkeypatch, InMemory())
+    key = Secrets(tmp_path / "secrets.json").api_key()
+    assert len(key) > 20
+    assert Secrets(tmp_path / "secrets.json").api_key() == key
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_private_file_without_a_keyring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a keyring, secrets are in a file for this user alone, and that is said."""
+    use(monkeypatch, fail.Keyring())
+    secrets = Secrets(tmp_path / "new" / "secrets.json")
+    key = secrets.api_key()
+    file = tmp_path / "new" / "secrets.json"
+    assert json.loads(file.read_text()) == {"api_key": key}
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert file.parent.stat().st_mode & 0o777 == 0o700
+    assert f"secrets are kept in {file}" in secrets.notice
+    assert Secrets(file).api_key() == key
+
+
+def test_a_locked_keyring_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A keyring that does not answer is given up once, and then not asked again."""
+    locked = Locked()
+    use(monkeypatch, locked)
+    secrets = Secrets(tmp_path / "secrets.json", limit_seconds=0.2)
+    began = time.monotonic()
+    assert secrets.api_key() == secrets.api_key()
+    assert time.monotonic() - began < 5
+    assert "did not answer within 0.2 seconds" in secrets.notice
+    locked.answered.set()
+
+
+def test_a_failing_keyring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A keyring that fails is said with its own words, and the file is used."""
+    use(monkeypatch, Failing())
+    secrets = Secrets(tmp_path / "secrets.json")
+    assert secrets.get(Secret.API_KEY) is None
+    assert "the bus is gone" in secrets.notice
+    assert keyring_trouble() == "the keyring failed: the bus is gone"
+
+
+def test_a_file_from_before_the_keyring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret in the file is found when a keyring comes later, and moves there when it is set."""
+    (tmp_path / "secrets.json").write_text('{"api_key": "old"}')
+    ring = InMemory()
+    use(monkeypatch, ring)
+    secrets = Secrets(tmp_path / "secrets.json")
+    assert secrets.api_key() == "old"
+    secrets.set(Secret.API_KEY, "new")
+    assert ring.kept == {("idlebloom", "api_key"): "new"}
+    assert json.loads((tmp_path / "secrets.json").read_text()) == {}

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from core.terms import Because, Reason, State
+from core.words import REASONS, STATES, UNTIL, moment, size, state, text
+
+NOON = time.mktime((2026, 3, 10, 12, 0, 0, 0, 0, -1))
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_every_reason_has_words(reason: Reason) -> None:
+    """Each reason can be said, also with arguments or an end that are missing."""
+    assert text(Because(reason))
+    assert "{" not in text(Because(reason, until=NOON), now=NOON)
+
+
+@pytest.mark.parametrize("of", State)
+def test_every_state_has_words(of: State) -> None:
+    """Each state can be said."""
+    assert state(of)
+
+
+def test_tables_are_whole() -> None:
+    """No reason or state is forgotten, and what has an end can also be said without."""
+    assert set(REASONS) == set(Reason)
+    assert set(STATES) == set(State)
+    assert set(UNTIL) <= set(REASONS)
+
+
+def test_arguments_are_filled_in() -> None:
+    """A reason's arguments stand in its text."""
+    assert text(Because(Reason.HOT, {"celsius": 83})) == "GPU at 83 °C, resting"
+
+
+@pytest.mark.parametrize(("hours", "words"), [(2, "14:00"), (20, "tomorrow 08:00"), (44, "2026-03-12 08:00")])
+def test_moments(hours: int, words: str) -> None:
+    """A time is said with its day where that is not today."""
+    assert moment(NOON + hours * 3600, NOON) == words
+    assert text(Because(Reason.PAUSED, until=NOON + hours * 3600), NOON) == f"paused until {words}"
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [(0, "0 bytes"), (999, "999 bytes"), (28_700, "29 kB"), (1.25e9, "1.2 GB"), (2e12, "2.0 TB")],
+)
+def test_sizes(count: float, words: str) -> None:
+    """Sizes are said in decimal units."""
+    assert size(count) == words
