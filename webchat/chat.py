@@ -56,7 +56,7 @@ class Line:
         self.ws = ws
         self._turn = threading.Lock()
 
-    def send(self, kind: str, **fields: object) -> None:
+    def send(self, kind: str, /, **fields: object) -> None:
         with self._turn:
             self.ws.send(json.dumps({"type": kind, **fields}))
 
@@ -102,8 +102,9 @@ class Talk:
     def run(self) -> None:
         try:
             self._greet()
+            self._tell_status(LOOK_UP_SECONDS)
             while True:
-                self._tell_status()
+                self._tell_status(0)
                 message = self._line.receive(LOOK_UP_SECONDS)
                 if message is not None:
                     self._act(message)
@@ -118,8 +119,8 @@ class Talk:
         except IdlebloomError as error:
             self._line.send("hello", card=None, **_error_shape(error))
 
-    def _tell_status(self) -> None:
-        number, status = self._bulletin.after(self._shown, timeout=0)
+    def _tell_status(self, timeout: float) -> None:
+        number, status = self._bulletin.after(self._shown, timeout)
         if status is not None:
             self._line.send("status", status=status_shape(status, self._words))
             self._shown = number

@@ -29,7 +29,7 @@ from core.terms import (
     WireDtype,
 )
 
-PEERS = tuple(PeerId(f"12D3KooWFake{'ABCDEFGH'[i]}{'rosefernirissky'[i * 3 : i * 3 + 6]}") for i in range(3))
+PEERS = tuple(PeerId(f"12D3KooWFake{'ABCDEFGH'[i]}{('RoseQ7', 'FernK2', 'IrisW9')[i]}") for i in range(3))
 QUESTIONS = (
     "What is a flower?",
     "Why does the moon shine?",
@@ -110,6 +110,7 @@ class FakeReader:
         return tuple(
             replace(blank, peer_id=stage.peer_id, span=stage.span, **common)  # type: ignore[arg-type]
             for stage in self.route().stages
+            if stage.span not in self.status_now.swarm.missing
         )
 
     def settings(self) -> dict[str, object]:

@@ -14,8 +14,8 @@ Words = Callable[[Because], str]
 
 
 def short_name(peer: PeerId) -> str:
-    """The end of a peer id: its beginning is the same for all Ed25519 keys."""
-    return peer[-6:]
+    """The end of a peer id, as errors name it too: its beginning is the same for all Ed25519 keys."""
+    return peer[-8:]
 
 
 def span_shape(span: Span | None) -> Shape | None:
