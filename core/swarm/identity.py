@@ -28,6 +28,7 @@ _KEY_BYTES = 32
 _FILE_PREFIX = bytes.fromhex("08011240")
 # multihash "identity" of 36 bytes, holding the protobuf PublicKey { type: Ed25519, data: 32 bytes }
 _ID_PREFIX = bytes.fromhex("002408011220")
+_MAX_BASE58 = 64  # turning text into a number takes quadratic time, so it is bounded first
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
 
@@ -72,26 +73,39 @@ def verify(peer_id: PeerId, signature: bytes, data: bytes) -> bool:
 
 def peer_id_of(public_key: bytes) -> PeerId:
     """The peer id of a raw 32-byte public key, in base58."""
-    number, text = int.from_bytes(_ID_PREFIX + public_key), ""
-    while number:
-        number, digit = divmod(number, 58)
-        text = _BASE58[digit] + text
-    return PeerId("1" + text)  # each leading zero byte is a "1", and the prefix has one
+    return PeerId(base58_encode(_ID_PREFIX + public_key))
 
 
 @lru_cache(maxsize=4096)
 def public_key_of(peer_id: PeerId) -> bytes:
     """The raw 32-byte public key in a peer id; raises ``BadPeerId``."""
-    # Bounded first: turning a long text into a number takes quadratic time.
-    if len(peer_id) > 60 or not all(letter in _BASE58 for letter in peer_id):
-        raise BadPeerId("a peer id that is not base58")
-    number = 0
-    for letter in peer_id:
-        number = number * 58 + _BASE58.index(letter)
-    public_key = (number % (1 << 8 * _KEY_BYTES)).to_bytes(_KEY_BYTES)
-    if peer_id_of(public_key) != peer_id:
+    try:
+        data = base58_decode(peer_id)
+    except ValueError as error:
+        raise BadPeerId("a peer id that is not base58") from error
+    if not data.startswith(_ID_PREFIX) or len(data) != len(_ID_PREFIX) + _KEY_BYTES:
         raise BadPeerId("a peer id that is not of an Ed25519 key")
-    return public_key
+    return data[len(_ID_PREFIX) :]
+
+
+def base58_encode(data: bytes) -> str:
+    number, letters = int.from_bytes(data), []
+    while number:
+        number, digit = divmod(number, 58)
+        letters.append(_BASE58[digit])
+    zeros = len(data) - len(data.lstrip(b"\0"))
+    return "1" * zeros + "".join(reversed(letters))
+
+
+def base58_decode(text: str) -> bytes:
+    """The bytes of a peer id in base58; raises ``ValueError``."""
+    if len(text) > _MAX_BASE58:
+        raise ValueError("too long for a peer id")
+    number = 0
+    for letter in text:
+        number = number * 58 + _BASE58.index(letter)
+    zeros = len(text) - len(text.lstrip("1"))
+    return bytes(zeros) + number.to_bytes((number.bit_length() + 7) // 8)
 
 
 def load_identity(path: Path) -> Identity:

@@ -1,0 +1,69 @@
+"""hivemind, imported late and made quiet. The only import of it in Idlebloom is here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple
+
+log = logging.getLogger(__name__)
+
+
+class Hive(NamedTuple):
+    """What is used of hivemind."""
+
+    P2P: Any
+    DHTNode: Any
+    Multiaddr: Any
+    messages: Any
+    """The protobufs of p2pd's control socket."""
+
+
+def load() -> Hive:
+    """Imports hivemind, which imports torch: 2 to 4 s the first time. Safe in a thread."""
+    with warnings.catch_warnings():  # torch warns of what hivemind's unused parts do at import
+        warnings.simplefilter("ignore")
+        from hivemind.dht.node import DHTNode
+        from hivemind.p2p import P2P
+        from hivemind.proto import p2pd_pb2
+        from hivemind.utils.logging import use_hivemind_log_handler
+        from hivemind.utils.multiaddr import Multiaddr
+
+    use_hivemind_log_handler("nowhere")
+    logger = logging.getLogger("hivemind")
+    logger.setLevel(logging.WARNING)
+    if not logger.handlers:
+        # Else a warning goes to the terminal where nobody has set up logging.
+        logger.addHandler(logging.NullHandler())
+    logging.addLevelName(logging.WARNING, "WARNING")  # hivemind renames it for everybody
+    return Hive(P2P, DHTNode, Multiaddr, p2pd_pb2)
+
+
+def quiet(loop: asyncio.AbstractEventLoop) -> None:
+    """Keeps what hivemind's unattended tasks raise from being printed: it spawns one for each
+    message it receives and never looks at them again, so strangers could fill the log."""
+    before = loop.get_exception_handler()
+    if isinstance(before, _Quiet):
+        return
+    loop.set_exception_handler(_Quiet(before))
+
+
+class _Quiet:
+    def __init__(self, before: Any) -> None:
+        self._before = before
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        task = context.get("task") or context.get("future")
+        if isinstance(task, asyncio.Task) and _is_hivemind(task):
+            log.debug("in hivemind: %s", context.get("message"), exc_info=context.get("exception"))
+        elif self._before is not None:
+            self._before(loop, context)
+        else:
+            loop.default_exception_handler(context)
+
+
+def _is_hivemind(task: asyncio.Task[Any]) -> bool:
+    code = getattr(task.get_coro(), "cr_code", None)
+    return code is not None and "hivemind" in Path(code.co_filename).parts

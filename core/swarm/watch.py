@@ -1,0 +1,153 @@
+"""Keeping records fresh: one's own, and those of a model that one reads.
+
+Both work over any ``Directory``. Their loops are spread by a fifth, so that peers which started
+together do not call together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+
+from core.errors import SwarmError
+from core.swarm.peer import Directory
+from core.terms import ModelRef, Record, Span
+
+log = logging.getLogger(__name__)
+
+REFRESH_SECONDS = 30.0
+REST_SECONDS = 300.0
+_RETRY_SECONDS = 5.0
+_CLOSEST_READS = 1.0
+"""Seconds between two reads, however often they are asked for."""
+
+
+class Announcer:
+    """Keeps this donor's record in the directory until it is withdrawn."""
+
+    def __init__(self, directory: Directory, every: float = REFRESH_SECONDS) -> None:
+        self._directory, self._every = directory, every
+        self._record: Record | None = None
+        self._stored: Record | None = None
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def stored(self) -> Record | None:
+        """The record as it lies in the directory, once it does."""
+        return self._stored
+
+    def update(self, record: Record) -> None:
+        """Announces this from now on, at once and then every 30 s; failures are tried again."""
+        self._record = record
+        self._changed.set()
+        if self._task is None:
+            self._task = asyncio.create_task(self._keep(), name="announce")
+
+    async def withdraw(self) -> None:
+        """Stops announcing and says *leaving*. Raises ``SwarmError`` if nobody took that."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait({task})
+        stored, self._stored, self._record = self._stored, None, None
+        if stored is not None:
+            await self._directory.withdraw(stored)
+
+    async def _keep(self) -> None:
+        failing = False
+        while self._record is not None:
+            self._changed.clear()
+            try:
+                self._stored = await self._directory.announce(self._record)
+                failing, pause = False, self._every
+            except SwarmError as error:
+                log.log(logging.DEBUG if failing else logging.WARNING, "announcing: %s", error)
+                failing, pause = True, min(_RETRY_SECONDS, self._every)
+            await _wait(self._changed, spread(pause))
+
+
+class Watcher:
+    """The records of one model, kept so fresh that a plan needs no wait.
+
+    The bands of ``layers`` (all, unless said) are read every 30 s, the rest every 5 min; outside of
+    those bands a donor may therefore be missing that has come, or whose record has run out.
+    """
+
+    def __init__(
+        self,
+        directory: Directory,
+        model: ModelRef,
+        layers: Span | None = None,
+        *,
+        every: float = REFRESH_SECONDS,
+        rest_every: float = REST_SECONDS,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.model, self.layers = model, layers
+        self._directory, self._clock = directory, clock
+        self._every, self._rest_every = every, rest_every
+        self._known: dict[str, Record] = {}
+        self._read_all_at = float("-inf")
+        self._reading = asyncio.Lock()
+        self._task = asyncio.create_task(self._keep(), name="watch records")
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """What is known now and has not expired, *leaving* ones included."""
+        now = self._clock()
+        return tuple(record for record in self._known.values() if record.expires_at > now)
+
+    async def refresh(self) -> tuple[Record, ...]:
+        """Reads all again now, unless that was done within the last second. Raises ``SwarmError``."""
+        asked = time.monotonic()
+        async with self._reading:
+            # Who waited here while another read was made takes that one's result.
+            if self._read_all_at < asked - _CLOSEST_READS:
+                await self._read(None)
+        return self.records
+
+    async def close(self) -> None:
+        self._task.cancel()
+        await asyncio.wait({self._task})
+
+    async def _keep(self) -> None:
+        failing = False
+        while True:
+            whole = self.layers is None or time.monotonic() - self._read_all_at >= self._rest_every
+            try:
+                async with self._reading:
+                    await self._read(None if whole else self.layers)
+                failing, pause = False, self._every
+            except SwarmError as error:
+                log.log(logging.DEBUG if failing else logging.WARNING, "reading records: %s", error)
+                failing, pause = True, min(_RETRY_SECONDS, self._every)
+            await asyncio.sleep(spread(pause))
+
+    async def _read(self, layers: Span | None) -> None:
+        started = time.monotonic()
+        records = await self._directory.read(self.model, layers)
+        if layers is None:
+            self._read_all_at = started
+        now = self._clock()
+        for record in records:
+            known = self._known.get(record.peer_id)
+            if known is None or record.expires_at >= known.expires_at:
+                self._known[record.peer_id] = record
+        self._known = {peer: record for peer, record in self._known.items() if record.expires_at > now}
+
+
+def spread(seconds: float) -> float:
+    """The time, up to a fifth shorter or longer."""
+    return seconds * random.uniform(0.8, 1.2)
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass
