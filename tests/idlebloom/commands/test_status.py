@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import pytest
+
+from core.door import RunningNode
+from core.paths import Paths
+from core.terms import Because, Progress, Reason, Span, State, Status, SwarmView, Today
+from idlebloom import launch
+from idlebloom.commands.status import lines
+from webchat.snapshots import status_shape
+
+
+def test_no_node(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where no node runs, that is said, with how to start one."""
+    assert launch.main(["status"]) == 1
+    assert "not running. Start it with: idlebloom node" in capsys.readouterr().err
+
+
+def test_the_snapshot(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The running node is asked once for its snapshot, shown in words or as it is."""
+    snapshot = status_shape(Status("0.1.0", State.OFF, Because(Reason.NO_CONSENT)))
+    RunningNode("http://127.0.0.1:1", os.getpid(), "secret").write(Paths.of().door_file)
+    asked = []
+
+    def request(_: RunningNode, path: str) -> dict[str, Any]:
+        asked.append(path)
+        return snapshot
+
+    monkeypatch.setattr(RunningNode, "request", request)
+    assert launch.main(["status"]) == 0
+    assert capsys.readouterr().out.startswith("off: this PC gives nothing until you say so")
+    launch.main(["status", "--json"])
+    assert json.loads(capsys.readouterr().out) == snapshot
+    assert asked == ["/api/status?once=1"] * 2
+
+
+def test_everything_in_words() -> None:
+    """A full snapshot says what is served, fetched, given today, and which layers nobody has."""
+    status = Status(
+        "0.1.0",
+        State.GIVING,
+        span=Span(4, 7),
+        progress=Progress("fetching", 5_000_000, 20_000_000),
+        sessions=1,
+        today=Today(412, 9, 1_200_000_000, 3_000),
+        swarm=SwarmView("bloom", False, (Span(0, 1), Span(8, 10)), 3),
+    )
+    assert lines(status_shape(status), "http://127.0.0.1:7714") == [
+        "giving · http://127.0.0.1:7714",
+        "serving layers 4 to 6, 1 conversation open",
+        "fetching: 5.0 MB of 20.0 MB",
+        "today: 412 tokens of 9 conversations, 1.2 GB up, 3 kB down",
+        "swarm: bloom, 3 donors, layers without a donor: 0, 8 to 9",
+    ]
