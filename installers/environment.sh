@@ -38,7 +38,9 @@ set_up() { # run|test
   say "  found   $("$python" --version), $(driver_words), $(df -h --output=avail "$here" | tail -1 | tr -d ' ') of disk free"
   missing_libraries
   make_venv "$python"
-  if ! has_driver && pip_offers "$torch+cpu"; then
+  if compgen -G "$venv/lib/python*/site-packages/torch-${torch##*=}*.dist-info" >/dev/null; then
+    say "  has     PyTorch; fetches what is missing or has changed"
+  elif ! has_driver && pip_offers "$torch+cpu"; then
     torch=$torch+cpu
     say "  fetches PyTorch's CPU build (0.2 GB) and what else is needed (0.4 GB): 2 to 5 minutes, 2 GB of disk"
   else
@@ -83,7 +85,7 @@ has_driver() { [[ -e /proc/driver/nvidia/version ]] || nvidia-smi -L &>/dev/null
 
 driver_words() { if has_driver; then echo "an NVIDIA driver"; else echo "no NVIDIA driver"; fi; }
 
-pip_offers() { # a requirement; or it is installed already
+pip_offers() { # a requirement
   "$venv/bin/python" -m pip install --disable-pip-version-check -qq --dry-run --no-deps "$1" &>/dev/null
 }
 
