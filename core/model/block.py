@@ -1,0 +1,88 @@
+"""One transformer block of BLOOM: ln → attention → residual → ln → feed-forward → residual.
+
+The residual stream and the norms are float32 whatever the compute dtype; only the products' inputs
+are rounded to it. In bfloat16 that halves the error at no measurable cost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from core.model.attention import Plan, attend, write
+from core.model.config import ModelConfig
+from core.model.linear import Linear, linear
+from core.model.weights import Checkpoint
+
+
+@dataclass(frozen=True)
+class Norm:
+    """Layer normalisation over the last dimension, in float32."""
+
+    weight: Tensor
+    bias: Tensor
+    epsilon: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return torch.layer_norm(x, self.weight.shape, self.weight, self.bias, self.epsilon)
+
+
+@dataclass(frozen=True)
+class Block:
+    """The weights of one block and its forward pass."""
+
+    heads: int
+    dtype: torch.dtype
+    residual_post_layernorm: bool
+    before_attention: Norm
+    qkv: Linear
+    dense: Linear
+    before_mlp: Norm
+    up: Linear
+    down: Linear
+
+    def __call__(self, hidden: Tensor, cache: Tensor, plan: Plan) -> Tensor:
+        """``hidden`` [rows, hidden] float32 → the same, in place; ``cache`` is this block's storage."""
+        normed = self.before_attention(hidden)
+        residual = normed if self.residual_post_layernorm else hidden
+        qkv = self.qkv(normed.to(self.dtype)).view(hidden.shape[0], self.heads, 3, -1)
+        write(qkv, cache, plan.writes)
+        hidden = residual.add_(self.dense(attend(qkv, cache, plan.groups)))
+        normed = self.before_mlp(hidden)
+        residual = normed if self.residual_post_layernorm else hidden
+        return residual.add_(self.down(self.up.gelu(normed.to(self.dtype))))
+
+
+def load_norm(checkpoint: Checkpoint, name: str, config: ModelConfig, device: torch.device) -> Norm:
+    weight, bias = (
+        checkpoint.tensor(f"{name}.{part}").to(device, torch.float32, copy=True)
+        for part in ("weight", "bias")
+    )
+    return Norm(weight, bias, config.epsilon)
+
+
+def load_linear(checkpoint: Checkpoint, name: str, dtype: torch.dtype, device: torch.device) -> Linear:
+    weight, bias = (
+        checkpoint.tensor(f"{name}.{part}").to(device, dtype, copy=True) for part in ("weight", "bias")
+    )
+    return linear(weight, bias)
+
+
+def load_block(
+    checkpoint: Checkpoint, config: ModelConfig, number: int, dtype: torch.dtype, device: torch.device
+) -> Block:
+    """Block ``number``, counted from 0 as in the checkpoint's names."""
+    name = f"h.{number}"
+    return Block(
+        heads=config.heads,
+        dtype=dtype,
+        residual_post_layernorm=config.residual_post_layernorm,
+        before_attention=load_norm(checkpoint, f"{name}.input_layernorm", config, device),
+        qkv=load_linear(checkpoint, f"{name}.self_attention.query_key_value", dtype, device),
+        dense=load_linear(checkpoint, f"{name}.self_attention.dense", dtype, device),
+        before_mlp=load_norm(checkpoint, f"{name}.post_attention_layernorm", config, device),
+        up=load_linear(checkpoint, f"{name}.mlp.dense_h_to_4h", dtype, device),
+        down=load_linear(checkpoint, f"{name}.mlp.dense_4h_to_h", dtype, device),
+    )

@@ -1,0 +1,225 @@
+"""A span of a BLOOM: the layers that one donor holds, and running ragged batches through them.
+
+Layer 0 is the word embeddings with their norm, layers 1 .. N are the blocks, layer N + 1 is the head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from core.errors import FrameError
+from core.model.attention import Alibi
+from core.model.batch import Rows, Segment, plan, segments
+from core.model.block import Block, Norm, load_block, load_norm
+from core.model.cache import CachePool
+from core.model.config import ModelConfig, read_config
+from core.model.linear import Linear, linear
+from core.model.weights import Checkpoint, block_tensors, blocks_of, check_span, span_tensors
+from core.terms import Span
+
+__all__ = ["Embedding", "Head", "Rows", "SpanModel"]
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes read so far and in all."""
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Layer 0. ``words`` [vocab, hidden] stays mapped from the file: only the rows asked for are read."""
+
+    words: Tensor
+    norm: Norm
+
+    def __call__(self, ids: Tensor) -> Tensor:
+        """``ids`` [rows] int64 → [rows, hidden] float32 on the norm's device."""
+        rows = F.embedding(ids.to(self.words.device), self.words)
+        return self.norm(rows.to(self.norm.weight.device, torch.float32))
+
+
+@dataclass(frozen=True)
+class Head:
+    """Layer N + 1: the last norm and the output matrix [vocab, hidden]."""
+
+    norm: Norm
+    matrix: Linear
+    dtype: torch.dtype
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """``hidden`` [rows, hidden] float32 → logits [rows, vocab] float32."""
+        return self.matrix(self.norm(hidden).to(self.dtype)).float()
+
+
+class SpanModel:
+    """The loaded layers of ``span``. Made by ``SpanModel.load``."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        span: Span,
+        dtype: torch.dtype,
+        device: torch.device,
+        *,
+        embedding: Embedding | None,
+        blocks: dict[int, Block],
+        head: Head | None,
+    ) -> None:
+        self.config, self.span, self.dtype, self.device = config, span, dtype, device
+        self._embedding, self._blocks, self._head = embedding, blocks, head
+        self._alibi = Alibi(config.heads, config.max_length, device)
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        span: Span,
+        *,
+        dtype: torch.dtype,
+        device: torch.device | str = "cpu",
+        progress: Progress | None = None,
+    ) -> SpanModel:
+        """Read the tensors of ``span`` from the checkpoint in ``folder``, and no others.
+
+        Raises ModelError, before anything is loaded, for a span outside the model and for files or
+        tensors that are missing, damaged or of the wrong shape.
+        """
+        config = read_config(folder)
+        check_span(config, span)
+        checkpoint = Checkpoint(folder)
+        with torch.inference_mode():
+            return _Loader(checkpoint, config, span, dtype, torch.device(device), progress=progress).load()
+
+    def check(self, rows: Rows) -> None:
+        """FrameError unless ``rows`` fit this span and their slot."""
+        shape = (rows.count,) if rows.layers.start == 0 else (rows.count, self.config.hidden)
+        last = self.config.layers
+        if rows.layers not in self.span:
+            raise FrameError(f"layers {rows.layers} are not within the held span {self.span}")
+        if rows.count < 1 or tuple(rows.input.shape) != shape:
+            raise FrameError(f"input of shape {list(rows.input.shape)} does not fit layers {rows.layers}")
+        if not 0 <= rows.start <= rows.end <= min(rows.slot.reserved, self.config.max_length):
+            raise FrameError(f"positions {rows.start} to {rows.end - 1} are not reserved")
+        if (rows.logits and rows.layers.end != last) or not 0 <= rows.logits <= rows.count:
+            raise FrameError(
+                f"logits of {rows.logits} rows asked for, of {rows.count} that reach {rows.layers}"
+            )
+        if rows.layers.start == 0:
+            self._check_ids(rows.input)
+        elif not rows.input.is_floating_point():
+            raise FrameError(f"hidden states of dtype {rows.input.dtype}")
+
+    def _check_ids(self, ids: Tensor) -> None:
+        if ids.dtype != torch.int64:
+            raise FrameError(f"token ids of dtype {ids.dtype}")
+        low, high = (int(edge) for edge in ids.aminmax())
+        if low < 0 or high >= self.config.vocab:
+            raise FrameError(f"token ids {low} to {high} are not all below {self.config.vocab}")
+
+    @torch.inference_mode()
+    def run(self, batch: Sequence[Rows], pool: CachePool) -> list[Tensor]:
+        """Run all rows through their layers, those that share layers together.
+
+        For each ``Rows``: hidden [n, hidden] in the compute dtype where its layers end before the
+        head, else logits [logits, vocab] float32. Positions may be overwritten freely: what was
+        cached from ``start`` on is replaced. Raises FrameError before anything is run.
+        """
+        for rows in batch:
+            self.check(rows)
+        if len({rows.slot.index for rows in batch}) != len(batch):
+            raise FrameError("two steps of one session in one batch")
+        states = [rows.input for rows in batch]
+        for segment in segments(batch, self.config.layers - 1):
+            self._run_segment(segment, batch, states, pool)
+        return [
+            state if rows.layers.end == self.config.layers else state.to(self.dtype)
+            for rows, state in zip(batch, states, strict=True)
+        ]
+
+    def _run_segment(
+        self, segment: Segment, batch: Sequence[Rows], states: list[Tensor], pool: CachePool
+    ) -> None:
+        """Replace the ``states`` of the segment's members by what its layers make of them."""
+        members = [batch[i] for i in segment.members]
+        inputs = [states[i] for i in segment.members]
+        counts = [rows.count for rows in members]
+        if segment.layers.start == 0:
+            assert self._embedding is not None
+            out = self._embedding(torch.cat(inputs))
+        elif segment.layers.end == self.config.layers:
+            assert self._head is not None
+            counts = [rows.logits for rows in members]
+            kept = [state[state.shape[0] - n :] for state, n in zip(inputs, counts, strict=True)]
+            hidden = _join(kept, self.device)
+            out = self._head(hidden) if len(hidden) else hidden.new_empty(0, self.config.vocab)
+        else:
+            out = _join(inputs, self.device)
+            how = plan(members, self._alibi, self.device)
+            for layer in range(segment.layers.start, segment.layers.end):
+                out = self._blocks[layer](out, pool.layers[layer - pool.first_block], how)
+        for i, part in zip(segment.members, torch.split(out, counts), strict=True):
+            states[i] = part
+
+
+def _join(parts: Sequence[Tensor], device: torch.device) -> Tensor:
+    """A new float32 tensor of all rows: blocks write into it."""
+    return torch.cat([part.to(device, torch.float32) for part in parts])
+
+
+class _Loader:
+    """Loads one span, telling how far it is."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        config: ModelConfig,
+        span: Span,
+        dtype: torch.dtype,
+        device: torch.device,
+        *,
+        progress: Progress | None,
+    ) -> None:
+        self.checkpoint, self.config, self.span = checkpoint, config, span
+        self.dtype, self.device = dtype, device
+        self._report = progress or (lambda done, total: None)
+        self._tied = not checkpoint.has("lm_head.weight")
+        self._total = checkpoint.check(span_tensors(config, span, tied=self._tied))
+        self._done = 0
+
+    def load(self) -> SpanModel:
+        self._report(0, self._total)
+        embedding = self._embedding() if 0 in self.span else None
+        blocks: dict[int, Block] = {}
+        for number in blocks_of(self.config, self.span):
+            blocks[number + 1] = load_block(self.checkpoint, self.config, number, self.dtype, self.device)
+            self._step([f"h.{number}.{name}" for name in block_tensors(self.config.hidden)])
+        head = self._head() if self.config.layers - 1 in self.span else None
+        self._report(self._total, self._total)
+        return SpanModel(
+            self.config, self.span, self.dtype, self.device, embedding=embedding, blocks=blocks, head=head
+        )
+
+    def _step(self, names: Sequence[str]) -> None:
+        self._done += sum(self.checkpoint.bytes_of(name) for name in names)
+        self._report(min(self._done, self._total), self._total)
+
+    def _embedding(self) -> Embedding:
+        norm = load_norm(self.checkpoint, "word_embeddings_layernorm", self.config, self.device)
+        return Embedding(self.checkpoint.tensor("word_embeddings.weight"), norm)
+
+    def _head(self) -> Head:
+        name = "word_embeddings.weight" if self._tied else "lm_head.weight"
+        matrix = self.checkpoint.tensor(name).to(self.device, self.dtype, copy=True)
+        norm = load_norm(self.checkpoint, "ln_f", self.config, self.device)
+        return Head(norm, linear(matrix, None), self.dtype)
+
+
+def preferred_dtype(device: torch.device | str = "cpu") -> torch.dtype:
+    """bfloat16 where the device multiplies it itself, else float32."""
+    if torch.device(device).type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32  # noqa: SLF001
