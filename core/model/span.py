@@ -216,10 +216,3 @@ class _Loader:
         matrix = self.checkpoint.tensor(name).to(self.device, self.dtype, copy=True)
         norm = load_norm(self.checkpoint, "ln_f", self.config, self.device)
         return Head(norm, linear(matrix, None), self.dtype)
-
-
-def preferred_dtype(device: torch.device | str = "cpu") -> torch.dtype:
-    """bfloat16 where the device multiplies it itself, else float32."""
-    if torch.device(device).type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32  # noqa: SLF001
