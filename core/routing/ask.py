@@ -6,9 +6,11 @@ exception of ``core.errors`` in place of the rest. Closing the stream cancels th
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
+from core.errors import UserError
 from core.terms import Finish, Route, Sampling, Token
 
 
@@ -32,6 +34,26 @@ class Ask:
     conversation: str | None = None
     """Key under which the session is kept for the next turn, which then sends only what is new.
     ``None``: the session is freed when the answer ends."""
+
+
+_LIMITS: dict[str, tuple[float, float, str]] = {
+    "temperature": (0.0, 100.0, "from 0 (always the likeliest word) to 100"),
+    "top_k": (0, 1 << 31, "0 (off) or a number of candidates"),
+    "top_p": (1e-6, 1.0, "above 0 and at most 1"),
+    "repetition_penalty": (0.01, 100.0, "from 0.01 to 100"),
+    "presence_penalty": (-2.0, 2.0, "from -2 to 2"),
+    "frequency_penalty": (-2.0, 2.0, "from -2 to 2"),
+    "seed": (-(2**63), 2**63 - 1, "a whole number of at most 64 bits"),
+    "logprobs": (0, 20, "from 0 to 20"),
+}
+
+
+def check(sampling: Sampling) -> None:
+    """Raises ``UserError`` that names the first value out of its limits."""
+    for name, (least, most, words) in _LIMITS.items():
+        value = getattr(sampling, name)
+        if not math.isfinite(value) or not least <= value <= most:
+            raise UserError(f"{name} cannot be {value}", f"It must be {words}.")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,165 @@
+"""The node: this PC's place in a swarm. One event loop holds its peer, its reader's side and its status.
+
+What the node gives is done by workers in processes of their own; the node starts and ends them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from core.errors import SwarmError
+from core.model.config import ModelConfig, read_config
+from core.model.text import Text
+from core.paths import bundled_model
+from core.routing.ask import Ask, Event, ModelCard
+from core.routing.generate import Generator
+from core.routing.route import missing
+from core.serving.supervisor import Worker, WorkerFailed
+from core.serving.worker import WorkerConfig
+from core.swarm.peer import Peer
+from core.terms import Because, DonorState, Progress, Reason, Span, State, Status, SwarmView
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 5.0
+RETRY_SECONDS = (5.0, 15.0, 60.0, 300.0)
+"""Pauses before a worker that failed is started again; the last one repeats."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A checkpoint's folder with what a reader needs of it: no weights."""
+
+    folder: Path
+    config: ModelConfig
+    text: Text
+
+    @classmethod
+    def read(cls, folder: Path) -> Model:
+        """Raises ``ModelError`` for a folder that cannot be used."""
+        return cls(folder, read_config(folder), Text(folder))
+
+    def card(self) -> ModelCard:
+        config, bundled = self.config, self.folder == bundled_model()
+        return ModelCard(
+            model_id=config.model_id,
+            revision=config.revision,
+            blocks=config.blocks,
+            max_length=config.max_length,
+            licence=_licence(self.folder) or ("Apache-2.0" if bundled else "see its model card"),
+            kind=self.text.kind,
+            note=_DEMO_NOTE if bundled else "",
+            questions=_questions(self.folder),
+        )
+
+
+_DEMO_NOTE = "This is a tiny demo model. It knows a few questions by heart and makes up the rest."
+
+
+def _questions(folder: Path) -> tuple[str, ...]:
+    """Questions that a folder says its model answers well; a page offers them."""
+    try:
+        found = json.loads((folder / "questions.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ()
+    return tuple(str(item) for item in found[:8]) if isinstance(found, list) else ()
+
+
+def _licence(folder: Path) -> str:
+    """The licence in the model card's front matter, if there is one."""
+    with suppress(OSError, UnicodeDecodeError):
+        for line in (folder / "README.md").read_text(encoding="utf-8").splitlines()[:40]:
+            if line.startswith("license:"):
+                return line.partition(":")[2].strip()
+    return ""
+
+
+class Node:
+    """A peer, an answering side, and perhaps workers. Made and used in one event loop; ``status`` may
+    be read from anywhere, and ``watchers`` are called with each new snapshot."""
+
+    def __init__(self, peer: Peer, model: Model, version: str) -> None:
+        self.peer, self.model = peer, model
+        self.generator = Generator(peer, model.config, model.text)
+        self.card = model.card()
+        self.watchers: list[Callable[[Status], None]] = []
+        self.status = Status(
+            version, State.OFF, Because(Reason.NO_CONSENT), swarm=SwarmView(model.config.model_id)
+        )
+        self._tasks = [asyncio.create_task(self._look_around(), name="look around")]
+
+    async def generate(self, ask: Ask) -> AsyncGenerator[Event, None]:
+        async for event in self.generator.generate(ask):
+            yield event
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.generator.leave()
+
+    # Status
+
+    def publish(self, status: Status) -> None:
+        """Replaces the snapshot and tells the watchers, if anything changed."""
+        if status == self.status:
+            return
+        self.status = status
+        for watcher in tuple(self.watchers):
+            watcher(status)
+
+    async def look(self) -> SwarmView:
+        """Reads the records and publishes what they say."""
+        records = await self.generator.records(fresh=True)
+        online = [record for record in records if record.state is DonorState.ONLINE]
+        holes = missing(online, self.model.config.layers)
+        view = SwarmView(self.model.config.model_id, not holes, holes, len(online))
+        self.publish(replace(self.status, swarm=view))
+        return view
+
+    async def _look_around(self) -> None:
+        while True:
+            try:
+                await self.look()
+            except SwarmError as error:
+                log.warning("the directory could not be read: %s", error)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    # Giving
+
+    def give(self, config: WorkerConfig, log_file: Path) -> None:
+        """Serves a span from now on, starting the worker again when it fails."""
+        self._tasks.append(asyncio.create_task(self._keep_giving(config, log_file), name="give"))
+
+    async def _keep_giving(self, config: WorkerConfig, log_file: Path) -> None:
+        span = Span(*config.span)
+        tries = 0
+        while True:
+            self.publish(replace(self.status, state=State.LOADING, reason=None, span=span, progress=None))
+            worker = await Worker.start(log=log_file, threads=config.threads)
+            worker.configure(config, self._loading)
+            try:
+                await worker.online()
+                tries = 0
+                self.publish(replace(self.status, state=State.GIVING, progress=None))
+                await self.look()
+                await worker.ended()
+                error = worker.failure()
+            except WorkerFailed as failure:
+                error = failure
+            finally:
+                await asyncio.shield(worker.stop())
+            pause = RETRY_SECONDS[min(tries, len(RETRY_SECONDS) - 1)]
+            tries += 1
+            because = Because(Reason.WORKER_FAILED, {"why": error.message})
+            self.publish(replace(self.status, state=State.TROUBLE, reason=because, span=None, progress=None))
+            await asyncio.sleep(pause)
+
+    def _loading(self, done: int, total: int) -> None:
+        self.publish(replace(self.status, progress=Progress("loading", done, total)))

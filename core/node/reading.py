@@ -1,0 +1,107 @@
+"""The node as pages, APIs and commands see it: threads on one side, the event loop on the other.
+
+An answer is an iterator that any thread may read and any thread may close; the loop fills it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import queue
+from collections.abc import Iterator, Mapping
+from contextlib import aclosing
+from typing import Self
+
+from core.errors import IdlebloomError
+from core.node.node import Node
+from core.preferences import Preferences
+from core.routing.ask import Ask, Event, ModelCard
+from core.settings import to_json
+from core.terms import Record, Status
+
+CALL_SECONDS = 30.0
+
+
+class Answer:
+    """The events of one answer, for a thread. Closing it from any thread cancels the answer."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, node: Node, ask: Ask) -> None:
+        self._events: queue.SimpleQueue[Event | IdlebloomError | None] = queue.SimpleQueue()
+        self._over = False
+        self._pumping = asyncio.run_coroutine_threadsafe(self._pump(node, ask), loop)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Event:
+        event = None if self._over else self._events.get()
+        if event is None or self._over:
+            self._over = True
+            raise StopIteration
+        if isinstance(event, IdlebloomError):
+            self._over = True
+            raise event
+        return event
+
+    def close(self) -> None:
+        self._over = True
+        self._events.put(None)
+        self._pumping.cancel()
+
+    async def _pump(self, node: Node, ask: Ask) -> None:
+        try:
+            async with aclosing(node.generate(ask)) as events:
+                async for event in events:
+                    self._events.put(event)
+        except IdlebloomError as error:
+            self._events.put(error)
+        except Exception as error:  # whoever waits must hear of it, whatever it is
+            self._events.put(IdlebloomError(f"unexpected {type(error).__name__}: {error}"))
+            raise
+        finally:
+            self._events.put(None)
+
+
+class NodeReader:
+    """Calls a node's loop from other threads."""
+
+    def __init__(self, node: Node, preferences: Preferences | None) -> None:
+        self._node, self._preferences = node, preferences
+        self._loop = asyncio.get_running_loop()
+
+    def generate(self, ask: Ask) -> Answer:
+        return Answer(self._loop, self._node, ask)
+
+    def forget(self, conversation: str) -> None:
+        self._loop.call_soon_threadsafe(self._node.generator.forget, conversation)
+
+    def card(self) -> ModelCard:
+        return self._node.card
+
+    def status(self) -> Status:
+        return self._node.status
+
+    def watch(self) -> Iterator[Status]:
+        changes: queue.SimpleQueue[Status] = queue.SimpleQueue()
+        self._node.watchers.append(changes.put)
+        try:
+            yield self._node.status
+            while True:
+                yield changes.get()
+        finally:
+            self._node.watchers.remove(changes.put)
+
+    def swarm(self) -> tuple[Record, ...]:
+        future: concurrent.futures.Future[tuple[Record, ...]] = asyncio.run_coroutine_threadsafe(
+            self._node.generator.records(), self._loop
+        )
+        return future.result(CALL_SECONDS)
+
+    def settings(self) -> dict[str, object]:
+        return {} if self._preferences is None else to_json(self._preferences.settings)
+
+    def change_settings(self, changes: Mapping[str, object]) -> dict[str, object]:
+        if self._preferences is None:
+            raise IdlebloomError("the demo has no settings to change")
+        self._preferences.change(changes)
+        return self.settings()

@@ -1,0 +1,210 @@
+"""Answers: a request in words becomes tokens through a session, and tokens become text to show.
+
+``Generator`` keeps the sessions of conversations, so that a next turn sends only what is new, and
+plans routes from the directory's records. It needs a tokenizer and no weights.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Collection
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+
+from core.errors import NoDonor, PromptError, TooLong
+from core.model.config import ModelConfig, ref
+from core.model.text import Pieces, Text
+from core.routing.ask import Ask, Ended, Event, Piece, Started, check
+from core.routing.connections import Connections
+from core.routing.route import missing, no_delay, plan
+from core.routing.session import Session, Way
+from core.swarm.peer import Peer
+from core.terms import DonorState, Finish, PeerId, Record, Span, Token
+
+log = logging.getLogger(__name__)
+
+KEPT_SESSIONS = 32
+RECORD_SECONDS = 5.0
+"""Records younger than this are planned with as they are."""
+
+
+@dataclass
+class _Kept:
+    """A conversation's session; ``lock`` lets one answer at a time through."""
+
+    session: Session
+    lock: asyncio.Lock
+
+
+class Generator:
+    """Answers over one model of one swarm. Belongs to one event loop."""
+
+    def __init__(self, peer: Peer, config: ModelConfig, text: Text, *, chunk: int = 128) -> None:
+        self.peer, self.config, self.text, self.chunk = peer, config, text, chunk
+        self.model = ref(config)
+        self._connections = Connections(peer)
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._records: tuple[Record, ...] = ()
+        self._read_at = -RECORD_SECONDS
+        self._chance = random.Random()
+
+    # Answers
+
+    async def generate(self, ask: Ask) -> AsyncIterator[Event]:
+        """The events of one answer. Raises ``UserError`` for what cannot be asked, ``SwarmError`` when
+        the swarm cannot answer. Close it to stop."""
+        check(ask.sampling)
+        started = time.monotonic()
+        ids, stops = self._prompt(ask)
+        limit = self._limit(len(ids), ask.max_tokens)
+        kept = self._session(ask.conversation)
+        try:
+            async with kept.lock:
+                route = await kept.session.open()
+                reused = kept.session.common(ids)
+                yield Started(self.model.model_id, route, len(ids), reused)
+                pieces = Pieces(self.text, stops)
+                answer = kept.session.answer(ids, ask.sampling, limit, self.text.stops)
+                async for event in self._show(answer, pieces, len(ids), limit, started):
+                    yield event
+        finally:
+            if ask.conversation is None:
+                kept.session.close()
+
+    async def _show(
+        self, answer: AsyncIterator[Token], pieces: Pieces, prompt: int, limit: int, started: float
+    ) -> AsyncIterator[Event]:
+        first = last = time.monotonic()
+        ids: list[int] = []
+        shown: list[str] = []
+        held: list[Token] = []
+        finish = Finish.LENGTH
+        async with aclosing(answer) as tokens:  # type: ignore[type-var]
+            async for token in tokens:
+                last = time.monotonic()
+                first = last if not ids else first
+                ids.append(token.token_id)
+                if token.token_id in self.text.stops:
+                    finish = Finish.STOP
+                    break
+                held.append(token)
+                words = pieces.feed(token.token_id)
+                if words:
+                    shown.append(words)
+                    yield Piece(words, tuple(held))
+                    held = []
+                if pieces.stopped:
+                    finish = Finish.STOP
+                    break
+        rest = pieces.finish()
+        if rest or held:
+            shown.append(rest)
+            yield Piece(rest, tuple(held))
+        yield Ended(
+            finish,
+            "".join(shown),
+            tuple(ids),
+            prompt,
+            time.monotonic() - started,
+            first - started,
+            (len(ids) - 1) / (last - first) if len(ids) > 1 and last > first else 0.0,
+        )
+
+    def _prompt(self, ask: Ask) -> tuple[list[int], tuple[str, ...]]:
+        """Token ids of what was asked, and the texts that end the answer."""
+        stops = ask.stop
+        if isinstance(ask.prompt, str):
+            words = ask.prompt
+        else:
+            if not any(message.text.strip() for message in ask.prompt):
+                raise PromptError("the message is empty", "Write something first.")
+            words = self.text.chat(ask.prompt)
+            stops = (*stops, *self.text.chat_stops)
+        ids = self.text.encode(words)
+        if not ids:
+            raise PromptError("the prompt is empty", "Write something first.")
+        return ids, stops
+
+    def _limit(self, prompt: int, wanted: int | None) -> int:
+        """New tokens that the model's length leaves room for."""
+        room = self.config.max_length - prompt
+        if room < 1 or (wanted is not None and wanted > room):
+            raise TooLong(prompt, self.config.max_length)
+        if wanted is not None and wanted < 1:
+            raise PromptError("an answer needs at least one token", "Ask for one or more.")
+        return wanted or room
+
+    # Sessions
+
+    def _session(self, conversation: str | None) -> _Kept:
+        kept = self._kept.get(conversation) if conversation is not None else None
+        if kept is None:
+            session = Session(self._connections, self._way, self.config.max_length, chunk=self.chunk)
+            kept = _Kept(session, asyncio.Lock())
+            if conversation is not None:
+                self._kept[conversation] = kept
+        if conversation is not None:
+            self._kept.move_to_end(conversation)
+            self._drop_oldest()
+        return kept
+
+    def _drop_oldest(self) -> None:
+        for conversation, kept in list(self._kept.items()):
+            if len(self._kept) <= KEPT_SESSIONS:
+                return
+            if not kept.lock.locked():
+                kept.session.close()
+                del self._kept[conversation]
+
+    def forget(self, conversation: str) -> None:
+        """Frees what the donors hold of a conversation."""
+        kept = self._kept.pop(conversation, None)
+        if kept is not None:
+            kept.session.close()
+
+    def close(self) -> None:
+        for kept in self._kept.values():
+            kept.session.close()
+        self._kept.clear()
+
+    async def leave(self) -> None:
+        """Closes everything, and gives the messages a moment to leave."""
+        self.close()
+        await asyncio.sleep(0.05)
+        self._connections.close()
+
+    # Records
+
+    async def records(self, *, fresh: bool = False) -> tuple[Record, ...]:
+        """The donors of this model, as last read from the directory."""
+        now = time.monotonic()
+        if fresh or now - self._read_at > RECORD_SECONDS:
+            self._records = await self.peer.directory.read(self.model)
+            self._read_at = time.monotonic()
+        return self._records
+
+    async def missing(self) -> tuple[Span, ...]:
+        return missing(await self.records(), self.model.layers)
+
+    async def _way(self, avoid: Collection[PeerId]) -> Way:
+        """A route around ``avoid``, over records read a moment ago where the known ones do not do."""
+        try:
+            return self._plan(await self.records(fresh=bool(avoid)), avoid)
+        except NoDonor:
+            return self._plan(await self.records(fresh=True), avoid)
+
+    def _plan(self, records: Collection[Record], avoid: Collection[PeerId]) -> Way:
+        route = plan(records, self.model.layers, delay=no_delay, avoid=avoid, chance=self._chance)
+        used = {stage.peer_id for stage in route.stages}
+        chosen = {r.peer_id: r for r in records if r.peer_id in used and r.state is DonorState.ONLINE}
+        return Way(route, chosen, {peer: self.peer.directory.sealed(r) for peer, r in chosen.items()})
+
+
+def with_seed(ask: Ask, chance: random.Random | None = None) -> Ask:
+    """The same request with a seed of its own, for callers that name none."""
+    seed = (chance or random.SystemRandom()).getrandbits(31)
+    return replace(ask, sampling=replace(ask.sampling, seed=seed))

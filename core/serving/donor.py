@@ -1,0 +1,141 @@
+"""A donor: a span of a model served to a swarm, whatever the process and the network around it.
+
+It announces *joining*, serves, measures itself, keeps its record fresh, and announces *leaving*.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from core.errors import SwarmError
+from core.model.cache import CachePool
+from core.model.config import ref
+from core.model.span import SpanModel
+from core.ring import Lane
+from core.serving.engine import Engine
+from core.serving.sessions import Sessions
+from core.swarm.messages import CONTROL, LANES
+from core.swarm.peer import Peer
+from core.terms import DonorState, Record, WireDtype
+
+log = logging.getLogger(__name__)
+
+REFRESH_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class DonorOptions:
+    """``cache_tokens`` is the pool's size in positions of a session, ``places`` how many sessions may
+    be open at once; ``rest`` seconds are slept after each step."""
+
+    cache_tokens: int = 16_384
+    places: int = 64
+    rest: float = 0.0
+    version: str = ""
+
+
+class Donor:
+    """Serves ``model`` through ``peer``. All methods belong to one event loop."""
+
+    def __init__(self, peer: Peer, model: SpanModel, options: DonorOptions) -> None:
+        self.peer, self.model, self.options = peer, model, options
+        config = model.config
+        self.pool = CachePool(
+            config,
+            model.span,
+            model.dtype,
+            model.device,
+            capacity_tokens=options.cache_tokens,
+            max_length=config.max_length,
+            slots=options.places,
+        )
+        self.sessions = Sessions(
+            peer, config, model.span, self.pool, wires=_wires(model.dtype), changed=self._kick
+        )
+        self.engine = Engine(
+            model,
+            self.pool,
+            waiting=self.sessions.waiting,
+            begin=self.sessions.begin,  # type: ignore[arg-type]
+            finished=self.sessions.finished,
+            rest=options.rest,
+        )
+        self._started_at = time.time()
+        self.record = self._record(DonorState.JOINING)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Returns when the donor serves and its record is stored. Raises ``SwarmError`` when no peer
+        of the swarm takes the record."""
+        await self.peer.serve(CONTROL, self.sessions.serve_control)
+        for lane in Lane:
+            await self.peer.serve(LANES[lane], partial(self.sessions.serve_lane, lane=lane))
+        self.record = await self.peer.directory.announce(self._record(DonorState.ONLINE))
+        self._tasks = [
+            asyncio.create_task(self._every(1.0, self._sweep)),
+            asyncio.create_task(self._refresh()),
+        ]
+
+    async def stop(self) -> None:
+        """Withdraws the record, gives up the sessions, ends the engine."""
+        for task in self._tasks:
+            task.cancel()
+        self.sessions.close()
+        self.engine.close()
+        with suppress(SwarmError, TimeoutError):
+            await asyncio.wait_for(self.peer.directory.withdraw(self.record), 2.0)
+
+    def _kick(self) -> None:
+        self.engine.kick()
+
+    def _sweep(self) -> None:
+        self.sessions.sweep()
+
+    async def _every(self, seconds: float, action: Callable[[], None]) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            action()
+
+    async def _refresh(self) -> None:
+        while True:
+            await asyncio.sleep(REFRESH_SECONDS * random.uniform(0.8, 1.0))
+            try:
+                self.record = await self.peer.directory.announce(self._record(DonorState.ONLINE))
+            except SwarmError as error:
+                log.warning("the record could not be refreshed: %s", error)
+
+    def _record(self, state: DonorState) -> Record:
+        now = time.time()
+        speed = self.engine.speed
+        return Record(
+            peer_id=self.peer.peer_id,
+            model=ref(self.model.config),
+            span=self.model.span,
+            state=state,
+            started_at=self._started_at,
+            expires_at=now + 90,
+            step_seconds=speed.decode_step,
+            decode_rate=1 / speed.decode_row if speed.decode_row else 0.0,
+            prefill_rate=1 / speed.prefill_row if speed.prefill_row else 0.0,
+            free_tokens=self.pool.free_tokens,
+            wire=_wires(self.model.dtype),
+            device=str(self.model.device),
+            addresses=self.peer.addresses,
+            version=self.options.version,
+        )
+
+
+def _wires(dtype: torch.dtype) -> tuple[WireDtype, ...]:
+    """What a donor speaks, what it computes in first."""
+    if dtype is torch.float32:
+        return (WireDtype.FLOAT32, WireDtype.BFLOAT16)
+    return (WireDtype.BFLOAT16, WireDtype.FLOAT32)

@@ -1,0 +1,223 @@
+"""The engine of a donor: one thread that runs whatever steps wait, of all sessions, as one ragged batch.
+
+The event loop owns the sessions; the thread owns the tensors. The loop picks a batch while the thread
+is idle, hands it over, and gets the results back; neither ever waits for a lock of the other.
+Decode steps go first, since readers wait for them; prefill fills up what a decode step's time allows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from core.errors import IdlebloomError
+from core.model.cache import CachePool, Slot
+from core.model.sampling import History, draw
+from core.model.span import Rows, SpanModel
+from core.ring import Lane, Step
+from core.swarm.messages import Dtype
+from core.terms import Sampling, Span, Token
+
+log = logging.getLogger(__name__)
+
+PREFILL_ROWS = 512
+"""Most prompt rows in one batch."""
+PREFILL_LEAST = 8
+"""Rows that prefill always gets, so that a busy donor still begins new answers."""
+DECODING_SECONDS = 1.0
+"""For how long after a decode step more of them are expected."""
+
+_TORCH = {Dtype.FLOAT32: torch.float32, Dtype.BFLOAT16: torch.bfloat16}
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """What the tail needs to draw a token after a step."""
+
+    sampling: Sampling
+    history: History
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One session's step: ``key`` comes back with the result, ``input`` is how its payload is coded,
+    ``output`` how the result must be (unless a token is drawn, or nothing is wanted)."""
+
+    key: object
+    step: Step
+    slot: Slot
+    span: Span
+    input: Dtype
+    output: Dtype | None
+    drawing: Drawing | None
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The result of a job: bytes for the next stage, or a token, or what went wrong."""
+
+    job: Job
+    payload: bytes = b""
+    token: Token | None = None
+    error: str = ""
+
+
+@dataclass
+class Speed:
+    """Measured on the way, as moving averages in seconds; 0 until measured."""
+
+    decode_step: float = 0.0
+    """A batch of decode steps alone."""
+    decode_row: float = 0.0
+    """The same, a session."""
+    prefill_row: float = 0.0
+
+    def decode(self, seconds: float, rows: int) -> None:
+        self.decode_step = _average(self.decode_step, seconds)
+        self.decode_row = _average(self.decode_row, seconds / rows)
+
+    def prefill(self, seconds: float, rows: int) -> None:
+        self.prefill_row = _average(self.prefill_row, seconds / rows)
+
+
+def _average(old: float, new: float) -> float:
+    return new if not old else 0.9 * old + 0.1 * new
+
+
+class Engine:
+    """``waiting`` yields the jobs that could run now, oldest first (it begins none); ``begin`` begins
+    one, cut to a number of rows; ``finished`` takes the results of a batch. All three are called in
+    the loop. ``rest`` seconds are slept after each batch, to keep a hot device cool."""
+
+    def __init__(
+        self,
+        model: SpanModel,
+        pool: CachePool,
+        *,
+        waiting: Callable[[], Iterable[tuple[object, Step]]],
+        begin: Callable[[object, int | None], Job],
+        finished: Callable[[list[Done]], None],
+        rest: float = 0.0,
+    ) -> None:
+        self.model, self.pool, self.rest = model, pool, rest
+        self.speed = Speed()
+        self.tokens = 0
+        self._waiting, self._begin, self._finished = waiting, begin, finished
+        self._loop = asyncio.get_running_loop()
+        self._batches: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
+        self._busy = False
+        self._last_decode = 0.0
+        self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
+        self._thread.start()
+
+    def kick(self) -> None:
+        """Something may wait: begin a batch unless one is under way."""
+        if self._busy:
+            return
+        jobs = self._choose()
+        if jobs:
+            self._busy = True
+            self._batches.put(jobs)
+
+    def close(self) -> None:
+        """Ends the thread after the batch under way."""
+        self._busy = True
+        self._batches.put(None)
+
+    # In the loop
+
+    def _choose(self) -> list[Job]:
+        decode: list[object] = []
+        prefill: list[tuple[object, Step]] = []
+        for key, step in self._waiting():
+            if step.lane is Lane.DECODE:
+                decode.append(key)
+            else:
+                prefill.append((key, step))
+        now = time.monotonic()
+        if decode:
+            self._last_decode = now
+        jobs = [self._begin(key, None) for key in decode]
+        room = self._prefill_room(now)
+        for key, step in prefill:
+            if room <= 0:
+                break
+            jobs.append(self._begin(key, min(room, step.count)))
+            room -= step.count
+        return jobs
+
+    def _prefill_room(self, now: float) -> int:
+        """Rows of prompts that keep a batch under twice a decode step while answers are under way."""
+        speed = self.speed
+        if now - self._last_decode > DECODING_SECONDS or not speed.prefill_row:
+            return PREFILL_ROWS
+        return max(PREFILL_LEAST, min(PREFILL_ROWS, int(speed.decode_step / speed.prefill_row)))
+
+    def _results(self, results: list[Done]) -> None:
+        self._busy = False
+        self._finished(results)
+        self.kick()
+
+    # In the thread
+
+    def _work(self) -> None:
+        with torch.inference_mode():
+            while (jobs := self._batches.get()) is not None:
+                started = time.perf_counter()
+                results = self._run(jobs)
+                self._measure(jobs, time.perf_counter() - started)
+                if self.rest:
+                    time.sleep(self.rest)
+                try:
+                    self._loop.call_soon_threadsafe(self._results, results)
+                except RuntimeError:  # the loop has ended, and with it everyone who could want these
+                    return
+
+    def _run(self, jobs: Sequence[Job]) -> list[Done]:
+        try:
+            rows = [_rows(job, self.model.config.hidden) for job in jobs]
+            outputs = self.model.run(rows, self.pool)
+        except (RuntimeError, MemoryError, IdlebloomError) as error:
+            log.exception("a batch of %d steps failed", len(jobs))
+            return [Done(job, error=f"the step failed: {str(error).splitlines()[0][:200]}") for job in jobs]
+        return [_done(job, output) for job, output in zip(jobs, outputs, strict=True)]
+
+    def _measure(self, jobs: Sequence[Job], seconds: float) -> None:
+        decode = sum(job.step.count for job in jobs if job.step.lane is Lane.DECODE)
+        prefill = sum(job.step.count for job in jobs) - decode
+        self.tokens += decode
+        if not prefill:
+            self.speed.decode(seconds, decode)
+        elif prefill >= PREFILL_LEAST:
+            self.speed.prefill(max(seconds - (self.speed.decode_step if decode else 0), 1e-6), prefill)
+
+
+def _rows(job: Job, hidden: int) -> Rows:
+    step = job.step
+    buffer = bytearray(step.payload)  # torch wants memory that it may write to
+    if job.input is Dtype.IDS:
+        values = torch.frombuffer(buffer, dtype=torch.int32).long()
+    else:
+        values = torch.frombuffer(buffer, dtype=_TORCH[job.input]).view(-1, hidden)
+    values = values[step.offset : step.offset + step.count]
+    return Rows(job.slot, job.span, step.start, values, 1 if job.drawing else 0)
+
+
+def _done(job: Job, output: torch.Tensor) -> Done:
+    try:
+        if job.drawing is not None:
+            token = draw(output[-1], job.drawing.sampling, job.drawing.history, job.step.end)
+            return Done(job, token=token)
+    except IdlebloomError as error:
+        return Done(job, error=str(error))
+    if job.output is None:
+        return Done(job)
+    coded = output.to(_TORCH[job.output]).contiguous()
+    return Done(job, payload=coded.view(torch.uint8).numpy().tobytes())

@@ -1,0 +1,173 @@
+"""Long-lived streams from this donor to the donors that come next: one a peer and lane, shared by all
+sessions, opened before a session begins, so that a step needs neither a connection nor a negotiation.
+
+A stream that breaks is dialled again once; what was not acknowledged is then sent again by the
+sessions. Bulk goes out in pieces, so that a prompt on its way leaves gaps for an answer's steps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from core.errors import FrameError, SwarmError
+from core.ring import Ack, Frame, Lane
+from core.swarm.messages import LANES, Dtype, Header, Kind, pack_frame, read_header
+from core.swarm.peer import Peer, Stream, StreamClosed, Unreachable
+from core.terms import PeerId
+
+log = logging.getLogger(__name__)
+
+PIECE = 64 << 10
+IDLE_SECONDS = 120.0
+
+
+@dataclass
+class LinkEvents:
+    """What a link tells its owner: an acknowledgement, a session that the peer does not know, a
+    stream dialled again, a peer that is gone."""
+
+    acknowledged: Callable[[PeerId, Ack], None]
+    unknown: Callable[[PeerId, Header], None]
+    redialled: Callable[[PeerId, Lane], None]
+    unreachable: Callable[[PeerId, Lane, str], None]
+
+
+@dataclass(eq=False)
+class Link:
+    """One lane to one peer."""
+
+    peer: Peer
+    remote: PeerId
+    addresses: tuple[str, ...]
+    lane: Lane
+    events: LinkEvents
+    stream: Stream | None = None
+    users: int = 0
+    used_at: float = 0.0
+    _outgoing: asyncio.Queue[tuple[bytes, bytes]] = field(default_factory=asyncio.Queue)
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    _opening: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Returns when the stream is there; raises ``SwarmError`` when it cannot be had."""
+        if self.stream is not None and not self.stream.closed:
+            return
+        if self._opening is None or self._opening.done():
+            self._opening = asyncio.create_task(self._dial())
+        await asyncio.shield(self._opening)
+        if self.stream is None:
+            raise Unreachable(self.remote, "its stream broke and could not be dialled again")
+
+    def send(self, frame: Frame, dtype: Dtype) -> None:
+        """Queues a frame. While the stream is down nothing is sent: the sessions send again."""
+        if self.stream is None:
+            return
+        header = pack_frame(frame, dtype)
+        if self.lane is Lane.BULK:
+            self._outgoing.put_nowait((header, frame.payload))
+            return
+        with suppress(StreamClosed):
+            self.stream.write(header, frame.payload)
+
+    def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._opening is not None:
+            self._opening.cancel()
+        if self.stream is not None:
+            self.stream.close()
+            self.stream = None
+
+    async def _dial(self) -> None:
+        stream = await self.peer.dial(self.remote, self.addresses, LANES[self.lane])
+        for task in self._tasks:
+            task.cancel()
+        self.stream = stream
+        self._tasks = [asyncio.create_task(self._listen(stream))]
+        if self.lane is Lane.BULK:
+            self._outgoing = asyncio.Queue()
+            self._tasks.append(asyncio.create_task(self._write_bulk(stream, self._outgoing)))
+
+    async def _listen(self, stream: Stream) -> None:
+        why = "the stream broke"
+        try:
+            while True:
+                header = await read_header(stream)
+                if header.kind is Kind.ACK:
+                    self.events.acknowledged(self.remote, header.ack())
+                elif header.kind is Kind.UNKNOWN:
+                    self.events.unknown(self.remote, header)
+                else:
+                    raise FrameError("it sent a frame where only acknowledgements belong")
+        except FrameError as error:
+            why = str(error)
+            stream.close()
+        except StreamClosed:
+            pass
+        if self.stream is stream:
+            self.stream = None
+            self._opening = asyncio.create_task(self._redial(why))
+
+    async def _redial(self, why: str) -> None:
+        if not self.users:
+            return
+        try:
+            await self._dial()
+        except SwarmError as error:
+            self.events.unreachable(self.remote, self.lane, f"{why}; {error}")
+        else:
+            self.events.redialled(self.remote, self.lane)
+
+    async def _write_bulk(self, stream: Stream, outgoing: asyncio.Queue[tuple[bytes, bytes]]) -> None:
+        with suppress(StreamClosed):  # the listener sees the same end and dials again
+            while True:
+                header, payload = await outgoing.get()
+                stream.write(header)
+                view = memoryview(payload)
+                for start in range(0, len(view), PIECE):
+                    stream.write(view[start : start + PIECE])
+                    await stream.drain()
+
+
+class Links:
+    """All links of a donor."""
+
+    def __init__(self, peer: Peer, events: LinkEvents) -> None:
+        self._peer, self._events = peer, events
+        self._links: dict[tuple[PeerId, Lane], Link] = {}
+
+    async def open(self, remote: PeerId, addresses: Sequence[str], lane: Lane) -> Link:
+        """The link to a peer, ready. Raises ``SwarmError`` when the peer cannot be dialled."""
+        link = self._links.get((remote, lane))
+        if link is None:
+            link = Link(self._peer, remote, tuple(addresses), lane, self._events)
+            self._links[remote, lane] = link
+        link.addresses = tuple(addresses)
+        link.users += 1
+        try:
+            await link.open()
+        except BaseException:
+            link.users -= 1
+            raise
+        return link
+
+    def release(self, link: Link, now: float) -> None:
+        """One session needs the link no more; it stays warm for a while."""
+        link.users -= 1
+        link.used_at = now
+
+    def sweep(self, now: float) -> None:
+        """Closes links that nobody has used for a while."""
+        for key, link in list(self._links.items()):
+            if not link.users and now - link.used_at > IDLE_SECONDS:
+                link.close()
+                del self._links[key]
+
+    def close(self) -> None:
+        for link in self._links.values():
+            link.close()
+        self._links.clear()

@@ -1,0 +1,124 @@
+"""A worker process as its parent sees it: started, told what to serve, heard, ended, or found dead.
+
+The worker has a session of its own, so that Ctrl-C in a terminal reaches the parent alone, and ends
+when its standard input does: dropping it is enough, killing its group is for one that does not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from core.errors import IdlebloomError
+from core.paths import code
+from core.serving.worker import WorkerConfig
+from core.terms import PeerId
+
+END_SECONDS = 1.0
+"""How long a worker may take to end before its group is killed."""
+
+OnLoading = Callable[[int, int], None]
+
+
+class WorkerFailed(IdlebloomError):
+    """The worker ended by itself; the message holds its own last words."""
+
+
+class Worker:
+    """One worker process; made by ``start``, told what to do by ``configure``. In between it imports
+    its libraries, which takes longer than most of what follows."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.peer_id: PeerId | None = None
+        self._on_loading: OnLoading | None = None
+        self._error = ""
+        self._online = asyncio.Event()
+        self._ended = asyncio.create_task(self._watch())
+
+    @classmethod
+    async def start(cls, *, log: Path, threads: int = 0) -> Worker:
+        """Starts the process. Its standard error goes to the file ``log``."""
+        environment = dict(os.environ, PYTHONPATH=str(code()))
+        if threads:
+            environment["OMP_NUM_THREADS"] = str(threads)
+        stderr = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "core.serving.worker",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=stderr,
+                env=environment,
+                start_new_session=True,
+            )
+        finally:
+            os.close(stderr)
+        return cls(process)
+
+    def configure(self, config: WorkerConfig, on_loading: OnLoading | None = None) -> None:
+        self._on_loading = on_loading
+        if self.process.stdin is not None:
+            self.process.stdin.write(config.to_line().encode())
+
+    async def online(self) -> PeerId:
+        """Returns when the worker serves; raises ``WorkerFailed`` with its words when it cannot."""
+        waiting = asyncio.create_task(self._online.wait())
+        await asyncio.wait({waiting, self._ended}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if self.peer_id is None:
+            raise self.failure()
+        return self.peer_id
+
+    async def ended(self) -> None:
+        """Returns when the process is gone, for whatever reason."""
+        await asyncio.wait({self._ended})
+
+    def failure(self) -> WorkerFailed:
+        """What to say of a worker that ended by itself."""
+        code_ = self.process.returncode
+        how = f"signal {-code_}" if code_ is not None and code_ < 0 else f"exit code {code_}"
+        return WorkerFailed(self._error or f"the worker ended unexpectedly ({how})")
+
+    async def stop(self) -> None:
+        """Ends the worker; its memory is free when this returns."""
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        await asyncio.wait({self._ended}, timeout=END_SECONDS)
+        if self.process.returncode is None:
+            self._kill()
+        await self.ended()
+
+    def _kill(self) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+    async def _watch(self) -> None:
+        """Hears what the worker says until it ends; then nothing of its group stays."""
+        if self.process.stdout is not None:
+            async for line in self.process.stdout:
+                self._hear(line)
+        await self.process.wait()
+        self._kill()
+
+    def _hear(self, line: bytes) -> None:
+        try:
+            said = json.loads(line)
+            event = said["event"]
+        except (ValueError, KeyError, TypeError):
+            return  # a library printed something
+        if event == "loading" and self._on_loading is not None:
+            self._on_loading(int(said["done"]), int(said["total"]))
+        elif event == "online":
+            self.peer_id = PeerId(said["peer_id"])
+            self._online.set()
+        elif event == "error":
+            self._error = str(said["message"])

@@ -1,0 +1,203 @@
+"""The worker process: torch, weights, caches, and a libp2p identity and streams of its own.
+
+``python -m core.serving.worker`` reads one line of JSON (``WorkerConfig``) from standard input and
+writes lines of JSON about its progress to standard output. It ends when standard input ends, so
+however its parent goes, it goes too; its p2pd goes with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+import threading
+from contextlib import AsyncExitStack, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from core.errors import IdlebloomError, ModelError
+from core.swarm.loop import new_event_loop
+from core.terms import Span
+
+if TYPE_CHECKING:
+    from core.model.span import SpanModel
+    from core.serving.donor import Donor
+    from core.swarm.peer import Peer
+
+log = logging.getLogger(__name__)
+
+FAREWELL_SECONDS = 0.5
+"""How long an ending worker may take to tell others; then it is gone all the same."""
+
+
+@dataclass(frozen=True)
+class WorkerConfig:
+    """What a worker is told. ``span`` is in layers; ``threads`` 0 leaves it to torch; ``remove`` is a
+    folder that goes with the worker when its parent has died (empty: none)."""
+
+    model: str
+    span: tuple[int, int]
+    identity: str
+    runtime: str
+    peers: tuple[str, ...] = ()
+    host: str = "127.0.0.1"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    cache_tokens: int = 16_384
+    places: int = 64
+    threads: int = 0
+    rest: float = 0.0
+    version: str = ""
+    remove: str = ""
+
+    def to_line(self) -> str:
+        return json.dumps(asdict(self)) + "\n"
+
+    @classmethod
+    def from_line(cls, line: str) -> WorkerConfig:
+        values = json.loads(line)
+        return cls(**{**values, "span": tuple(values["span"]), "peers": tuple(values.get("peers", ()))})
+
+
+def main() -> None:
+    """Exit code 0 when told to end, 1 after an error line."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s worker %(levelname)s %(message)s")
+    threading.Thread(target=_import_ahead, name="imports", daemon=True).start()
+    config = WorkerConfig.from_line(_read_line())
+    code = 0
+    try:
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            code = runner.run(_serve(config))
+    finally:
+        sys.stderr.flush()
+        os._exit(code)  # threads of torch or of a half-read file must not keep the memory a moment longer
+
+
+def _import_ahead() -> None:
+    """Imports what takes long while the parent still gathers what it will tell us."""
+    import core.serving.donor
+    import core.swarm.hive
+
+    core.swarm.hive.load()
+
+
+def _read_line() -> str:
+    """The first line of standard input, without reading beyond it: a thread waits for its end later."""
+    data = bytearray()
+    while not data.endswith(b"\n"):
+        byte = os.read(0, 1)
+        if not byte:
+            break
+        data += byte
+    return data.decode()
+
+
+def _say(**fields: object) -> None:
+    """One line to whoever started this; a parent that is gone hears nothing."""
+    with suppress(BrokenPipeError):
+        sys.stdout.write(json.dumps(fields) + "\n")
+        sys.stdout.flush()
+
+
+async def _serve(config: WorkerConfig) -> int:
+    stop = asyncio.Event()
+    _end_with_parent(stop, config.remove)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    donating, stopping = asyncio.create_task(_donate(config)), asyncio.create_task(stop.wait())
+    await asyncio.wait({donating, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    donating.cancel()
+    await asyncio.wait({donating}, timeout=FAREWELL_SECONDS)
+    if stop.is_set() or donating.cancelled() or not donating.done():
+        return 0
+    error = donating.exception()
+    if not isinstance(error, IdlebloomError):
+        log.error("the worker failed", exc_info=error)
+    _say(event="error", message=str(error))
+    return 1
+
+
+async def _donate(config: WorkerConfig) -> None:
+    """Serves until cancelled; raises when it cannot, or can no longer."""
+    from core.swarm.p2p import start_peer
+
+    async with AsyncExitStack() as stack:
+        loading = asyncio.create_task(asyncio.to_thread(_load, config))
+        stack.callback(loading.cancel)
+        peer = await start_peer(
+            identity=Path(config.identity),
+            runtime=Path(config.runtime),
+            initial_peers=config.peers,
+            host=config.host,
+            client_only=True,
+        )
+        stack.push_async_callback(peer.close)
+        donor = _donor(peer, await loading, config)
+        stack.push_async_callback(donor.stop)
+        await donor.start()
+        _say(event="online", peer_id=peer.peer_id, addresses=list(peer.addresses))
+        await peer.died()
+        raise IdlebloomError("the worker's network process p2pd ended")
+
+
+def _donor(peer: Peer, model: SpanModel, config: WorkerConfig) -> Donor:
+    from core.serving.donor import Donor, DonorOptions
+
+    return Donor(peer, model, DonorOptions(config.cache_tokens, config.places, config.rest, config.version))
+
+
+def _load(config: WorkerConfig) -> SpanModel:
+    import torch
+
+    from core.model.span import SpanModel
+
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    dtype = dtypes[config.dtype if config.dtype != "auto" else fast_dtype()]
+    try:
+        return SpanModel.load(
+            Path(config.model),
+            Span(*config.span),
+            dtype=dtype,
+            progress=lambda done, total: _say(event="loading", done=done, total=total),
+        )
+    except MemoryError as error:
+        raise ModelError("there is too little memory for this span", "Serve fewer layers.") from error
+
+
+def fast_dtype() -> Literal["float32", "bfloat16"]:
+    """bfloat16 where the CPU computes in it, else float32."""
+    with suppress(OSError):
+        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+        if "avx512_bf16" in flags or "amx_bf16" in flags or " bf16" in flags:
+            return "bfloat16"
+    return "float32"
+
+
+def _end_with_parent(stop: asyncio.Event, remove: str) -> None:
+    """Watches standard input in a thread. At its end the parent has died or let go: the loop is asked
+    to stop, and if it does not within its farewell, the process ends anyway."""
+    loop = asyncio.get_running_loop()
+
+    def watch() -> None:
+        while os.read(0, 4096):
+            pass
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(stop.set)
+        if remove and os.getppid() == 1:
+            shutil.rmtree(remove, ignore_errors=True)
+        threading.Event().wait(3 * FAREWELL_SECONDS)
+        if remove and os.getppid() == 1:
+            shutil.rmtree(remove, ignore_errors=True)
+        os._exit(0)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
+if __name__ == "__main__":
+    main()

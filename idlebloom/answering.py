@@ -1,0 +1,68 @@
+"""An answer in the terminal: streamed for a person, or one JSON object for a program."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import secrets
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+from core.routing.ask import Ask, Ended, Event, Message, Piece, Started
+from core.terms import Sampling
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--max-tokens", type=int, metavar="N", help="at most N new tokens")
+    parser.add_argument("--greedy", action="store_true", help="always the likeliest word")
+    parser.add_argument("--seed", type=int, metavar="S", help="the same seed gives the same answer")
+
+
+def ask_of(text: str, args: argparse.Namespace) -> Ask:
+    """The request that the arguments make: a chat message, drawn with a seed of its own by default."""
+    seed = args.seed if args.seed is not None else secrets.randbelow(1 << 31)
+    sampling = Sampling() if args.greedy else Sampling(temperature=0.7, top_p=0.9, seed=seed)
+    return Ask((Message("user", text),), args.max_tokens, sampling)
+
+
+async def show(events: AsyncIterator[Event], *, as_json: bool) -> None:
+    """Prints the answer as it comes, or the whole as JSON at its end."""
+    started: Started | None = None
+    async for event in events:
+        match event:
+            case Started():
+                started = event
+            case Piece() if not as_json:
+                sys.stdout.write(event.text)
+                sys.stdout.flush()
+            case Ended() if started is not None:
+                print(json.dumps(summary(started, event), ensure_ascii=False) if as_json else "")
+                if not as_json:
+                    print(closing_line(started, event), file=sys.stderr)
+
+
+def summary(started: Started, ended: Ended) -> dict[str, Any]:
+    return {
+        "text": ended.text,
+        "token_ids": list(ended.token_ids),
+        "prompt_tokens": ended.prompt_tokens,
+        "seconds": round(ended.seconds, 4),
+        "first_token_seconds": round(ended.first_token_seconds, 4),
+        "tokens_per_second": round(ended.tokens_per_second, 2),
+        "finish": ended.finish.value,
+        "model": started.model_id,
+        "route": [
+            {"peer": stage.peer_id, "start": stage.span.start, "end": stage.span.end}
+            for stage in started.route.stages
+        ],
+    }
+
+
+def closing_line(started: Started, ended: Ended) -> str:
+    """What it took, for a person."""
+    donors = len(started.route.stages)
+    return (
+        f"[{len(ended.token_ids)} tokens over {donors} donor{'s' if donors != 1 else ''}, "
+        f"first after {ended.first_token_seconds:.2f} s, {ended.tokens_per_second:.1f} tokens/s]"
+    )

@@ -1,0 +1,53 @@
+"""``idlebloom bootstrap``: a meeting point. It holds the DHT for its members and serves no model."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+
+from core.paths import Paths, make_folder
+
+NAME = "bootstrap"
+HELP = "a meeting point: DHT for members, no model"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--host", default="0.0.0.0", metavar="IP", help="where to listen (every address)")
+    parser.add_argument("--port", type=int, default=0, metavar="N", help="TCP port (any free one)")
+
+
+def run(args: argparse.Namespace, paths: Paths) -> int:
+    from core.swarm.loop import new_event_loop
+
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(_meet(args, paths.make()))
+    return 0
+
+
+async def _meet(args: argparse.Namespace, paths: Paths) -> None:
+    from core.errors import SwarmError
+    from core.swarm.p2p import start_peer
+    from idlebloom.house import told_to_end
+
+    end = told_to_end()
+    peer = await start_peer(
+        identity=make_folder(paths.state) / "bootstrap.key",
+        runtime=paths.runtime,
+        host=[f"/ip4/{args.host}/tcp/{args.port}"],
+        reach="public",
+    )
+    try:
+        if args.json:
+            print(json.dumps({"addresses": list(peer.addresses), "pid": os.getpid()}), flush=True)
+        else:
+            print("\n".join(peer.addresses), flush=True)
+            print("Others join with: idlebloom settings set swarm ADDRESS. Ctrl-C ends it.", file=sys.stderr)
+        died, told = asyncio.ensure_future(peer.died()), asyncio.ensure_future(end.wait())
+        await asyncio.wait({died, told}, return_when=asyncio.FIRST_COMPLETED)
+        if not told.done():
+            raise SwarmError("the network process p2pd ended", "Start the meeting point again.")
+    finally:
+        await peer.close()

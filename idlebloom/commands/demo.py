@@ -1,0 +1,123 @@
+"""``idlebloom demo``: a private swarm of donors on this PC, and the chat page or one answer.
+
+Everything lives in a temporary folder and on loopback; no setting is read or touched.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import webbrowser
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core.paths import Paths, bundled_model
+from core.terms import Span
+from idlebloom import answering
+from idlebloom.progress import Progress
+
+if TYPE_CHECKING:
+    from idlebloom.demo_swarm import DemoSwarm, Plan
+
+NAME = "demo"
+HELP = "a private swarm on this PC with the bundled model, and the chat page"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--donors", type=_count, default=3, metavar="N", help="how many donors (3)")
+    group.add_argument(
+        "--spans", type=_spans, metavar="A:B,…", help="the layers of each donor, such as 0:4,4:7,7:10"
+    )
+    parser.add_argument(
+        "--model", type=Path, metavar="FOLDER", help="a BLOOM checkpoint, not the bundled one"
+    )
+    parser.add_argument("--port", type=_port, default=7714, metavar="N", help="of the chat page (7714)")
+    parser.add_argument("--no-browser", action="store_true", help="do not open the page")
+    parser.add_argument("--ask", metavar="TEXT", help="print one answer instead of serving the page")
+    parser.add_argument(
+        "--threads", type=_count, metavar="N", help="threads of each donor (the cores shared out)"
+    )
+    parser.add_argument(
+        "--rest", type=float, default=0.0, metavar="S", help="seconds that donors rest between steps"
+    )
+    answering.arguments(parser)
+
+
+def run(args: argparse.Namespace, paths: Paths) -> int:
+    from core.swarm.loop import new_event_loop
+    from idlebloom.demo_swarm import Plan, sweep
+
+    sweep()
+    folder = (args.model or bundled_model()).expanduser().absolute()
+    plan = Plan.make(folder, args.spans, args.donors, args.threads, args.rest)
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(_run(args, plan))
+
+
+async def _run(args: argparse.Namespace, plan: Plan) -> int:
+    from idlebloom.demo_swarm import DemoSwarm
+    from idlebloom.house import door, told_to_end
+
+    end = told_to_end()
+    async with DemoSwarm(plan, Progress(quiet=args.json or not sys.stderr.isatty())) as demo:
+        if not await demo.ready(end):
+            return 130
+        demo.progress.done()
+        if args.ask is not None:
+            return await _answer(demo, args, end)
+        async with door(demo.node, args.port, demo.folder / "door.json") as running:
+            _greet(running.url, args)
+            await demo.until(end)
+    return 0
+
+
+async def _answer(demo: DemoSwarm, args: argparse.Namespace, end: asyncio.Event) -> int:
+    events = demo.node.generate(answering.ask_of(args.ask, args))
+    answer = asyncio.create_task(answering.show(events, as_json=args.json))
+    watch = asyncio.create_task(demo.until(end))
+    await asyncio.wait({answer, watch}, return_when=asyncio.FIRST_COMPLETED)
+    if answer.done():
+        watch.cancel()
+        answer.result()
+        return 0
+    answer.cancel()
+    watch.result()
+    return 130
+
+
+def _greet(url: str, args: argparse.Namespace) -> None:
+    if args.json:
+        print(json.dumps({"url": url, "pid": os.getpid()}), flush=True)
+    else:
+        print(url, flush=True)
+        print("The demo runs on this PC alone. Ctrl-C ends it.", file=sys.stderr)
+    if (
+        not args.no_browser
+        and not args.json
+        and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    ):
+        webbrowser.open(url)
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 64:
+        raise argparse.ArgumentTypeError(f"“{text}” is not a number from 1 to 64")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or not 0 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"“{text}” is not a port")
+    return int(text)
+
+
+def _spans(text: str) -> tuple[Span, ...]:
+    try:
+        pairs = [part.split(":") for part in text.split(",")]
+        return tuple(Span(int(start), int(end)) for start, end in pairs)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"“{text}” is no list of spans such as 0:4,4:7,7:10") from None

@@ -1,0 +1,118 @@
+"""``idlebloom node``: the background node without the tray, a headless donor where ``donate`` says so."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+from core.errors import SwarmError
+from core.paths import Paths
+from core.settings import Addresses, Donate, Settings
+from core.terms import Because, Reason, State
+
+if TYPE_CHECKING:
+    from core.node.node import Model, Node
+    from core.preferences import Preferences
+
+NAME = "node"
+HELP = "the background node without the tray"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--port", type=int, metavar="N", help="of the chat page (the setting: 7714)")
+    parser.add_argument("--peers", type=_peers, metavar="ADDR,…", help="the swarm's meeting points")
+    parser.add_argument("--owned", action="store_true", help="end when standard input does")
+
+
+def run(args: argparse.Namespace, paths: Paths) -> int:
+    from core.node.lock import only_node
+    from core.preferences import Preferences
+    from core.swarm.loop import new_event_loop
+    from idlebloom.visiting import model_of
+
+    with only_node(paths.make()):
+        preferences = Preferences(paths.settings_file)
+        if preferences.notice:
+            print(f"idlebloom: {preferences.notice}", file=sys.stderr)
+        model = model_of(preferences.settings)
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(_run(args, paths, preferences, model))
+    return 0
+
+
+async def _run(args: argparse.Namespace, paths: Paths, preferences: Preferences, model: Model) -> None:
+    from core.node.node import Node
+    from core.swarm.daemon import sweep
+    from core.swarm.p2p import start_peer
+    from idlebloom.house import door, told_to_end
+    from idlebloom.launch import version
+
+    settings = preferences.settings
+    end = told_to_end()
+    if args.owned:
+        _end_with_input(end)
+    sweep(paths.runtime)
+    peers = settings.swarm if args.peers is None else args.peers
+    peer = await start_peer(identity=paths.state / "node.key", runtime=paths.runtime, initial_peers=peers)
+    node = Node(peer, model, version())
+    try:
+        _donate(node, settings, paths, version())
+        port = settings.port if args.port is None else args.port
+        async with door(node, port, paths.door_file, preferences) as running:
+            print(
+                json.dumps({"url": running.url, "pid": os.getpid()}) if args.json else running.url, flush=True
+            )
+            died, told = asyncio.ensure_future(peer.died()), asyncio.ensure_future(end.wait())
+            await asyncio.wait({died, told}, return_when=asyncio.FIRST_COMPLETED)
+            if not told.done():
+                raise SwarmError("the network process p2pd ended", "Start the node again.")
+    finally:
+        await node.close()
+        await peer.close()
+
+
+def _donate(node: Node, settings: Settings, paths: Paths, version: str) -> None:
+    from dataclasses import replace
+
+    from core.serving.worker import WorkerConfig
+
+    match settings.donate:
+        case Donate.OFF:
+            return
+        case Donate.WHEN_IDLE:
+            because = Because(Reason.NO_IDLE_SOURCE)
+            node.publish(replace(node.status, state=State.WAITING, reason=because))
+        case Donate.ALWAYS:
+            config = WorkerConfig(
+                model=str(node.model.folder),
+                span=(0, node.model.config.layers),
+                identity=str(paths.state / "worker.key"),
+                runtime=str(paths.runtime),
+                peers=node.peer.addresses,
+                version=version,
+            )
+            node.give(config, paths.state / "worker.log")
+
+
+def _end_with_input(end: asyncio.Event) -> None:
+    """The owner of this node holds its standard input; when that ends, the owner has gone."""
+    loop = asyncio.get_running_loop()
+
+    def watch() -> None:
+        while os.read(0, 4096):
+            pass
+        loop.call_soon_threadsafe(end.set)
+
+    threading.Thread(target=watch, name="owner", daemon=True).start()
+
+
+def _peers(text: str) -> tuple[str, ...]:
+    try:
+        return Addresses().parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"peers must be {error}") from None

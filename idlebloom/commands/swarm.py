@@ -1,0 +1,56 @@
+"""``idlebloom swarm``: who serves what, holes included."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from typing import Any
+
+from core.door import find
+from core.paths import Paths
+
+NAME = "swarm"
+HELP = "who serves what, holes included"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """It takes none of its own."""
+
+
+def run(args: argparse.Namespace, paths: Paths) -> int:
+    running = find(paths.door_file)
+    state = running.request("/api/v1/state") if running is not None else _visit(paths)
+    print(json.dumps(state, ensure_ascii=False) if args.json else "\n".join(lines(state)))
+    return 0
+
+
+def _visit(paths: Paths) -> dict[str, Any]:
+    from core.swarm.loop import new_event_loop
+    from idlebloom.visiting import visitor
+    from webchat.pages import state_shape
+
+    async def look() -> dict[str, Any]:
+        async with visitor(paths) as node:
+            view = await node.look()
+            return state_shape(node.card, view, await node.generator.records())
+
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(look())
+
+
+def lines(state: dict[str, Any]) -> list[str]:
+    """A line a donor, drawn over the model's layers, then what is missing."""
+    layers = state["blocks"] + 2
+    said = [f"{state['model']}: {state['blocks']} blocks, layers 0 to {layers - 1}"]
+    width = min(layers, 60)
+    for donor in state["donors"]:
+        start, end = donor["start"] * width // layers, -(-donor["end"] * width // layers)
+        bar = "·" * start + "█" * (end - start) + "·" * (width - end)
+        span = f"{donor['start']} to {donor['end'] - 1}"
+        said.append(f"  {bar}  {donor['name']}  layers {span}, {donor['state']}, {donor['device']}")
+    missing = [f"{span['start']} to {span['end'] - 1}" for span in state["missing"]]
+    said.append(
+        "whole: every layer has a donor" if state["whole"] else f"no donor for layers {', '.join(missing)}"
+    )
+    return said

@@ -1,0 +1,167 @@
+"""A private swarm on this PC, in a temporary folder: the node in this process, each donor in one of its
+own. It ends as a whole, whichever of its processes ends first."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Self
+
+from core.door import alive
+from core.errors import IdlebloomError, ModelError, UserError
+from core.node.node import Model, Node
+from core.serving.supervisor import Worker
+from core.serving.worker import WorkerConfig
+from core.swarm.p2p import start_peer
+from core.terms import Span
+from idlebloom.launch import version
+from idlebloom.progress import Progress
+
+FLOAT32_LIMIT = 2 << 30
+"""Bytes of weights up to which a demo computes in float32, the dtype that no one can find fault with."""
+MARK = "idlebloom-demo-"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Who holds what. ``threads`` are of each donor, ``rest`` seconds between its steps."""
+
+    model: Model
+    spans: tuple[Span, ...]
+    threads: int
+    rest: float = 0.0
+
+    @classmethod
+    def make(
+        cls, folder: Path, spans: Sequence[Span] | None, donors: int, threads: int | None, rest: float
+    ) -> Plan:
+        """Raises ``ModelError`` for a folder or a span that does not fit, ``UserError`` for too many donors."""
+        model = Model.read(folder)
+        layers = model.config.layers
+        chosen = tuple(spans) if spans else split(layers, donors)
+        for span in chosen:
+            if span.end > layers:
+                raise ModelError(
+                    f"span {span} is outside this model's layers 0 to {layers - 1}",
+                    "0 is words in, the last is words out.",
+                )
+        return cls(model, chosen, threads or max(1, (os.cpu_count() or 1) // len(chosen)), rest)
+
+
+class DemoSwarm:
+    """Use it as a context: inside, the donors start; ``ready`` waits for them."""
+
+    node: Node
+    folder: Path
+
+    def __init__(self, plan: Plan, progress: Progress) -> None:
+        self.plan, self.progress = plan, progress
+        self.workers: list[Worker] = []
+        self._stack = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{MARK}{os.getpid()}-"))
+        self._stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
+        try:
+            await self._stack.enter_async_context(self._swarm())
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.progress.done()
+        await self._stack.aclose()
+
+    @contextlib.asynccontextmanager
+    async def _swarm(self) -> AsyncIterator[None]:
+        self.progress.say("starting a private swarm on this PC")
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(self._stop_workers)
+            for number in range(len(self.plan.spans)):
+                self.workers.append(
+                    await Worker.start(log=self.folder / f"donor-{number + 1}.log", threads=self.plan.threads)
+                )
+            peer = await start_peer(identity=self.folder / "node.key", runtime=self.folder)
+            stack.push_async_callback(peer.close)
+            self.node = Node(peer, self.plan.model, version())
+            stack.push_async_callback(self.node.close)
+            for number, worker in enumerate(self.workers):
+                worker.configure(self._config(number, peer.addresses), self.progress.loading(number))
+            yield
+
+    def _config(self, number: int, peers: Sequence[str]) -> WorkerConfig:
+        span = self.plan.spans[number]
+        return WorkerConfig(
+            model=str(self.plan.model.folder),
+            span=(span.start, span.end),
+            identity=str(self.folder / f"donor-{number + 1}.key"),
+            runtime=str(self.folder),
+            peers=tuple(peers),
+            dtype="float32" if weights_size(self.plan.model.folder) <= FLOAT32_LIMIT else "auto",
+            threads=self.plan.threads,
+            rest=self.plan.rest,
+            remove=str(self.folder),
+        )
+
+    async def _stop_workers(self) -> None:
+        await asyncio.gather(*(worker.stop() for worker in self.workers))
+
+    async def ready(self, end: asyncio.Event) -> bool:
+        """Waits until all donors serve; ``False`` when told to end before. Raises their errors."""
+        online = asyncio.gather(*(worker.online() for worker in self.workers))
+        ending = asyncio.ensure_future(end.wait())
+        await asyncio.wait({online, ending}, return_when=asyncio.FIRST_COMPLETED)
+        ending.cancel()
+        if not online.done():
+            online.cancel()
+            return False
+        online.result()
+        await self.node.look()
+        return True
+
+    async def until(self, end: asyncio.Event) -> None:
+        """Returns when told to end; raises when a part of the demo ended by itself."""
+        ends = [asyncio.ensure_future(worker.ended()) for worker in self.workers]
+        network = asyncio.ensure_future(self.node.peer.died())
+        told = asyncio.ensure_future(end.wait())
+        try:
+            await asyncio.wait({*ends, network, told}, return_when=asyncio.FIRST_COMPLETED)
+            if told.done():
+                return
+            for number, ended in enumerate(ends):
+                if ended.done():
+                    why = self.workers[number].failure().message
+                    raise IdlebloomError(f"donor {number + 1} is gone: {why}", "The demo has ended.")
+            raise IdlebloomError("the network process p2pd ended", "The demo has ended.")
+        finally:
+            for future in (*ends, network, told):
+                future.cancel()
+
+
+def split(layers: int, donors: int) -> tuple[Span, ...]:
+    """Near-equal spans for that many donors."""
+    if donors > layers:
+        raise UserError(f"{donors} donors cannot share {layers} layers", f"Give --donors at most {layers}.")
+    cuts = [round(layers * number / donors) for number in range(donors + 1)]
+    return tuple(Span(start, end) for start, end in pairwise(cuts))
+
+
+def weights_size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+
+
+def sweep() -> None:
+    """Removes folders of demos that were killed together with all their donors."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{MARK}*"):
+        owner = re.fullmatch(rf"{MARK}(\d+)-.*", folder.name)
+        if owner and not alive(int(owner[1])):
+            shutil.rmtree(folder, ignore_errors=True)

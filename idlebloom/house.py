@@ -1,0 +1,44 @@
+"""Composes a node with its door: what ``demo`` and ``node`` both run until they are told to end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from core.door import RunningNode
+from core.node.node import Node
+from core.node.reading import NodeReader
+from core.preferences import Preferences
+
+
+@contextlib.asynccontextmanager
+async def door(
+    node: Node, port: int, door_file: Path, preferences: Preferences | None = None
+) -> AsyncIterator[RunningNode]:
+    """Serves the pages and APIs of ``node`` for as long as the block runs."""
+    from webchat.app import create_app
+    from webchat.door import Door
+    from webchat.serve import Server
+
+    entrance = Door()
+    server = Server(create_app(NodeReader(node, preferences), entrance), port=port)
+    server.start()
+    running = RunningNode(server.url, os.getpid(), entrance.token)
+    try:
+        running.write(door_file)
+        yield running
+    finally:
+        await asyncio.to_thread(server.stop)
+        await asyncio.to_thread(door_file.unlink, missing_ok=True)
+
+
+def told_to_end() -> asyncio.Event:
+    """Set by Ctrl-C, SIGTERM or a closed terminal."""
+    event = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, event.set)
+    return event

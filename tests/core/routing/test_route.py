@@ -1,0 +1,92 @@
+"""Routes: tables of records and what is planned from them."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from core.errors import NoDonor
+from core.routing.route import missing, plan
+from core.terms import DonorState, ModelRef, PeerId, Record, Span
+
+LAYERS = 10
+
+
+def donor(
+    name: str, start: int, end: int, step: float = 0.0, state: DonorState = DonorState.ONLINE
+) -> Record:
+    return Record(
+        PeerId(name), ModelRef("m", "r", LAYERS), Span(start, end), state, 0.0, 1e12, step_seconds=step
+    )
+
+
+def drawn(records: list[Record], **options: object) -> list[str]:
+    route = plan(records, LAYERS, **options)  # type: ignore[arg-type]
+    return [f"{stage.peer_id}{stage.span}" for stage in route.stages]
+
+
+@pytest.mark.parametrize(
+    ("records", "expected"),
+    [
+        ([donor("a", 0, 10)], ["a0:10"]),
+        ([donor("a", 0, 3), donor("b", 3, 7), donor("c", 7, 10)], ["a0:3", "b3:7", "c7:10"]),
+        ([donor("a", 0, 6), donor("b", 4, 10)], ["a0:4", "b4:10"]),
+        ([donor("a", 0, 6, 0.006), donor("b", 4, 10, 0.06)], ["a0:6", "b6:10"]),
+        ([donor("a", 0, 6, 0.06), donor("b", 4, 10, 0.006)], ["a0:4", "b4:10"]),
+        ([donor("a", 0, 10, 1.0), donor("b", 0, 5, 0.01), donor("c", 5, 10, 0.01)], ["b0:5", "c5:10"]),
+        ([donor("a", 0, 5, 0.01), donor("b", 0, 5, 0.02), donor("c", 5, 10)], ["a0:5", "c5:10"]),
+        ([donor("a", 0, 10), donor("z", 0, 10, state=DonorState.LEAVING)], ["a0:10"]),
+    ],
+)
+def test_the_cheapest_cover_is_found(records: list[Record], expected: list[str]) -> None:
+    """Fewer stages where compute is equal, faster donors where it is not, changes at any boundary."""
+    assert sorted(drawn(records)) == sorted(expected)
+
+
+def test_a_far_donor_is_passed_over() -> None:
+    """A delay counts like compute, the way back from the tail to the entry included."""
+    records = [donor("a", 0, 5), donor("far", 5, 10, 0.001), donor("near", 5, 10, 0.005)]
+    distance = {("a", "far"): 0.05, ("far", "a"): 0.05}
+    route = plan(records, LAYERS, delay=lambda one, other: distance.get((one, other), 0.001))
+    assert route.tail.peer_id == "near"
+    assert route.predicted_seconds == pytest.approx(0.005 + 2 * 0.0005 + 0.005 + 0.002)
+
+
+def test_avoided_donors_are_not_used() -> None:
+    """A lost peer is gone around, or its layers are named."""
+    records = [donor("a", 0, 10), donor("b", 0, 10)]
+    assert drawn(records, avoid={PeerId("a")}) == ["b0:10"]
+    with pytest.raises(NoDonor, match="layers 0 to 9 have no donor"):
+        plan(records, LAYERS, avoid={PeerId("a"), PeerId("b")})
+
+
+def test_holes_are_named_as_layers() -> None:
+    """Joining donors do not count, and each hole is one span."""
+    records = [donor("a", 0, 4), donor("b", 7, 9), donor("c", 4, 7, state=DonorState.JOINING)]
+    assert missing(records, LAYERS) == (Span(4, 7), Span(9, 10))
+    with pytest.raises(NoDonor, match="layers 4 to 6 and layer 9 have no donor"):
+        plan(records, LAYERS)
+
+
+def test_equal_donors_share_the_readers() -> None:
+    """Chance decides among equals, and never for a much slower one."""
+    records = [donor("a", 0, 10, 0.01), donor("b", 0, 10, 0.01), donor("slow", 0, 10, 0.02)]
+    chance = random.Random(1)
+    used = {plan(records, LAYERS, chance=chance).entry.peer_id for _ in range(60)}
+    assert used == {"a", "b"}
+
+
+def test_a_big_swarm_is_planned_over_soon() -> None:
+    """Every plan covers all layers once, in order."""
+    rng = random.Random(5)
+    records = [
+        donor(f"p{i}", start, min(72, start + rng.randint(3, 12)), rng.random())
+        for i, start in enumerate(rng.randrange(70) for _ in range(300))
+    ]
+    records += [donor("first", 0, 5), donor("last", 60, 72)]
+    records = [replace(r, model=ModelRef("m", "r", 72)) for r in records]
+    stages = plan(records, 72).stages
+    assert [s.span.start for s in stages[1:]] == [s.span.end for s in stages[:-1]]
+    assert (stages[0].span.start, stages[-1].span.end) == (0, 72)

@@ -1,0 +1,101 @@
+"""Whole rings of donors in memory, against transformers on the same weights."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from tests.core.rings import fake_ring, greedy, make_checkpoint, reference
+
+SPLITS = [
+    [(0, 8)],
+    [(0, 3), (3, 8)],
+    [(0, 3), (3, 6), (6, 8)],
+    [(0, 1), (1, 2), (2, 5), (5, 7), (7, 8)],
+    [(0, 5), (3, 8), (2, 6)],
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("bloom"))
+
+
+@pytest.mark.parametrize("spans", SPLITS, ids=str)
+async def test_a_ring_continues_as_one_process_does(folder: Path, spans: list[tuple[int, int]]) -> None:
+    """One donor or five, even or overlapping: the same greedy tokens."""
+    model = reference(folder)
+    async with fake_ring(folder, spans) as ring:
+        for length in (1, 5, 70):
+            ids = [(7 * i) % 97 for i in range(1, length + 1)]
+            session = ring.session()
+            assert await ring.ask(session, ids, 20) == greedy(model, ids, 20)
+            session.close()
+
+
+async def test_a_conversation_goes_on_over_turns_and_edits(folder: Path) -> None:
+    """Follow-up turns reuse the caches, and an edit goes back to where it was made."""
+    model = reference(folder)
+    async with fake_ring(folder, SPLITS[2]) as ring:
+        session = ring.session()
+        ids = list(range(3, 40))
+        answer = await ring.ask(session, ids, 10)
+        ids = [*ids, *answer, 50, 51]
+        assert session.common(ids) == len(ids) - 3
+        assert await ring.ask(session, ids, 10) == greedy(model, ids, 10)
+        edited = [*ids[:20], 60, 61]
+        assert session.common(edited) == 20
+        assert await ring.ask(session, edited, 10) == greedy(model, edited, 10)
+
+
+async def test_a_stop_ends_the_answer_and_the_session_goes_on(folder: Path) -> None:
+    """Closing the iterator stops the ring; what the reader holds is kept."""
+    model = reference(folder)
+    async with fake_ring(folder, SPLITS[2]) as ring:
+        session = ring.session()
+        ids = [5, 6, 7]
+        held = []
+        tokens = session.answer(ids, *_greedy_200())
+        async for token in tokens:
+            held.append(token.token_id)
+            if len(held) == 4:
+                break
+        await tokens.aclose()  # type: ignore[attr-defined]
+        assert held == greedy(model, ids, 4)
+        await asyncio.sleep(0.1)
+        drawn = ring.donors[-1].engine.tokens
+        await asyncio.sleep(0.2)
+        assert ring.donors[-1].engine.tokens == drawn
+        more = [*ids, *held, 9]
+        assert await ring.ask(session, more, 5) == greedy(model, more, 5)
+
+
+async def test_eight_readers_at_once_share_batches_and_change_nothing(folder: Path) -> None:
+    """The engine runs what waits together; each reader's text is the one it would have alone."""
+    model = reference(folder)
+    prompts = [[(i * 13 + k) % 97 for k in range(4 + 9 * i)] for i in range(8)]
+    async with fake_ring(folder, SPLITS[2]) as ring:
+        answers = await asyncio.gather(*(ring.ask(ring.session(), ids, 15) for ids in prompts))
+        assert answers == [greedy(model, ids, 15) for ids in prompts]
+
+
+async def test_a_lost_donor_is_replaced_by_its_replica(folder: Path) -> None:
+    """The answer goes on over another route, and the text stays the same."""
+    model = reference(folder)
+    async with fake_ring(folder, [(0, 3), (3, 6), (3, 6), (6, 8)]) as ring:
+        session = ring.session()
+        ids, held = [8, 9, 10], []
+        async for token in session.answer(ids, *_greedy_200(30)):
+            held.append(token.token_id)
+            if len(held) == 5:
+                lost = session.route.stages[1].peer_id  # type: ignore[union-attr]
+                await next(d for d in ring.donors if d.peer.peer_id == lost).stop()
+        assert held == greedy(model, ids, 30)
+        assert session.moves >= 1
+
+
+def _greedy_200(count: int = 200):  # type: ignore[no-untyped-def]
+    from core.terms import Sampling
+
+    return Sampling(), count, frozenset()
