@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from flask import Flask
 
-from core.terms import Because
 from webchat import api, chat, control, pages, refusals
 from webchat.bulletin import Bulletin
 from webchat.door import Door
 from webchat.reader import Reader
-from webchat.snapshots import Words
 
 MAX_BODY = 2 * 2**20
 """Bytes. The longest prompt a model of 2,048 tokens takes is far below."""
 
 
-def plain(because: Because) -> str:
-    return because.kind.value.replace("_", " ")
-
-
-def create_app(reader: Reader, door: Door, words: Words = plain) -> Flask:
+def create_app(reader: Reader, door: Door) -> Flask:
     app = Flask(__name__)
     app.config.update(
         MAX_CONTENT_LENGTH=MAX_BODY,
@@ -31,7 +25,7 @@ def create_app(reader: Reader, door: Door, words: Words = plain) -> Flask:
     door.guard(app)
     refusals.install(app)
     app.register_blueprint(pages.blueprint(reader))
-    app.register_blueprint(chat.blueprint(reader, bulletin, words))
-    app.register_blueprint(control.blueprint(reader, bulletin, words))
+    app.register_blueprint(chat.blueprint(reader, bulletin))
+    app.register_blueprint(control.blueprint(reader, bulletin))
     app.register_blueprint(api.blueprint(reader))
     return app

@@ -27,7 +27,7 @@ from webchat.bulletin import Bulletin
 from webchat.door import check_owner
 from webchat.reader import Reader, Stream
 from webchat.refusals import Refusal, advice_of, refusal_of, sentence
-from webchat.snapshots import Shape, Words, card_shape, route_shape, status_shape
+from webchat.snapshots import Shape, card_shape, route_shape, status_shape
 from webchat.values import BadValue, Body, checked_text, mapping, number, text, whole
 
 MAX_MESSAGES = 1000
@@ -36,7 +36,7 @@ LOOK_UP_SECONDS = 1.0
 Role = Literal["system", "user", "assistant"]
 
 
-def blueprint(reader: Reader, bulletin: Bulletin, words: Words) -> Blueprint:
+def blueprint(reader: Reader, bulletin: Bulletin) -> Blueprint:
     chat = Blueprint("chat", __name__)
 
     # Before the view: flask-sock shakes hands before it calls that.
@@ -44,7 +44,7 @@ def blueprint(reader: Reader, bulletin: Bulletin, words: Words) -> Blueprint:
 
     @Sock().route("/api/chat", bp=chat)  # type: ignore[untyped-decorator]  # flask-sock has no types
     def talk(ws: Socket) -> None:
-        Talk(reader, bulletin, words, Line(ws)).run()
+        Talk(reader, bulletin, Line(ws)).run()
 
     return chat
 
@@ -93,8 +93,8 @@ class Tally:
 class Talk:
     """One page's connection."""
 
-    def __init__(self, reader: Reader, bulletin: Bulletin, words: Words, line: Line) -> None:
-        self._reader, self._bulletin, self._words, self._line = reader, bulletin, words, line
+    def __init__(self, reader: Reader, bulletin: Bulletin, line: Line) -> None:
+        self._reader, self._bulletin, self._line = reader, bulletin, line
         self._stream: Stream[Event] | None = None
         self._thread: threading.Thread | None = None
         self._shown = 0
@@ -122,7 +122,7 @@ class Talk:
     def _tell_status(self, timeout: float) -> None:
         number, status = self._bulletin.after(self._shown, timeout)
         if status is not None:
-            self._line.send("status", status=status_shape(status, self._words))
+            self._line.send("status", status=status_shape(status))
             self._shown = number
 
     def _act(self, message: Body) -> None:

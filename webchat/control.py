@@ -10,21 +10,21 @@ from flask import Blueprint, Response, jsonify, request
 from webchat.bulletin import Bulletin
 from webchat.door import for_owner
 from webchat.reader import Reader
-from webchat.snapshots import Words, status_shape
+from webchat.snapshots import status_shape
 from webchat.values import mapping
 
 HEARTBEAT = 15.0
 
 
-def blueprint(reader: Reader, bulletin: Bulletin, words: Words) -> Blueprint:
+def blueprint(reader: Reader, bulletin: Bulletin) -> Blueprint:
     control = Blueprint("control", __name__)
 
     @control.get("/api/status")
     @for_owner
     def status() -> Response:
         if request.args.get("once") == "1":
-            return jsonify(status_shape(reader.status(), words))
-        return Response(snapshots(bulletin, words), mimetype="text/event-stream")
+            return jsonify(status_shape(reader.status()))
+        return Response(snapshots(bulletin), mimetype="text/event-stream")
 
     @control.get("/api/settings")
     @for_owner
@@ -39,10 +39,10 @@ def blueprint(reader: Reader, bulletin: Bulletin, words: Words) -> Blueprint:
     return control
 
 
-def snapshots(bulletin: Bulletin, words: Words, heartbeat: float = HEARTBEAT) -> Iterator[str]:
+def snapshots(bulletin: Bulletin, heartbeat: float = HEARTBEAT) -> Iterator[str]:
     """Server-sent events. A comment now and then is how we notice that nobody listens any more."""
     for status in bulletin.follow(heartbeat):
         if status is None:
             yield ": still here\n\n"
         else:
-            yield f"data: {json.dumps(status_shape(status, words))}\n\n"
+            yield f"data: {json.dumps(status_shape(status))}\n\n"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import select
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -25,7 +26,7 @@ class Departures:
 
     def __init__(self) -> None:
         self._watched: dict[socket.socket, Closable] = {}
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
         self._looking = False
 
     @contextmanager
@@ -37,26 +38,27 @@ class Departures:
             yield
         finally:
             if connection is not None:
-                with self._changed:
+                with self._lock:
                     self._watched.pop(connection, None)
             stream.close()
 
     def _watch(self, connection: socket.socket, stream: Closable) -> None:
-        with self._changed:
+        with self._lock:
             self._watched[connection] = stream
-            self._changed.notify()
             if not self._looking:
                 self._looking = True
                 threading.Thread(target=self._look, name="departures", daemon=True).start()
 
     def _look(self) -> None:
         while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._watched)
+            with self._lock:
+                if not self._watched:
+                    self._looking = False
+                    return
                 gone = [stream for one, stream in self._watched.items() if has_hung_up(one)]
             for stream in gone:
                 stream.close()
-            threading.Event().wait(LOOK_SECONDS)
+            time.sleep(LOOK_SECONDS)
 
 
 def has_hung_up(connection: socket.socket) -> bool:

@@ -71,6 +71,8 @@ def refusal_of(error: Exception) -> Refusal:
             return error
         case BadValue():
             return Refusal(400, str(error), param=error.field, code=error.code)
+        case RecursionError():
+            return Refusal(400, "the request is nested too deeply")
         case HTTPException():
             return Refusal(error.code or 500, HTTP_WORDS.get(error.code, error.name.lower()))
         case IdlebloomError():

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 
+from core import words
 from core.routing.ask import ModelCard
-from core.terms import Because, PeerId, Record, Route, Span, Status
+from core.terms import PeerId, Record, Route, Span, Status
 
 Shape = dict[str, object]
-Words = Callable[[Because], str]
-"""Makes the text of a reason."""
 
 
 def short_name(peer: PeerId) -> str:
@@ -22,7 +20,7 @@ def span_shape(span: Span | None) -> Shape | None:
     return None if span is None else {"start": span.start, "end": span.end}
 
 
-def status_shape(status: Status, words: Words) -> Shape:
+def status_shape(status: Status) -> Shape:
     because = status.reason
     return {
         "version": status.version,
@@ -33,7 +31,7 @@ def status_shape(status: Status, words: Words) -> Shape:
             "kind": because.kind.value,
             "args": dict(because.args),
             "until": because.until,
-            "text": words(because),
+            "text": words.text(because),
         },
         "span": span_shape(status.span),
         "progress": None if status.progress is None else asdict(status.progress),

@@ -42,10 +42,9 @@ export function setUpSampling() {
 }
 
 function place(popover) {
-  const button = byId("sampling-button").getBoundingClientRect();
-  const left = Math.max(12, Math.min(button.left - 12, innerWidth - popover.offsetWidth - 12));
-  popover.style.left = `${left}px`;
-  popover.style.bottom = `${innerHeight - button.top + 10}px`;
+  const composer = byId("composer").getBoundingClientRect();
+  popover.style.left = `${Math.max(12, Math.min(composer.left, innerWidth - popover.offsetWidth - 12))}px`;
+  popover.style.bottom = `${innerHeight - composer.top + 10}px`;
 }
 
 function fill() {

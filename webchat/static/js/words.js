@@ -6,7 +6,7 @@ export function partWords({ start, end }, blocks) {
   if (start === 0) parts.push("words in");
   const first = Math.max(start, 1);
   const last = Math.min(end - 1, blocks);
-  if (first < last) parts.push(`blocks ${first} to ${last}`);
+  if (first < last) parts.push(`blocks ${first} ${last - first === 1 ? "and" : "to"} ${last}`);
   if (first === last) parts.push(`block ${first}`);
   if (end > blocks + 1) parts.push("words out");
   return parts.join(", ");

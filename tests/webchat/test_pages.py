@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+import webchat
+from core.errors import NodeError
+from webchat.fake import FakeReader
+
+SOURCES = Path(webchat.__file__).parent
+
+
+@pytest.mark.parametrize("path", ["/", "/swarm"])
+def test_pages_have_no_inline_script_or_style(client: FlaskClient, path: str) -> None:
+    """The strict policy would not run them."""
+    html = client.get(path).text
+    assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=", html)
+
+
+def test_scripts_never_parse_markup() -> None:
+    """What a model or a peer sends reaches the page as text."""
+    for script in (SOURCES / "static" / "js").glob("*.js"):
+        assert not re.search(
+            r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(", script.read_text()
+        )
+
+
+def test_pages_load_nothing_from_elsewhere(client: FlaskClient) -> None:
+    """No font, script or picture of another host."""
+    for path in ("/", "/swarm"):
+        assert not re.search(r"""(src|href)=["'](https?:)?//""", client.get(path).text)
+
+
+def test_state_shows_the_map(client: FlaskClient) -> None:
+    """Model, holes and donors in order of their layers, without their addresses."""
+    state = client.get("/api/v1/state").get_json()
+    assert (state["model"], state["blocks"], state["whole"], state["missing"]) == (
+        "idlebloom-demo",
+        8,
+        True,
+        [],
+    )
+    assert [(donor["start"], donor["end"]) for donor in state["donors"]] == [(0, 4), (4, 7), (7, 10)]
+    assert "addresses" not in state["donors"][0]
+
+
+def test_state_without_a_model_is_an_error_in_words(
+    client: FlaskClient, reader: FakeReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """503 with what to do."""
+
+    def no_card() -> None:
+        raise NodeError("no model is chosen", "Choose one.")
+
+    monkeypatch.setattr(reader, "card", no_card)
+    answer = client.get("/api/v1/state")
+    assert answer.status_code == 503
+    assert answer.get_json()["error"]["message"] == "No model is chosen. Choose one."
+
+
+def test_an_unknown_page_is_not_found(client: FlaskClient) -> None:
+    """In words, and with the policy."""
+    answer = client.get("/nothing")
+    assert answer.status_code == 404
+    assert answer.get_json()["error"]["message"] == "There is nothing at this address."
