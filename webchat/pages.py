@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from flask import Blueprint, Response, current_app, jsonify, make_response, render_template
 
+from core.routing.ask import ModelCard
+from core.terms import Record, SwarmView
 from webchat.door import Door
 from webchat.reader import Reader
-from webchat.snapshots import record_shape, span_shape
+from webchat.snapshots import Shape, record_shape, span_shape
 
 
 def blueprint(reader: Reader) -> Blueprint:
@@ -22,18 +26,22 @@ def blueprint(reader: Reader) -> Blueprint:
 
     @pages.get("/api/v1/state")
     def state() -> Response:
-        card, view = reader.card(), reader.status().swarm
-        donors = sorted(reader.swarm(), key=lambda record: (record.span, record.peer_id))
-        return jsonify(
-            model=card.model_id,
-            revision=card.revision,
-            blocks=card.blocks,
-            whole=view.whole,
-            missing=[span_shape(span) for span in view.missing],
-            donors=[record_shape(record) for record in donors],
-        )
+        return jsonify(state_shape(reader.card(), reader.status().swarm, reader.swarm()))
 
     return pages
+
+
+def state_shape(card: ModelCard, view: SwarmView, records: Iterable[Record]) -> Shape:
+    """The swarm as the map and ``idlebloom swarm`` show it: donors in the order of their layers."""
+    donors = sorted(records, key=lambda record: (record.span, record.peer_id))
+    return {
+        "model": card.model_id,
+        "revision": card.revision,
+        "blocks": card.blocks,
+        "whole": view.whole,
+        "missing": [span_shape(span) for span in view.missing],
+        "donors": [record_shape(record) for record in donors],
+    }
 
 
 def _page(template: str) -> Response:

@@ -61,6 +61,7 @@ STATUSES: tuple[tuple[type[IdlebloomError], int, str | None], ...] = (
     (ModelError, 503, "model_error"),
     (NodeError, 503, "node_error"),
     (Stopped, 503, "stopped"),
+    (IdlebloomError, 500, None),
 )
 
 
