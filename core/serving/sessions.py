@@ -64,6 +64,8 @@ LEASE_SECONDS = 15.0
 IDLE_SECONDS = 600.0
 ACK_SECONDS = 0.02
 """How long an acknowledgement may wait for others of its session to go with it."""
+BUSY_SECONDS = 1.0
+"""A session used so short a time ago is not idle."""
 SKIP_LIMIT = 1 << 20
 """A frame for a session that is not here is read over up to this size, else its stream is closed."""
 
@@ -446,7 +448,7 @@ class Sessions:
     @staticmethod
     def _is_idle(held: Held) -> bool:
         busy = held.part.running is not None or held.part.queue
-        return not busy and (held.parked or time.monotonic() - held.used_at > 1.0)
+        return not busy and (held.parked or time.monotonic() - held.used_at >= BUSY_SECONDS)
 
     # What leaves
 

@@ -18,6 +18,8 @@ from core.serving.donor import Donor, DonorOptions
 from core.swarm.fake import FakePeer, FakeSwarm
 from core.terms import DonorState, PeerId, Sampling, Span
 
+torch.set_num_threads(1)  # several engines share the cores; with more threads each they only wait
+
 
 def make_checkpoint(folder: Path, *, seed: int = 0, blocks: int = 6, vocab: int = 97) -> Path:
     """A small BLOOM with lively random weights."""

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+
 from tests.core.rings import fake_ring, greedy, make_checkpoint, reference
 
 SPLITS = [
