@@ -36,9 +36,8 @@ def prompts() -> list[list[int]]:
     """50 prompts of 1 to 500 tokens: words that the model knows, in an order that it does not."""
     rng = random.Random(11)
     text = Text(bundled_model())
-    words = (
-        ["the", "moon", "is", "a", "computer", "that", "lends", "its", "idle", "hours", "to", "people", "who", "ask", "what", "flowers", "are", "made", "of"]
-    )
+    said = "the moon is a computer that lends its idle hours to people who ask what flowers are made of"
+    words = said.split(" ")
     lengths = [1, 2, 3, 500, 499] + [rng.randint(1, 500) for _ in range(45)]
     made = []
     for length in lengths:

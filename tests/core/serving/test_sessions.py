@@ -87,6 +87,15 @@ class Stranger:
         self.stream.write(pack(message))
         return await self.hear()
 
+    async def hear_all(self, seconds: float) -> list[Message]:
+        """Everything said until ``seconds`` of silence."""
+        heard: list[Message] = []
+        try:
+            while True:
+                heard.append(await asyncio.wait_for(receive(self.stream), seconds))
+        except TimeoutError:
+            return heard
+
     async def hear(self) -> Message:
         return await asyncio.wait_for(receive(self.stream), 3)
 
@@ -298,7 +307,7 @@ async def test_a_session_larger_than_the_pool_gets_a_clear_refusal(folder: Path)
 
     async with fake_ring(folder, []) as ring:
         await ring.add(Span(0, LAYERS), DonorOptions(cache_tokens=64, places=2))
-        with pytest.raises(SwarmError, match="cache is full|no donor"):
+        with pytest.raises(SwarmError, match="cache is full"):
             await ring.ask(ring.session(), list(range(90)), 4)
 
 
@@ -344,10 +353,7 @@ async def test_credit_holds_the_tail(ring: FakeRing) -> None:
     turn = Turn(stranger.session, 1, TURN, 0, (3, 4, 5, 6), 4, Sampling(), frozenset())
     stranger.stream.write(pack(turn))
     lane.write(hidden_frame(stranger.session) * 2)
-    heard = [await stranger.hear()]
-    with pytest.raises(TimeoutError):
-        while True:
-            heard.append(await asyncio.wait_for(receive(stranger.stream), 0.2))
+    heard = await stranger.hear_all(0.2)
     assert sum(isinstance(message, Drawn) for message in heard) == 1
     stranger.stream.write(pack(Grant(stranger.session, 1, TURN, 50)))
     [held] = ring.donors[1].sessions._held.values()
