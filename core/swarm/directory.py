@@ -165,10 +165,15 @@ class Opaque:
         return packed
 
     def validate(self, record: Any) -> bool:
-        return record.subkey != _NO_SUBKEY and len(record.value) <= MAX_RECORD_BYTES
+        """Subkeys are text: hivemind sorts them, and one number among them stops it from storing."""
+        return _is_packed_text(record.subkey) and len(record.value) <= MAX_RECORD_BYTES
 
 
-_NO_SUBKEY = msgpack.packb(None)
+def _is_packed_text(data: bytes | None) -> bool:
+    try:
+        return isinstance(msgpack.unpackb(data), str)
+    except (ValueError, TypeError, msgpack.UnpackException):
+        return False
 
 
 def band_key(model: ModelRef, band: int) -> bytes:

@@ -41,13 +41,14 @@ async def make_peer(request: pytest.FixtureRequest, short_folder: Path) -> Async
 def real_peers(folder: Path, stack: AsyncExitStack) -> MakePeer:
     from core.swarm.p2p import start_peer
 
-    first: list[Peer] = []
+    made: list[Peer] = []
 
     async def make() -> Peer:
-        number = len(list(folder.glob("*.id")))
-        known = first[0].addresses if first else ()
-        peer = await start_peer(identity=folder / f"{number}.id", runtime=folder / "run", initial_peers=known)
-        first.append(peer)
+        known = made[0].addresses if made else ()
+        peer = await start_peer(
+            identity=folder / f"{len(made)}.id", runtime=folder / "run", initial_peers=known
+        )
+        made.append(peer)
         stack.push_async_callback(peer.close)
         return peer
 

@@ -52,7 +52,8 @@ FULL = record(
     device="NVIDIA GeForce RTX 3060",
     reach="relay",
     addresses=tuple(
-        f"/ip4/203.0.113.{n}/tcp/40123/p2p/{MALLORY.peer_id}/p2p-circuit/p2p/{ALICE.peer_id}" for n in range(3)
+        f"/ip4/203.0.113.{n}/tcp/40123/p2p/{MALLORY.peer_id}/p2p-circuit/p2p/{ALICE.peer_id}"
+        for n in range(3)
     ),
     coordinate=(0.01, -0.02, 0.003),
     coordinate_error=0.25,

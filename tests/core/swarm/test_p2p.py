@@ -1,0 +1,225 @@
+"""What only the real network has: a process of its own, sockets, meeting points."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from core.errors import SwarmError
+from core.swarm.addresses import BadAddress
+from core.swarm.daemon import Flags, socket_folder, sweep
+from core.swarm.identity import Identity, load_identity
+from core.swarm.loop import new_event_loop
+from core.swarm.p2p import HivemindPeer, _why_not_joined, start_peer
+from core.swarm.peer import Stream, StreamClosed
+
+ROOT = Path(__file__).resolve().parents[3]
+
+CHILD = """
+import asyncio, os, sys
+from pathlib import Path
+from core.swarm.p2p import start_peer
+
+async def main(folder):
+    peer = await start_peer(identity=folder / "id", runtime=folder / "run")
+    print(peer._daemon.process.pid, flush=True)
+    if sys.argv[2] == "stay":
+        await peer.died()
+    await peer.close()
+
+asyncio.run(main(Path(sys.argv[1])))
+"""
+
+
+def run_child(folder: Path, what: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", CHILD, str(folder), what],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+
+
+def runs(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def until_gone(pid: int, seconds: float = 3.0) -> None:
+    end = time.monotonic() + seconds
+    while runs(pid):
+        assert time.monotonic() < end, "it is still there"
+        time.sleep(0.02)
+
+
+def pid_of(peer: HivemindPeer) -> int:
+    return peer._daemon.process.pid
+
+
+async def test_p2pd_dies_with_its_parent(short_folder: Path) -> None:
+    """After kill -9 of the process, its p2pd is gone within moments; a sweep removes its sockets."""
+    child = run_child(short_folder, "stay")
+    assert child.stdout is not None
+    assert child.stderr is not None
+    pid = int(await asyncio.to_thread(child.stdout.readline))
+    assert runs(pid)
+    child.kill()
+    await asyncio.to_thread(child.wait)
+    child.stdout.close()
+    child.stderr.close()
+    await asyncio.to_thread(until_gone, pid)
+    assert list((short_folder / "run").iterdir())
+    sweep(short_folder / "run")
+    assert not list((short_folder / "run").iterdir())
+
+
+async def test_nothing_is_printed_or_left(short_folder: Path) -> None:
+    """A process that starts and leaves, with every warning an error, prints nothing and leaves no
+    socket behind."""
+    child = run_child(short_folder, "leave")
+    output, errors = await asyncio.to_thread(child.communicate, timeout=30)
+    assert (child.returncode, errors) == (0, "")
+    assert not runs(int(output))
+    assert not list((short_folder / "run").iterdir())
+
+
+async def test_a_dead_p2pd_is_noticed(short_folder: Path) -> None:
+    """When p2pd is killed, died() returns, streams end, and closing still works."""
+    alice = await start_peer(identity=short_folder / "a", runtime=short_folder / "run")
+    bob = await start_peer(
+        identity=short_folder / "b", runtime=short_folder / "run", initial_peers=alice.addresses
+    )
+
+    async def wait(stream: Stream) -> None:
+        await stream.read(1)
+
+    await bob.serve("wait", wait)
+    stream = await alice.dial(bob.peer_id, bob.addresses, "wait")
+    dying = asyncio.create_task(alice.died())
+    await asyncio.sleep(0)
+    assert not dying.done()
+    os.kill(pid_of(alice), signal.SIGKILL)
+    await asyncio.wait_for(dying, 3)
+    with pytest.raises(StreamClosed):
+        await asyncio.wait_for(stream.read(1), 3)
+    await asyncio.wait_for(alice.close(), 5)
+    await bob.close()
+    assert not list((short_folder / "run").iterdir())
+
+
+async def test_a_peer_keeps_its_id(short_folder: Path) -> None:
+    """The peer id is that of the identity file, and the addresses end in it."""
+    identity = load_identity(short_folder / "id")
+    peer = await start_peer(identity=short_folder / "id", runtime=short_folder / "run")
+    await peer.close()
+    assert peer.peer_id == identity.peer_id
+    assert peer.addresses
+    assert all(address.endswith(f"/p2p/{peer.peer_id}") for address in peer.addresses)
+
+
+async def test_meeting_points_that_do_not_answer_are_an_error_in_words(short_folder: Path) -> None:
+    """Nobody there, or a mistyped address: one sentence, soon, and no process or socket left."""
+    nobody = f"/ip4/127.0.0.1/tcp/1/p2p/{Identity.make().peer_id}"
+    started = time.monotonic()
+    with pytest.raises(SwarmError, match="none of the swarm's meeting points answers"):
+        await start_peer(identity=short_folder / "id", runtime=short_folder / "run", initial_peers=[nobody])
+    with pytest.raises(BadAddress, match="looks like"):
+        await start_peer(
+            identity=short_folder / "id", runtime=short_folder / "run", initial_peers=["localhost:4001"]
+        )
+    assert time.monotonic() - started < 5
+    assert not list((short_folder / "run").iterdir())
+
+
+async def test_one_dead_meeting_point_among_two_does_no_harm(short_folder: Path) -> None:
+    """Joining needs one meeting point that answers."""
+    nobody = f"/ip4/127.0.0.1/tcp/1/p2p/{Identity.make().peer_id}"
+    alice = await start_peer(identity=short_folder / "a", runtime=short_folder / "run")
+    bob = await start_peer(
+        identity=short_folder / "b",
+        runtime=short_folder / "run",
+        initial_peers=[nobody, *alice.addresses],
+    )
+    await bob.close()
+    await alice.close()
+
+
+async def test_a_p2pd_that_cannot_start_is_an_error_in_words(short_folder: Path) -> None:
+    """An address that cannot be listened at is named by p2pd itself."""
+    with pytest.raises(SwarmError, match="p2pd ended at its start"):
+        await start_peer(
+            identity=short_folder / "id", runtime=short_folder / "run", host=["/ip4/203.0.113.1/tcp/1"]
+        )
+    assert not list((short_folder / "run").iterdir())
+
+
+def test_a_peer_lives_in_any_thread(short_folder: Path) -> None:
+    """The loop may run in another thread than the main one, on uvloop too."""
+
+    async def live() -> None:
+        peer = await start_peer(identity=short_folder / "id", runtime=short_folder / "run")
+        await peer.close()
+
+    def run() -> None:
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(live())
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(run).result(20)
+
+
+def test_what_keeps_a_peer_out_is_said() -> None:
+    """hivemind's messages become sentences with advice."""
+    clock, _ = _why_not_joined("local time must be within 3 seconds  of others(local: 1, peer: 9)")
+    assert "clock" in clock
+    closed, _ = _why_not_joined(
+        "Peer x can't access this node. Probably, libp2p has failed to bypass the firewall"
+    )
+    assert "cannot reach this PC" in closed
+    silent, _ = _why_not_joined("DHTNode bootstrap failed: none of the initial_peers responded to a ping.")
+    assert "do not answer" in silent
+
+
+def test_strangers_are_not_relayed_and_ports_stay_shut(tmp_path: Path) -> None:
+    """Unless the owner says so, p2pd is told to open no router port and to relay for nobody."""
+    words = Flags(tmp_path, ["/ip4/127.0.0.1/tcp/0"], client_only=False).words(tmp_path)
+    assert {"-natPortMap=0", "-relayMaxReservations=0", "-relayMaxCircuits=0", "-autoRelay=0"} <= set(words)
+    generous = Flags(tmp_path, [], client_only=True, relay_for_others=True, open_router_ports=True)
+    assert {"-natPortMap=1", "-relayService=1", "-dhtClient=1"} <= set(generous.words(tmp_path))
+    assert "-relayMaxReservations=0" not in generous.words(tmp_path)
+
+
+def test_sockets_go_where_their_paths_fit(short_folder: Path) -> None:
+    """A long folder is left for a private one in /tmp; a folder that cannot be made is said."""
+    near = socket_folder(short_folder)
+    assert near.parent == short_folder
+    assert near.stat().st_mode & 0o777 == 0o700
+    far = socket_folder(short_folder / ("x" * 90))
+    assert far.parent == Path("/tmp")
+    assert far.stat().st_mode & 0o777 == 0o700
+    far.rmdir()
+    (short_folder / "file").write_text("")
+    with pytest.raises(SwarmError, match="no folder for sockets"):
+        socket_folder(short_folder / "file")
+
+
+def test_the_sweep_spares_the_living(short_folder: Path) -> None:
+    """Folders of running processes stay."""
+    mine = socket_folder(short_folder)
+    gone = short_folder / "p2p-999999999-abc"
+    gone.mkdir()
+    sweep(short_folder)
+    assert mine.exists()
+    assert not gone.exists()
