@@ -201,6 +201,17 @@ def test_markup_in_an_answer_is_text(page: Page) -> None:
     assert not page.all("#log img, #log script, #log b")
 
 
+def test_a_space_before_the_answer_is_kept_but_not_shown(page: Page) -> None:
+    """The next turn sends exactly what the model said."""
+    page.reader.answer = " A bud."
+    page.ask("one")
+    page.wait(lambda: page.states() == ["done"])
+    assert page.answers() == ["A bud."]
+    page.ask("two")
+    page.wait(lambda: page.states() == ["done", "done"])
+    assert page.reader.asks[1].prompt[1].text == " A bud."  # type: ignore[union-attr]
+
+
 def test_everything_works_by_keyboard(page: Page) -> None:
     """Tab reaches it, Enter sends, Shift and Enter start a line, Escape closes what is open."""
     keys = ActionChains(page.chrome)

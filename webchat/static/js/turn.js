@@ -57,12 +57,13 @@ export class TurnView {
 
   // Whole sentences join the log, where a screen reader finds them; the rest is only seen until it is whole.
   #drawText(turn) {
-    const end = isOver(turn) ? turn.answer.length : sentenceEnd(turn.answer, this.#told);
+    const answer = turn.answer.trimStart(); // models like to begin with a space; the store keeps it
+    const end = isOver(turn) ? answer.length : sentenceEnd(answer, this.#told);
     if (end > this.#told) {
-      this.told.append(element("span", { text: turn.answer.slice(this.#told, end) }));
+      this.told.append(element("span", { text: answer.slice(this.#told, end) }));
       this.#told = end;
     }
-    this.coming.textContent = turn.answer.slice(end);
+    this.coming.textContent = answer.slice(end);
   }
 
   #finish(turn) {
