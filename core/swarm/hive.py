@@ -8,6 +8,8 @@ import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from core.errors import SwarmError
+
 log = logging.getLogger(__name__)
 
 
@@ -22,7 +24,17 @@ class Hive(NamedTuple):
 
 
 def load() -> Hive:
-    """Imports hivemind, which imports torch: 2 to 4 s the first time. Safe in a thread."""
+    """Imports hivemind, which imports torch: 2 to 4 s the first time. Safe in a thread.
+
+    Raises ``SwarmError`` if that fails.
+    """
+    try:
+        return _load()
+    except ImportError as error:
+        raise SwarmError(f"hivemind cannot be loaded: {error}", "Install Idlebloom again.") from error
+
+
+def _load() -> Hive:
     with warnings.catch_warnings():  # torch warns of what hivemind's unused parts do at import
         warnings.simplefilter("ignore")
         from hivemind.dht.node import DHTNode

@@ -56,7 +56,7 @@ async def start_peer(
     hive.quiet(asyncio.get_running_loop())
     async with AsyncExitStack() as stack:
         importing = asyncio.create_task(asyncio.to_thread(hive.load))  # while p2pd starts
-        stack.push_async_callback(asyncio.wait, {importing})
+        stack.push_async_callback(_let_end, importing)
         daemon = await Daemon.start(flags, runtime)
         stack.push_async_callback(daemon.stop)
         loaded = await importing
@@ -166,6 +166,11 @@ class HivemindPeer:
                         await self._node.protocol.call_ping(_hivemind_id(self._node, peer_id))
             except SwarmError as error:
                 log.warning("the swarm is out of reach: %s", error)
+
+
+async def _let_end(task: asyncio.Task[Any]) -> None:
+    """Waits for a thread that cannot be stopped; what it raised was told or does not matter."""
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def _places(peer_id: PeerId, addresses: Sequence[str]) -> list[str]:

@@ -8,9 +8,14 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from core.swarm.fake import FakeSwarm
 from core.swarm.peer import Peer
+
+# A busy machine is no failure.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 MakePeer = Callable[[], Awaitable[Peer]]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
@@ -178,6 +179,46 @@ def test_a_peer_lives_in_any_thread(short_folder: Path) -> None:
 
     with ThreadPoolExecutor(1) as pool:
         pool.submit(run).result(20)
+
+
+async def test_a_wrong_clock_is_said(short_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A swarm whose clock is a minute ahead of ours is joined only after setting the clock."""
+    alice = await start_peer(identity=short_folder / "a", runtime=short_folder / "run")
+    protocol = sys.modules["hivemind.dht.protocol"]
+
+    def clock() -> float:
+        answering = sys._getframe(1).f_code.co_name == "rpc_ping"
+        return time.time() + 60 * answering
+
+    monkeypatch.setattr(protocol, "get_dht_time", clock)
+    with pytest.raises(SwarmError, match="clock differs by more than 3 s"):
+        await start_peer(
+            identity=short_folder / "b", runtime=short_folder / "run", initial_peers=alice.addresses
+        )
+    await alice.close()
+
+
+async def test_what_strangers_make_hivemind_raise_is_not_logged(
+    short_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A malformed message from another peer leaves no error behind; our own tasks' errors are told."""
+    alice = await start_peer(identity=short_folder / "a", runtime=short_folder / "run")
+    protocol = alice._node.protocol
+    unattended = asyncio.create_task(protocol.update_routing_table("no id", alice._node.peer_id))
+    await asyncio.wait({unattended})
+    del unattended
+    gc.collect()
+    assert caplog.text == ""
+
+    async def ours() -> None:
+        raise ValueError("a bug of ours")
+
+    unattended = asyncio.create_task(ours())
+    await asyncio.wait({unattended})
+    del unattended
+    gc.collect()
+    assert "a bug of ours" in caplog.text
+    await alice.close()
 
 
 def test_what_keeps_a_peer_out_is_said() -> None:
