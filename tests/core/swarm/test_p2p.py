@@ -204,7 +204,8 @@ async def test_what_strangers_make_hivemind_raise_is_not_logged(
     """A malformed message from another peer leaves no error behind; our own tasks' errors are told."""
     alice = await start_peer(identity=short_folder / "a", runtime=short_folder / "run")
     protocol = alice._node.protocol
-    unattended = asyncio.create_task(protocol.update_routing_table("no id", alice._node.peer_id))
+    uneven = sys.modules["hivemind.proto.dht_pb2"].StoreRequest(keys=[b"1"])  # a key without a value
+    unattended = asyncio.create_task(protocol.rpc_store(uneven, None))
     await asyncio.wait({unattended})
     del unattended
     gc.collect()
