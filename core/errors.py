@@ -73,15 +73,16 @@ class SwarmError(IdlebloomError):
 
 
 class NoDonor(SwarmError):
-    """Layers that nobody serves. ``missing`` holds them as spans of layers."""
+    """Layers that nobody serves, as spans of layers; ``why`` the last donor that did is out."""
 
-    def __init__(
-        self, missing: Iterable[Span], advice: str = "Wait for a donor to join, or serve them from this PC."
-    ) -> None:
+    def __init__(self, missing: Iterable[Span], why: str = "") -> None:
         self.missing = tuple(missing)
         words = " and ".join(_layers(span) for span in self.missing) or "some layers"
         verb = "has" if len(self.missing) == 1 and len(self.missing[0]) == 1 else "have"
-        super().__init__(f"{words} {verb} no donor", advice)
+        super().__init__(
+            f"{words} {verb} no donor{f' left: {why}' if why else ''}",
+            "Wait for a donor to join, or serve them from this PC.",
+        )
 
 
 def _layers(span: Span) -> str:

@@ -149,12 +149,13 @@ class Sheet:
     created: int
     model: str
     cached: int = 0
+    begun: bool = False
 
     def whole(self, stream: Stream[Event]) -> Shape:
         for event in stream:
             self._note(event)
             if isinstance(event, Ended):
-                choice = {**self.kind.said(event.text), **_end(event.finish)}
+                choice = {**self.kind.said(self._words(event.text)), **_end(event.finish)}
                 return self._shape(self.kind.whole, [choice], usage=self._usage(event))
         raise Refusal(503, "the answer was stopped", code="stopped")
 
@@ -167,11 +168,19 @@ class Sheet:
                 if self.kind.opening is not None:
                     yield self._shape(self.kind.chunk, [{**self.kind.opening, **_end(None)}], **blank)
             case Piece():
-                yield self._shape(self.kind.chunk, [{**self.kind.delta(event.text), **_end(None)}], **blank)
+                delta = self.kind.delta(self._words(event.text))
+                yield self._shape(self.kind.chunk, [{**delta, **_end(None)}], **blank)
             case Ended():
                 yield self._shape(self.kind.chunk, [{**self.kind.closing, **_end(event.finish)}], **blank)
                 if with_usage:
                     yield self._shape(self.kind.chunk, [], usage=self._usage(event))
+
+    def _words(self, text: str) -> str:
+        """A message does not begin with the blank that its prompt's format leaves in front of it."""
+        if self.kind is CHAT and not self.begun:
+            text = text.lstrip()
+        self.begun = self.begun or bool(text)
+        return text
 
     def _note(self, event: Event) -> None:
         if isinstance(event, Started):

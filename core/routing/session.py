@@ -13,7 +13,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from core.errors import Refused, StageLost, SwarmError
+from core.errors import NoDonor, Refused, StageLost, SwarmError
 from core.ring import Ack, Breach, Broken, Client, Drawn, Request, Reserved
 from core.routing.connections import Connection, Connections
 from core.swarm.messages import Close, Message, Open, Ready, Refuse
@@ -112,7 +112,10 @@ class Session:
                 if event.peer is not None:
                     avoid.add(event.peer)
                 self.moves += 1
-                await self._reopen(frozenset(avoid))
+                try:
+                    await self._reopen(frozenset(avoid))
+                except NoDonor as error:
+                    raise NoDonor(error.missing, event.why) from None
         finally:
             self._send(client.stop())
 

@@ -22,6 +22,7 @@ from core.model.config import ref
 from core.model.span import SpanModel
 from core.ring import Lane
 from core.serving.engine import Engine
+from core.serving.measure import measure
 from core.serving.sessions import Sessions
 from core.swarm.messages import CONTROL, LANES
 from core.swarm.peer import Peer
@@ -76,6 +77,9 @@ class Donor:
     async def start(self) -> None:
         """Returns when the donor serves and its record is stored. Raises ``SwarmError`` when no peer
         of the swarm takes the record."""
+        decode, prefill = await asyncio.to_thread(measure, self.model, self.pool)
+        self.engine.speed.decode(decode, 1)
+        self.engine.speed.prefill(prefill, 1)
         await self.peer.serve(CONTROL, self.sessions.serve_control)
         for lane in Lane:
             await self.peer.serve(LANES[lane], partial(self.sessions.serve_lane, lane=lane))

@@ -1,0 +1,46 @@
+"""A donor measures its own layers before it announces them: a few steps on made-up input."""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+import torch
+
+from core.model.cache import CachePool
+from core.model.span import Rows, SpanModel
+
+DECODE_STEPS = 5
+PROMPT_ROWS = 32
+
+
+def measure(model: SpanModel, pool: CachePool) -> tuple[float, float]:
+    """Seconds of one decode step of one session, and of one row of a prompt, through the whole span.
+    Medians after a warm-up. The pool is left as it was."""
+    slot = pool.open()
+    try:
+        pool.reserve(slot, 2 * PROMPT_ROWS)
+        prompt = [
+            _timed(model, pool, Rows(slot, model.span, 0, _made_up(model, PROMPT_ROWS))) for _ in range(3)
+        ]
+        rows = Rows(slot, model.span, PROMPT_ROWS, _made_up(model, 1), _logits(model))
+        decode = [_timed(model, pool, rows) for _ in range(DECODE_STEPS + 1)]
+    finally:
+        pool.release(slot)
+    return statistics.median(decode[1:]), statistics.median(prompt[1:]) / PROMPT_ROWS
+
+
+def _timed(model: SpanModel, pool: CachePool, rows: Rows) -> float:
+    started = time.perf_counter()
+    model.run([rows], pool)
+    return time.perf_counter() - started
+
+
+def _logits(model: SpanModel) -> int:
+    return 1 if model.config.layers - 1 in model.span else 0
+
+
+def _made_up(model: SpanModel, rows: int) -> torch.Tensor:
+    if 0 in model.span:
+        return torch.arange(rows) % model.config.vocab
+    return torch.randn(rows, model.config.hidden, generator=torch.Generator().manual_seed(0))
