@@ -20,16 +20,15 @@ from core.model.config import ModelConfig, ref
 from core.model.text import Pieces, Text
 from core.routing.ask import Ask, Ended, Event, Piece, Started, check
 from core.routing.connections import Connections
-from core.routing.route import missing, no_delay, plan
+from core.routing.route import no_delay, plan
 from core.routing.session import Session, Way
 from core.swarm.peer import Peer
-from core.terms import DonorState, Finish, PeerId, Record, Span, Token
+from core.swarm.watch import Watcher
+from core.terms import DonorState, Finish, PeerId, Record, Token
 
 log = logging.getLogger(__name__)
 
 KEPT_SESSIONS = 32
-RECORD_SECONDS = 5.0
-"""Records younger than this are planned with as they are."""
 
 
 @dataclass
@@ -48,8 +47,7 @@ class Generator:
         self.model = ref(config)
         self._connections = Connections(peer)
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
-        self._records: tuple[Record, ...] = ()
-        self._read_at = -RECORD_SECONDS
+        self._watcher = Watcher(peer.directory, self.model)
         self._chance = random.Random()
 
     # Answers
@@ -176,19 +174,14 @@ class Generator:
         self.close()
         await asyncio.sleep(0.05)
         self._connections.close()
+        await self._watcher.close()
 
     # Records
 
     async def records(self, *, fresh: bool = False) -> tuple[Record, ...]:
-        """The donors of this model, as last read from the directory."""
-        now = time.monotonic()
-        if fresh or now - self._read_at > RECORD_SECONDS:
-            self._records = await self.peer.directory.read(self.model)
-            self._read_at = time.monotonic()
-        return self._records
-
-    async def missing(self) -> tuple[Span, ...]:
-        return missing(await self.records(), self.model.layers)
+        """The donors of this model: as last read, or read now."""
+        known = self._watcher.records
+        return await self._watcher.refresh() if fresh or not known else known
 
     async def _way(self, avoid: Collection[PeerId]) -> Way:
         """A route around ``avoid``, over records read a moment ago where the known ones do not do."""

@@ -130,12 +130,12 @@ class Session:
     async def _reopen(self, avoid: frozenset[PeerId]) -> None:
         """Opens the best route around ``avoid``; donors that refuse are avoided too."""
         refused: set[PeerId] = set()
-        last: SwarmError | None = None
+        last: Refused | StageLost | None = None
         for _ in range(RECOVERIES):
             try:
                 way = await self._planner(avoid | refused)
-            except SwarmError as error:
-                raise last or error from None
+            except NoDonor as error:
+                raise NoDonor(error.missing, last.why if last else "") from None
             try:
                 await self._open_way(way)
             except (Refused, StageLost) as error:

@@ -6,10 +6,7 @@ It announces *joining*, serves, measures itself, keeps its record fresh, and ann
 from __future__ import annotations
 
 import asyncio
-import logging
-import random
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -26,11 +23,12 @@ from core.serving.measure import measure
 from core.serving.sessions import Sessions
 from core.swarm.messages import CONTROL, LANES
 from core.swarm.peer import Peer
+from core.swarm.watch import Announcer
 from core.terms import DonorState, Record, WireDtype
 
-log = logging.getLogger(__name__)
-
-REFRESH_SECONDS = 30.0
+UPDATE_SECONDS = 20
+"""How often the record is made anew from what was measured since."""
+WITHDRAW_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ class Donor:
             slots=options.places,
         )
         self.sessions = Sessions(
-            peer, config, model.span, self.pool, wires=_wires(model.dtype), changed=self._kick
+            peer, config, model.span, self.pool, wires=_wires(model.dtype), changed=self._changed
         )
         self.engine = Engine(
             model,
@@ -70,9 +68,12 @@ class Donor:
             finished=self.sessions.finished,
             rest=options.rest,
         )
+        self._announcer = Announcer(peer.directory)
+        self._keeping: asyncio.Task[None] | None = None
         self._started_at = time.time()
-        self.record = self._record(DonorState.JOINING)
-        self._tasks: list[asyncio.Task[None]] = []
+
+    def _changed(self) -> None:
+        self.engine.kick()
 
     async def start(self) -> None:
         """Returns when the donor serves and its record is stored. Raises ``SwarmError`` when no peer
@@ -83,39 +84,25 @@ class Donor:
         await self.peer.serve(CONTROL, self.sessions.serve_control)
         for lane in Lane:
             await self.peer.serve(LANES[lane], partial(self.sessions.serve_lane, lane=lane))
-        self.record = await self.peer.directory.announce(self._record(DonorState.ONLINE))
-        self._tasks = [
-            asyncio.create_task(self._every(1.0, self._sweep)),
-            asyncio.create_task(self._refresh()),
-        ]
+        await self.peer.directory.announce(self._record(DonorState.ONLINE))
+        self._keeping = asyncio.create_task(self._keep())
 
     async def stop(self) -> None:
         """Withdraws the record, gives up the sessions, ends the engine."""
-        for task in self._tasks:
-            task.cancel()
+        if self._keeping is not None:
+            self._keeping.cancel()
         self.sessions.close()
         self.engine.close()
         with suppress(SwarmError, TimeoutError):
-            await asyncio.wait_for(self.peer.directory.withdraw(self.record), 2.0)
+            await asyncio.wait_for(self._announcer.withdraw(), WITHDRAW_SECONDS)
 
-    def _kick(self) -> None:
-        self.engine.kick()
-
-    def _sweep(self) -> None:
-        self.sessions.sweep()
-
-    async def _every(self, seconds: float, action: Callable[[], None]) -> None:
+    async def _keep(self) -> None:
+        """Tends the sessions, and tells the directory now and then what has changed."""
         while True:
-            await asyncio.sleep(seconds)
-            action()
-
-    async def _refresh(self) -> None:
-        while True:
-            await asyncio.sleep(REFRESH_SECONDS * random.uniform(0.8, 1.0))
-            try:
-                self.record = await self.peer.directory.announce(self._record(DonorState.ONLINE))
-            except SwarmError as error:
-                log.warning("the record could not be refreshed: %s", error)
+            self._announcer.update(self._record(DonorState.ONLINE))
+            for _ in range(UPDATE_SECONDS):
+                await asyncio.sleep(1.0)
+                self.sessions.sweep()
 
     def _record(self, state: DonorState) -> Record:
         now = time.time()

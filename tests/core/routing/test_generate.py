@@ -1,0 +1,148 @@
+"""Answers in words over a ring in memory, with the bundled model."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+import pytest
+
+from core.errors import NoDonor, PromptError, TooLong, UserError
+from core.model.text import Text
+from core.paths import bundled_model
+from core.routing.ask import Ask, Ended, Event, Message, Piece, Started
+from core.routing.generate import Generator
+from core.terms import Finish, Sampling
+from tests.core.rings import FakeRing, fake_ring, reference
+
+
+@pytest.fixture
+async def ring() -> AsyncIterator[FakeRing]:
+    async with fake_ring(bundled_model(), [(0, 4), (4, 7), (7, 10)]) as made:
+        yield made
+
+
+@pytest.fixture
+async def generator(ring: FakeRing) -> AsyncIterator[Generator]:
+    made = Generator(ring.client, ring.config, Text(bundled_model()))
+    yield made
+    await made.leave()
+
+
+async def told(generator: Generator, ask: Ask) -> tuple[Started, str, Ended]:
+    """One answer: how it began, its text piece by piece, how it ended."""
+    events: list[Event] = [event async for event in generator.generate(ask)]
+    started, ended = events[0], events[-1]
+    assert isinstance(started, Started)
+    assert isinstance(ended, Ended)
+    return started, "".join(event.text for event in events if isinstance(event, Piece)), ended
+
+
+def question(text: str) -> tuple[Message, ...]:
+    return (Message("user", text),)
+
+
+async def test_a_question_is_answered_in_pieces(generator: Generator) -> None:
+    """The pieces make the text, the text is what the tokens say, and the stop id ends it."""
+    started, text, ended = await told(generator, Ask(question("What is Idlebloom?")))
+    assert len(started.route.stages) == 3
+    assert ended.finish is Finish.STOP
+    assert text == ended.text == generator.text.decode(ended.token_ids)
+    assert ended.tokens_per_second > 0
+
+
+async def test_the_tokens_are_those_of_transformers(generator: Generator) -> None:
+    """The model's own chat template included."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(bundled_model())
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "What is Idlebloom?"}],
+        add_generation_prompt=True,
+        return_tensors="pt",
+        return_dict=True,
+    )
+    out = reference(bundled_model()).generate(**prompt, max_new_tokens=200, do_sample=False)
+    _, _, ended = await told(generator, Ask(question("What is Idlebloom?"), max_tokens=200))
+    assert list(ended.token_ids) == out[0, prompt["input_ids"].shape[1] :].tolist()
+
+
+async def test_a_next_turn_sends_only_what_is_new(generator: Generator) -> None:
+    """The conversation's session holds the rest."""
+    first, text, _ = await told(generator, Ask(question("Hello"), conversation="c"))
+    assert first.reused_tokens == 0
+    turns = (*question("Hello"), Message("assistant", text), Message("user", "What is Idlebloom?"))
+    second, _, _ = await told(generator, Ask(turns, conversation="c"))
+    assert second.reused_tokens >= first.prompt_tokens
+    generator.forget("c")
+    third, _, _ = await told(generator, Ask(turns, conversation="c"))
+    assert third.reused_tokens == 0
+
+
+async def test_a_stop_text_ends_the_answer_before_it(generator: Generator) -> None:
+    """And nothing of it is shown."""
+    _, whole, _ = await told(generator, Ask(question("What is Idlebloom?")))
+    word = whole.split()[5]
+    _, text, ended = await told(generator, Ask(question("What is Idlebloom?"), stop=(word,)))
+    assert text == whole[: whole.index(word)]
+    assert ended.finish is Finish.STOP
+
+
+async def test_max_tokens_ends_the_answer_by_length(generator: Generator) -> None:
+    """Exactly so many, and one is enough."""
+    for count in (1, 5):
+        _, _, ended = await told(generator, Ask(question("What is Idlebloom?"), max_tokens=count))
+        assert (ended.finish, len(ended.token_ids)) == (Finish.LENGTH, count)
+
+
+async def test_the_same_seed_gives_the_same_text(generator: Generator) -> None:
+    """Another seed another one."""
+    asks = [Ask("The moon", 30, Sampling(temperature=1.5, seed=seed)) for seed in (1, 1, 2)]
+    one, again, other = [(await told(generator, ask))[1] for ask in asks]
+    assert one == again != other
+
+
+@pytest.mark.parametrize(
+    ("ask", "error"),
+    [
+        (Ask(""), PromptError),
+        (Ask(question("  ")), PromptError),
+        (Ask("moon " * 10_000), TooLong),
+        (Ask("moon", max_tokens=0), PromptError),
+        (Ask("moon", max_tokens=5000), TooLong),
+        (Ask("moon", sampling=Sampling(temperature=-1)), UserError),
+        (Ask("moon", sampling=Sampling(top_p=float("nan"))), UserError),
+    ],
+    ids=["empty", "blank", "long", "none", "many", "cold", "nan"],
+)
+async def test_what_cannot_be_asked_is_refused_in_words(
+    generator: Generator, ask: Ask, error: type[Exception]
+) -> None:
+    """Before anything is sent, and the next question is answered."""
+    with pytest.raises(error):
+        await told(generator, ask)
+    assert (await told(generator, Ask("moon", 2)))[2].finish is Finish.LENGTH
+
+
+async def test_layers_without_a_donor_are_named(ring: FakeRing, generator: Generator) -> None:
+    """In numbers that the swarm's map shows too."""
+    await ring.donors[1].stop()
+    with pytest.raises(NoDonor, match="layers 4 to 6 have no donor"):
+        await told(generator, Ask("moon", 2))
+
+
+async def test_closing_the_events_stops_the_ring_and_frees_the_caches(
+    ring: FakeRing, generator: Generator
+) -> None:
+    """Nothing is computed for nobody."""
+    async with aclosing(generator.generate(Ask("moon", 1500))) as events:  # type: ignore[type-var]
+        async for event in events:
+            if isinstance(event, Piece):
+                break
+    import asyncio
+
+    await asyncio.sleep(0.1)
+    drawn = ring.donors[2].engine.tokens
+    await asyncio.sleep(0.1)
+    assert ring.donors[2].engine.tokens == drawn
+    assert all(donor.pool.free_tokens == donor.pool.capacity for donor in ring.donors)
