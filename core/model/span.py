@@ -19,7 +19,7 @@ from core.model.batch import Rows, Segment, plan, segments
 from core.model.block import Block, Norm, load_block, load_norm
 from core.model.cache import CachePool
 from core.model.config import ModelConfig, read_config
-from core.model.linear import Linear, linear
+from core.model.linear import FloatOut, HalfLinear, output_matrix
 from core.model.weights import Checkpoint, block_tensors, blocks_of, check_span, span_tensors
 from core.terms import Span
 
@@ -47,12 +47,11 @@ class Head:
     """Layer N + 1: the last norm and the output matrix [vocab, hidden]."""
 
     norm: Norm
-    matrix: Linear
-    dtype: torch.dtype
+    matrix: HalfLinear | FloatOut
 
     def __call__(self, hidden: Tensor) -> Tensor:
         """``hidden`` [rows, hidden] float32 → logits [rows, vocab] float32."""
-        return self.matrix(self.norm(hidden).to(self.dtype)).float()
+        return self.matrix(self.norm(hidden))
 
 
 class SpanModel:
@@ -215,4 +214,4 @@ class _Loader:
         name = "word_embeddings.weight" if self._tied else "lm_head.weight"
         matrix = self.checkpoint.tensor(name).to(self.device, self.dtype, copy=True)
         norm = load_norm(self.checkpoint, "ln_f", self.config, self.device)
-        return Head(norm, linear(matrix, None), self.dtype)
+        return Head(norm, output_matrix(matrix))
