@@ -12,6 +12,7 @@ import re
 import secrets
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -77,17 +78,25 @@ class Tally:
     begun: float = field(default_factory=time.monotonic)
     first: float = 0.0
     last: float = 0.0
-    tokens: int = 0
+    prompt_tokens: int = 0
+    token_ids: list[int] = field(default_factory=list)
 
     def count(self, piece: Piece) -> None:
         self.last = time.monotonic() - self.begun
         self.first = self.first or self.last
-        self.tokens += len(piece.tokens)
+        self.token_ids += [token.token_id for token in piece.tokens]
 
     def shape(self) -> Shape:
-        spread = self.last - self.first
-        rate = (self.tokens - 1) / spread if self.tokens > 1 and spread > 0 else 0.0
-        return _ended_shape(Finish.CANCELLED, self.tokens, self.last, self.first, rate)
+        spread, tokens = self.last - self.first, len(self.token_ids)
+        rate = (tokens - 1) / spread if tokens > 1 and spread > 0 else 0.0
+        return _ended_shape(
+            Finish.CANCELLED,
+            self.token_ids,
+            prompt_tokens=self.prompt_tokens,
+            seconds=self.last,
+            first=self.first,
+            rate=rate,
+        )
 
 
 class Talk:
@@ -171,6 +180,7 @@ class Talk:
             for event in stream:
                 match event:
                     case Started():
+                        tally.prompt_tokens = event.prompt_tokens
                         self._line.send("started", ask=label, seed=seed, **_started_shape(event))
                     case Piece():
                         tally.count(event)
@@ -249,14 +259,23 @@ def _started_shape(event: Started) -> Shape:
 
 def _ended_event_shape(event: Ended) -> Shape:
     return _ended_shape(
-        event.finish, len(event.token_ids), event.seconds, event.first_token_seconds, event.tokens_per_second
+        event.finish,
+        event.token_ids,
+        prompt_tokens=event.prompt_tokens,
+        seconds=event.seconds,
+        first=event.first_token_seconds,
+        rate=event.tokens_per_second,
     )
 
 
-def _ended_shape(finish: Finish, tokens: int, seconds: float, first: float, rate: float) -> Shape:
+def _ended_shape(
+    finish: Finish, token_ids: Sequence[int], *, prompt_tokens: int, seconds: float, first: float, rate: float
+) -> Shape:
     return {
         "finish": finish.value,
-        "tokens": tokens,
+        "tokens": len(token_ids),
+        "token_ids": list(token_ids),
+        "prompt_tokens": prompt_tokens,
         "seconds": seconds,
         "first_token_seconds": first,
         "tokens_per_second": rate,

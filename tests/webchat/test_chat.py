@@ -78,6 +78,7 @@ def test_a_question_is_answered_piece_by_piece(page: WebSocket) -> None:
     assert said == ANSWER
     assert (ended["ask"], ended["finish"], ended["tokens"]) == (5, "stop", 36)
     assert ended["tokens_per_second"] > 0
+    assert len(ended["token_ids"]) == 36 and ended["prompt_tokens"] == 2
 
 
 def test_a_second_question_goes_on_with_the_conversation(page: WebSocket, reader: FakeReader) -> None:
