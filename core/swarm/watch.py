@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 REFRESH_SECONDS = 30.0
 REST_SECONDS = 300.0
 _RETRY_SECONDS = 5.0
-_CLOSEST_READS = 1.0
-"""Seconds between two reads, however often they are asked for."""
+_CLOSEST_READS = 0.2
+"""Seconds between the starts of two reads, however often they are asked for."""
 
 
 class Announcer:
@@ -102,11 +102,13 @@ class Watcher:
         return tuple(record for record in self._known.values() if record.expires_at > now)
 
     async def refresh(self) -> tuple[Record, ...]:
-        """Reads all again now, unless that was done within the last second. Raises ``SwarmError``."""
+        """Reads all again: what was in the directory when this was called is known when it returns.
+        Raises ``SwarmError``."""
         asked = time.monotonic()
         async with self._reading:
-            # Who waited here while another read was made takes that one's result.
-            if self._read_all_at < asked - _CLOSEST_READS:
+            # Who waited here while another read was begun takes that one's result.
+            if self._read_all_at < asked:
+                await asyncio.sleep(self._read_all_at + _CLOSEST_READS - time.monotonic())
                 await self._read(None)
         return self.records
 

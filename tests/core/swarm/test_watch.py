@@ -92,8 +92,8 @@ async def test_a_watcher_knows_without_waiting() -> None:
     await watcher.close()
 
 
-async def test_an_immediate_read_is_shared_and_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many who ask at once cause one read, and none within the second after it."""
+async def test_an_immediate_read_is_shared_and_knows_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many who ask at once cause one read; who asks right after it hears what has come since."""
     swarm = FakeSwarm()
     donor, reader = swarm.peer(), swarm.peer()
     reads = []
@@ -109,8 +109,11 @@ async def test_an_immediate_read_is_shared_and_limited(monkeypatch: pytest.Monke
     watcher = Watcher(reader.directory, MODEL)
     answers = await asyncio.gather(*(watcher.refresh() for _ in range(10)))
     assert all(len(answer) == 1 for answer in answers)
-    await watcher.refresh()
     assert len(reads) <= 2
+    late = swarm.peer()
+    await late.directory.announce(record(late))
+    assert {one.peer_id for one in await watcher.refresh()} == {donor.peer_id, late.peer_id}
+    assert len(reads) <= 3
     await watcher.close()
 
 
