@@ -140,8 +140,9 @@ class Text:
 class Pieces:
     """Turns one answer's tokens into text as they come.
 
-    What ``feed`` and ``finish`` return, joined, is ``Text.decode`` of all tokens up to the first of the
-    ``stop`` strings. It never returns part of a character, nor what may turn out to begin a stop string.
+    What ``feed`` and ``finish`` return, joined, is ``Text.decode`` of all tokens up to the ``stop``
+    string that is complete first. It never returns part of a character, nor what may turn out to
+    begin a stop string.
     """
 
     def __init__(self, text: Text, stop: Sequence[str] = ()) -> None:
@@ -166,10 +167,11 @@ class Pieces:
         if self.stopped or not new:
             return ""
         text = self._held + new
-        found = [at for at in map(text.find, self._stop) if at >= 0]
+        found = [(at + len(stop), at) for stop in self._stop if (at := text.find(stop)) >= 0]
         if found:
             self.stopped, self._held = True, ""
-            return text[: min(found)]
+            _, at = min(found)  # the first to be complete, however tokens cut the text
+            return text[:at]
         held = max((_overlap(text, stop) for stop in self._stop), default=0)
         self._held = text[len(text) - held :]
         return text[: len(text) - held]
