@@ -8,7 +8,10 @@ reader's side. Both are fed messages and return actions; who carries them is not
 What holds, whatever the network does:
 
 * A frame of another *epoch* is dropped. The client alone raises the epoch, and resumes when every
-  stage has acknowledged it.
+  stage has acknowledged it, telling it what it holds: positions run, and from where its log goes.
+* A stage keeps a *log* of its outputs. When the next stage is replaced, the log is replayed straight
+  into the replacement, as ordinary steps: all is computed and logged there, and only what its own
+  successor lacks is sent on (*emit from*).
 * *Hop* numbers count the frames between two neighbours, per lane, from 0 in each epoch, without gaps:
   one already seen is dropped, a gap ends the stage's part.
 * Only a higher *rollback* count truncates; a frame with a lower one is skipped; a start beyond the
@@ -26,7 +29,7 @@ distribution that token p is drawn from.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum, StrEnum
 from typing import Any
@@ -35,6 +38,9 @@ from core.terms import Finish, Sampling, Token
 
 BULK_WINDOW = 2
 """Prefill chunks of a session that a neighbour may hold without having run them."""
+
+REPLAY_ROWS = 128
+"""Positions of a log that go into one frame."""
 
 
 class Lane(IntEnum):
@@ -156,6 +162,28 @@ class Truncate:
 
 
 @dataclass(frozen=True, slots=True)
+class Resume:
+    """To every stage, once all have acknowledged a new epoch: keep the positions below ``keep``, and
+    send on what follows ``emit_from``, from the log first."""
+
+    session: bytes
+    epoch: int
+    rollback: int
+    keep: int
+    emit_from: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a stage holds as an epoch begins: its cache below ``length``, run under ``rollback``, and
+    its outputs from ``log_from`` on."""
+
+    rollback: int = 0
+    length: int = 0
+    log_from: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Broken:
     """From a stage to the client: its part of the session has ended."""
 
@@ -167,7 +195,7 @@ class Broken:
 
 
 Action = Frame | Ack | Drawn | Reserved | Broken
-Request = Frame | Ack | Turn | Reserve | Grant | Truncate
+Request = Frame | Ack | Turn | Resume | Reserve | Grant | Truncate
 
 TURN = 1 << 32
 """What a turn or a stop adds to the rollback count; below it there is room for the tail's own."""
@@ -234,10 +262,79 @@ class Outbox:
         return released
 
 
+class Log:
+    """A stage's outputs as they were sent, for the day the next stage is replaced. Consecutive
+    positions from ``first`` to ``end``; payloads are sequences of equal stretches a position."""
+
+    def __init__(self) -> None:
+        self.first = 0
+        self.end = 0
+        self.size = 0
+        """Of all payloads together, in the unit of their ``len``."""
+        self._entries: deque[tuple[int, int, Any]] = deque()
+
+    def append(self, start: int, count: int, payload: Any) -> None:
+        if start != self.end:
+            self.clear(start)
+        self._entries.append((start, count, payload))
+        self.end = start + count
+        self.size += len(payload)
+
+    def truncate(self, length: int) -> None:
+        """Forgets the positions from ``length`` on."""
+        while self._entries and self.end > length:
+            start, count, payload = self._entries.pop()
+            self.end = start
+            self.size -= len(payload)
+            if start < length:
+                self.append(start, length - start, _rows(payload, count, 0, length - start))
+        self.first = min(self.first, length)
+        self.end = min(self.end, length)
+
+    def clear(self, position: int) -> None:
+        """Forgets everything; what comes next begins at ``position``."""
+        self._entries.clear()
+        self.first = self.end = position
+        self.size = 0
+
+    def pieces(self, start: int, most: int) -> Iterator[tuple[int, int, Any]]:
+        """What is logged from ``start`` on, joined to pieces of at most ``most`` positions or, where
+        they are longer, as they are."""
+        held: list[Any] = []
+        begin = start
+        for first, count, payload in self._entries:
+            if first + count <= start:
+                continue
+            skip = max(start - first, 0)
+            rows = _rows(payload, count, skip, count)
+            if held and first + count - begin > most:
+                yield begin, first - begin, _joined(held)
+                held, begin = [], first
+            begin = begin if held else first + skip
+            held.append(rows)
+        if held:
+            yield begin, self.end - begin, _joined(held)
+
+
+def _rows(payload: Any, count: int, start: int, end: int) -> Any:
+    """The stretch of a payload of ``count`` positions that belongs to positions ``start`` to ``end``."""
+    if (start, end) == (0, count):
+        return payload
+    width = len(payload) // count
+    return payload[start * width : end * width]
+
+
+def _joined(payloads: list[Any]) -> Any:
+    if len(payloads) == 1:
+        return payloads[0]
+    return b"".join(payloads) if isinstance(payloads[0], bytes) else sum(payloads, ())
+
+
 class Part:
     """One stage's part of one session, through one epoch.
 
-    ``reserve(upto)`` asks for cache up to an absolute position and says whether it was had.
+    ``reserve(upto)`` asks for cache up to an absolute position and says whether it was had;
+    ``before`` is the same session's part in the epoch before, whose cache and log go on.
     The engine calls ``take`` for the next step and ``finish`` with its output; between the two no
     other step of this session is given out. Actions are returned in the order they must be sent.
     """
@@ -251,12 +348,19 @@ class Part:
         reserve: Callable[[int], bool],
         *,
         rollback: int = 0,
+        before: Part | None = None,
     ) -> None:
         self.session, self.stage, self.stages = session, stage, stages
-        self.epoch, self.rollback = epoch, rollback
+        self.epoch = epoch
+        self.rollback: int = before.rollback if before else rollback
         self.reserve = reserve
-        self.length = 0
+        self.ran: int = before.ran if before else 0
+        """Positions run: what the cache holds."""
+        self.length = self.ran
         """Positions accepted, run or not."""
+        self.log: Log = before.log if before else Log()
+        self.resumed = False
+        self.emit_from = 0
         self.credit = 0
         self.turn: Turn | None = None
         self.broken: Breach | None = None
@@ -274,7 +378,25 @@ class Part:
     def next_stage(self) -> int:
         return (self.stage + 1) % self.stages
 
+    @property
+    def standing(self) -> Standing:
+        """What this stage holds, for the client that begins an epoch."""
+        log_from = self.log.first if self.log.end == self.ran else self.ran
+        return Standing(self.rollback, self.ran, log_from)
+
     # What arrives
+
+    def resume(self, resume: Resume) -> list[Action]:
+        """The epoch's terms. Frames of it may have come before and have truncated already."""
+        if resume.epoch != self.epoch or self.broken or self.resumed:
+            return []
+        acks = self._truncate(resume.rollback, resume.keep) if resume.rollback > self.rollback else []
+        self.resumed, self.emit_from = True, resume.emit_from
+        replay: list[Action] = []
+        if not self.is_tail:
+            for start, count, payload in self.log.pieces(resume.emit_from, REPLAY_ROWS):
+                replay += self._send_on(Lane.BULK, start, count, payload)
+        return acks + replay
 
     def receive(self, frame: Frame) -> list[Action]:
         if frame.epoch != self.epoch or self.broken:
@@ -311,7 +433,7 @@ class Part:
         if turn.epoch != self.epoch or self.broken or turn.rollback < self.rollback:
             return []
         acks: list[Action] = []
-        if turn.rollback > self.rollback:
+        if turn.rollback > self.rollback and self.resumed:
             if turn.start > self.length:
                 return self.end(
                     Breach.POSITION, f"a turn from {turn.start} is beyond the cache's end {self.length}"
@@ -356,7 +478,7 @@ class Part:
     @property
     def ready(self) -> Step | None:
         """The step that ``take`` would give, whole; ``None`` while nothing may run."""
-        if self.running or self.broken or not self.queue:
+        if self.running or self.broken or not self.queue or not self.resumed:
             return None
         step = self.queue[0]
         if step.lane is Lane.BULK and self._out[Lane.BULK].waiting:
@@ -390,8 +512,10 @@ class Part:
             return []
         actions: list[Action] = []
         if step.rollback == self.rollback:
+            self.ran = step.end
             if not self.is_tail:
-                actions += self._forward(step.lane, step.start, step.count, output)
+                self.log.append(step.start, step.count, output)
+                actions += self._send_on(step.lane, step.start, step.count, output)
             elif token is not None:
                 actions += self._drew(token)
         if step.closes:
@@ -415,9 +539,16 @@ class Part:
         if token is None or token.position >= self.credit:
             return []
         self._held = None
-        return self._forward(Lane.DECODE, token.position, 1, token.token_id)
+        return self._post(Lane.DECODE, token.position, 1, token.token_id)
 
-    def _forward(self, lane: Lane, start: int, count: int, payload: Any) -> list[Action]:
+    def _send_on(self, lane: Lane, start: int, count: int, payload: Any) -> list[Action]:
+        """Sends the next stage what it lacks of these positions."""
+        known = min(max(self.emit_from - start, 0), count)
+        if known == count:
+            return []
+        return self._post(lane, start + known, count - known, _rows(payload, count, known, count))
+
+    def _post(self, lane: Lane, start: int, count: int, payload: Any) -> list[Action]:
         frame = Frame(
             self.session, self.next_stage, self.epoch, lane, -1, self.rollback, start, count, payload
         )
@@ -429,6 +560,9 @@ class Part:
         self.queue.clear()
         self.rollback = rollback
         self.length = min(self.length, length)
+        self.ran = min(self.ran, length)
+        self.log.truncate(length)
+        self.emit_from = min(self.emit_from, length)
         self.credit = 0
         self._held = None
         for outbox in self._out.values():
@@ -462,7 +596,9 @@ class Client:
         self.answering = False
         self.lost = False
         """Tokens are missing between what the tail sent and what came: only a new epoch helps."""
-        self._ready: set[int] = set()
+        self._standing: dict[int, Standing] = {}
+        self._resumed = False
+        self._truncated: list[tuple[int, int]] = []
         self._reserved: dict[int, int] = {}
         self._asked = self._granted = self._limit = 0
         self._answer_from = 0
@@ -472,29 +608,37 @@ class Client:
 
     @property
     def is_open(self) -> bool:
-        return 0 < self.stages == len(self._ready)
+        return 0 < self.stages == len(self._standing)
 
     @property
     def ready_stages(self) -> frozenset[int]:
-        return frozenset(self._ready)
+        return frozenset(self._standing)
 
     def open(self, stages: int) -> None:
-        """A new epoch over ``stages`` stages, whose caches start empty. The caller opens them and
-        reports each with ``ready``; a turn under way goes on from the tokens held."""
+        """A new epoch over ``stages`` stages. The caller opens them and reports each with ``ready``; a
+        turn under way goes on from the tokens held."""
         self.epoch += 1
-        self.rollback += TURN
         self.stages = stages
-        self.cached = 0
         self.lost = False
-        self._ready.clear()
+        self._resumed = False
+        self._standing.clear()
         self._out = Outbox(Lane.BULK)
 
-    def ready(self, stage: int, epoch: int) -> list[tuple[int, Request]]:
-        """A stage has acknowledged the epoch."""
-        if epoch != self.epoch or stage in self._ready or not 0 <= stage < self.stages:
+    def ready(self, stage: int, epoch: int, standing: Standing) -> list[tuple[int, Request]]:
+        """A stage has acknowledged the epoch, with what it holds."""
+        if epoch != self.epoch or stage in self._standing or not 0 <= stage < self.stages:
             return []
-        self._ready.add(stage)
+        self._standing[stage] = standing
         return self._launch() if self.is_open and self.answering else []
+
+    def holds(self, ids: Sequence[int]) -> int:
+        """How many of these tokens need not be sent and run again everywhere."""
+        if not self.is_open:
+            return 0
+        common = min(_common(self.ids, ids), len(ids) - 1)
+        if self._resumed:
+            return min(common, self.cached)
+        return min(common, *self._keeps(common))
 
     def begin(
         self, ids: Sequence[int], sampling: Sampling, max_tokens: int, stops: frozenset[int]
@@ -503,14 +647,10 @@ class Client:
         caches do not hold is sent."""
         if not ids or max_tokens < 1:
             raise ValueError("a turn needs at least one token in and one out")
-        common = 0
-        for ours, theirs in zip(self.ids[: self.cached], ids, strict=False):
-            if ours != theirs:
-                break
-            common += 1
-        self.cached = min(common, len(ids) - 1)
+        keep = min(_common(self.ids, ids), len(ids) - 1)
+        self.cached = min(self.cached, keep)
         self.ids = list(ids)
-        self.rollback += TURN
+        self._roll_back(keep)
         self._answer_from = len(ids)
         self._limit = len(ids) + max_tokens - 1
         self._sampling, self._stops = sampling, stops
@@ -522,8 +662,8 @@ class Client:
         if not self.answering:
             return []
         self.answering = False
-        self.rollback += TURN
-        if not self.is_open:
+        self._roll_back(self.cached)
+        if not self._resumed:
             return []
         message = Truncate(self.session, self.epoch, self.rollback, self.cached)
         return [(stage, message) for stage in range(self.stages)]
@@ -565,38 +705,64 @@ class Client:
         return [(0, frame) for frame in self._out.again()]
 
     def _launch(self) -> list[tuple[int, Request]]:
-        """Sends what the caches lack. After ``open`` that is everything, the answer so far included."""
+        """Sends what the stages lack: of the prompt, or after ``open`` of everything held."""
+        sends: list[tuple[int, Request]] = []
+        if self._resumed:
+            start, told = self.cached, self.cached
+        else:
+            start, told = self._resume(sends), 0
         self._out.forget(self.rollback)
         self._reserved = dict.fromkeys(range(self.stages), 0)
         self._granted = self._asked = 0
-        tail = self.stages - 1
-        ids = tuple(self.ids[self.cached :])
         turn = Turn(
             self.session,
             self.epoch,
             self.rollback,
-            self.cached,
-            ids,
+            told,
+            tuple(self.ids[told:]),
             self._answer_from,
             self._sampling,
             self._stops,
         )
-        sends: list[tuple[int, Request]] = [(tail, turn)]
-        for offset in range(0, len(ids), self.chunk):
-            part = ids[offset : offset + self.chunk]
-            frame = Frame(
-                self.session,
-                0,
-                self.epoch,
-                Lane.BULK,
-                -1,
-                self.rollback,
-                self.cached + offset,
-                len(part),
-                part,
-            )
+        sends.append((self.stages - 1, turn))
+        for first in range(start, len(self.ids), self.chunk):
+            ids = tuple(self.ids[first : first + self.chunk])
+            frame = Frame(self.session, 0, self.epoch, Lane.BULK, -1, self.rollback, first, len(ids), ids)
             sends += [(0, ready) for ready in self._out.send(frame)]
         return sends + self._ask_ahead()
+
+    def _resume(self, sends: list[tuple[int, Request]]) -> int:
+        """The terms of a new epoch for every stage; returns where the entry begins to lack tokens."""
+        last = len(self.ids) - 1  # run by all once more, since its outcome is what comes next
+        keeps = self._keeps(last)
+        self._roll_back(last)
+        for stage, keep in enumerate(keeps):
+            emit_from = keeps[stage + 1] if stage + 1 < self.stages else keep
+            sends.append((stage, Resume(self.session, self.epoch, self.rollback, keep, emit_from)))
+        self._resumed = True
+        self.cached = min(keeps)
+        return keeps[0]
+
+    def _keeps(self, most: int) -> list[int]:
+        """How much of each stage's cache can be gone on from, below ``most``: where a stage's log does
+        not reach back to what the next one lacks, it must run those positions again itself."""
+        keeps = [self._valid(self._standing[stage], most) for stage in range(self.stages)]
+        for stage in reversed(range(self.stages - 1)):
+            if keeps[stage + 1] < min(keeps[stage], self._standing[stage].log_from):
+                keeps[stage] = keeps[stage + 1]
+        return keeps
+
+    def _valid(self, standing: Standing, most: int) -> int:
+        """What of a stage's cache holds the ids that the client holds now: what was run under an older
+        rollback count is right below all truncations since."""
+        since = [start for rollback, start in self._truncated if rollback > standing.rollback]
+        return min([standing.length, most, *since])
+
+    def _roll_back(self, start: int) -> None:
+        self.rollback += TURN
+        while self._truncated and self._truncated[-1][1] >= start:
+            self._truncated.pop()
+        self._truncated.append((self.rollback, start))
 
     def _ask_ahead(self) -> list[tuple[int, Request]]:
         """Asks for cache a window ahead of the answer once half of the last window is used."""
@@ -605,3 +771,11 @@ class Client:
         self._asked = min(max(self._asked, len(self.ids)) + self.window, self._limit)
         message = Reserve(self.session, self.epoch, self._asked)
         return [(stage, message) for stage in range(self.stages)]
+
+
+def _common(ours: Sequence[int], theirs: Sequence[int]) -> int:
+    """How many ids two sequences begin with alike."""
+    for count, (one, other) in enumerate(zip(ours, theirs, strict=False)):
+        if one != other:
+            return count
+    return min(len(ours), len(theirs))

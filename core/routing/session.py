@@ -71,14 +71,7 @@ class Session:
 
     def common(self, ids: Sequence[int]) -> int:
         """How many of these tokens the caches already hold."""
-        if not self._client.is_open or self._broken:
-            return 0
-        count = 0
-        for ours, theirs in zip(self._client.ids[: self._client.cached], ids, strict=False):
-            if ours != theirs:
-                break
-            count += 1
-        return min(count, len(ids) - 1)
+        return 0 if self._broken else self._client.holds(ids)
 
     async def open(self) -> Route:
         """Makes sure of a route; raises ``NoDonor`` or another ``SwarmError`` when there is none."""
@@ -249,7 +242,7 @@ class Session:
             self._note(_Lost(None, "tokens were lost"))
 
     def _ready(self, message: Ready) -> None:
-        self._send(self._client.ready(message.stage, message.epoch))
+        self._send(self._client.ready(message.stage, message.epoch, message.standing))
         if self._client.is_open and self._opened is not None and not self._opened.done():
             self._opened.set_result(None)
 

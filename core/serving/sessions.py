@@ -30,6 +30,7 @@ from core.ring import (
     Part,
     Reserve,
     Reserved,
+    Resume,
     Step,
     Truncate,
     Turn,
@@ -268,6 +269,8 @@ class Sessions:
                 self._prompt(held, message)
             case Turn():
                 self._turn(held, message)
+            case Resume():
+                self._resume(held, message)
             case Reserve():
                 self._perform(held, part.set_aside(message))
             case Grant():
@@ -307,6 +310,13 @@ class Sessions:
             held.history = History([*before, *turn.ids], turn.answer_from)
             self.conversations += turn.start == 0
         self._perform(held, actions)
+
+    def _resume(self, held: Held, resume: Resume) -> None:
+        """All stages of the epoch are open: what is left of the session from before has no place."""
+        self._perform(held, held.part.resume(resume))
+        for other in self._of(held.client, resume.session):
+            if other.part.epoch < resume.epoch:
+                self._free(other)
 
     def _of(self, client: PeerId, session: bytes) -> list[Held]:
         """A client's parts of a session here: a peer may be several stages of one route."""
@@ -383,23 +393,26 @@ class Sessions:
 
     def _take(self, stream: Stream, key: Key, message: Open, links: dict[Lane, Link]) -> Message:
         """The session is this donor's from here on, in the epoch of the message."""
-        held = self._held.get(key)
-        if held is not None and held.part.epoch >= message.epoch:
+        here = self._held.get(key)
+        if here is not None and here.part.epoch >= message.epoch:
             self._release(links)
-            return Ready(message.session, message.stage, held.part.epoch)
-        slot = held.slot if held is not None else self._slot()
+            return Ready(message.session, message.stage, here.part.epoch, here.part.standing)
+        before = self._same_layers(stream.remote, message)
+        slot = before.slot if before is not None else self._slot()
         if slot is None:
             self._release(links)
             return Refuse(message.session, message.stage, message.epoch, "full", "all its places are taken")
-        if held is not None:
-            held.part.end(Breach.LAPSED, "a new epoch has begun")
-            self._release(held.links)
+        part = self._part(message, slot, before.part if before is not None else None)
+        if before is not None:
+            self._supersede(before)
+        if here is not None and here is not before:
+            self._free(here)
         following = next(iter(links.values())).remote if links else self.peer.peer_id
         now = time.monotonic()
         self._held[key] = Held(
             client=stream.remote,
             control=stream,
-            part=self._part(message, slot),
+            part=part,
             slot=slot,
             span=message.span,
             wire=WIRE[message.wire],
@@ -407,17 +420,38 @@ class Sessions:
             previous=message.previous,
             following=following,
             links=links,
-            opened_at=held.opened_at if held is not None else now,
+            opened_at=before.opened_at if before is not None else now,
             used_at=now,
+            history=before.history if before is not None else None,
         )
-        return Ready(message.session, message.stage, message.epoch)
+        return Ready(message.session, message.stage, message.epoch, part.standing)
 
-    def _part(self, message: Open, slot: Slot) -> Part:
+    def _supersede(self, before: Held) -> None:
+        """A part of an earlier epoch ends; its cache and its log go on in the next."""
+        before.part.end(Breach.LAPSED, "a new epoch has begun")
+        self._release(before.links)
+        del self._held[before.part.session, before.part.stage]
+
+    def _same_layers(self, client: PeerId, message: Open) -> Held | None:
+        """The session's part from an earlier epoch that held the same layers, perhaps as another stage:
+        the route has changed around it."""
+        for held in self._of(client, message.session):
+            if held.span == message.span and held.part.epoch < message.epoch:
+                return held
+        return None
+
+    def _part(self, message: Open, slot: Slot, before: Part | None) -> Part:
         def reserve(upto: int) -> bool:
             return upto <= message.max_length and self._reserve(slot, upto)
 
         return Part(
-            message.session, message.stage, message.stages, message.epoch, reserve, rollback=message.rollback
+            message.session,
+            message.stage,
+            message.stages,
+            message.epoch,
+            reserve,
+            rollback=message.rollback,
+            before=before,
         )
 
     def _slot(self) -> Slot | None:

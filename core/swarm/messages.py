@@ -25,7 +25,21 @@ from typing import Any
 import msgpack
 
 from core.errors import FrameError
-from core.ring import Ack, Breach, Broken, Drawn, Frame, Grant, Lane, Reserve, Reserved, Truncate, Turn
+from core.ring import (
+    Ack,
+    Breach,
+    Broken,
+    Drawn,
+    Frame,
+    Grant,
+    Lane,
+    Reserve,
+    Reserved,
+    Resume,
+    Standing,
+    Truncate,
+    Turn,
+)
 from core.swarm.peer import Stream
 from core.terms import Finish, PeerId, Sampling, Span, Token, WireDtype
 
@@ -190,11 +204,12 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The stage holds its part and its stream to the next stage is open."""
+    """The stage holds its part, its stream to the next stage is open, and what it has from before."""
 
     session: bytes
     stage: int
     epoch: int
+    standing: Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +249,7 @@ Message = (
     | Frame
     | Ack
     | Turn
+    | Resume
     | Drawn
     | Reserve
     | Reserved
@@ -327,6 +343,15 @@ def _sampling(value: Any) -> Sampling:
     return sampling
 
 
+def _standing(value: Any) -> Standing:
+    if not isinstance(value, list) or len(value) != 3:
+        raise _wrong("standing", value)
+    standing = Standing(_rollback(value[0]), _position(value[1]), _position(value[2]))
+    if standing.log_from > standing.length:
+        raise _wrong("standing", value)
+    return standing
+
+
 def _stops(value: Any) -> frozenset[int]:
     if not isinstance(value, list) or len(value) > 64:
         raise _wrong("list of stop ids", value)
@@ -386,7 +411,7 @@ _CHECKS: dict[int, tuple[type, tuple[Check, ...]]] = {
             _bytes(0, 2048),
         ),
     ),
-    2: (Ready, (_session, _stage, _epoch)),
+    2: (Ready, (_session, _stage, _epoch, _standing)),
     3: (Refuse, (_session, _stage, _epoch, _text(20), _why)),
     4: (Lease, (_integer(0, 60),)),
     5: (Close, (_session,)),
@@ -414,6 +439,7 @@ _CHECKS: dict[int, tuple[type, tuple[Check, ...]]] = {
     12: (Grant, (_session, _epoch, _rollback, _position)),
     13: (Truncate, (_session, _epoch, _rollback, _position)),
     14: (Broken, (_session, _stage, _epoch, _one_of(Breach), _why)),
+    15: (Resume, (_session, _epoch, _rollback, _position, _position)),
 }
 _CODES = {kind: code for code, (kind, _) in _CHECKS.items()}
 _NAMES = {kind: tuple(f.name for f in fields(kind)) for kind in _CODES}
@@ -424,8 +450,8 @@ def _plain(value: Any) -> Any:
     match value:
         case Span():
             return [value.start, value.end]
-        case Sampling():
-            return [getattr(value, f.name) for f in fields(Sampling)]
+        case Sampling() | Standing():
+            return [getattr(value, f.name) for f in fields(value)]
         case Token():
             return [value.position, value.token_id, value.logprob, [list(pair) for pair in value.top]]
         case frozenset():

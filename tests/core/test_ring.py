@@ -21,6 +21,7 @@ from core.ring import (
     Part,
     Reserve,
     Reserved,
+    Resume,
     Truncate,
     Turn,
 )
@@ -101,6 +102,7 @@ class World:
         )
         self.parts: list[Part | None] = [None] * self.stages
         self.layers = [Layers(stage) for stage in range(self.stages)]
+        self.busy: list[Layers] = []  # an engine runs one step at a time, across epochs too
 
     # The network
 
@@ -130,16 +132,17 @@ class World:
         if isinstance(message, tuple) and message[0] == "open":
             self.open_stage(index, message[1], message[2])
             return
-        part = self.parts[index]
-        if part is None:
-            return
         if isinstance(message, tuple):  # the engine has finished a step
             self.finish(index, *message[1:])
+            return
+        part = self.parts[index]
+        if part is None:
             return
         handlers: dict[type, Any] = {
             Frame: part.receive,
             Ack: part.acknowledge,
             Turn: part.begin,
+            Resume: part.resume,
             Reserve: part.set_aside,
             Grant: part.grant,
             Truncate: part.truncate,
@@ -149,23 +152,35 @@ class World:
 
     def open_stage(self, index: int, epoch: int, rollback: int) -> None:
         part = self.parts[index]
-        if part is None or part.epoch < epoch:
-            self.parts[index] = Part(
-                self.client.session, index, self.stages, epoch, lambda upto: True, rollback=rollback
-            )
+        if part is None:
             self.layers[index] = Layers(index)
+        if part is None or part.epoch < epoch:
+            part = Part(
+                self.client.session,
+                index,
+                self.stages,
+                epoch,
+                lambda upto: True,
+                rollback=rollback,
+                before=part,
+            )
+            self.parts[index] = part
+            if self.random.random() < 0.2:
+                part.log.clear(part.ran)  # the log's memory was needed for something else
         elif part.epoch > epoch:
             return
-        self.post(index, "client", ("ready", index, epoch))
+        self.post(index, "client", ("ready", index, epoch, part.standing))
 
     def engine(self, index: int) -> None:
         part = self.parts[index]
-        if part is None or part.ready is None:
+        if part is None or part.ready is None or self.layers[index] in self.busy:
             return
+        self.busy.append(self.layers[index])
         step = part.take(self.random.choice((None, 1, 2)))
         self.at(self.now + self.random.uniform(0.1, 2.0), index, ("ran", part, step, self.layers[index]))
 
     def finish(self, index: int, part: Part, step: Any, layers: Layers) -> None:
+        self.busy.remove(layers)
         payload = (step.payload,) if isinstance(step.payload, int) else step.payload
         output = layers.run(step.start, payload[step.offset : step.offset + step.count])
         token = None
@@ -174,7 +189,7 @@ class World:
         actions = part.finish(step, output, token)
         if part is self.parts[index]:
             self.send(index, actions)
-            self.engine(index)
+        self.engine(index)
 
     def send(self, index: int, actions: Any) -> None:
         for action in actions:
@@ -288,7 +303,9 @@ def test_random_schedules_never_lose_double_or_change_a_token(block: int) -> Non
 
 
 def part(stage: int = 1, stages: int = 3, room: int = 1000) -> Part:
-    return Part(b"s" * 16, stage, stages, 1, lambda upto: upto <= room)
+    mine = Part(b"s" * 16, stage, stages, 1, lambda upto: upto <= room)
+    mine.resume(Resume(b"s" * 16, 1, 0, 0, 0))
+    return mine
 
 
 def frame(

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from core.ring import TURN, Breach, Broken, Drawn, Frame, Grant, Lane, Reserve, Reserved, Turn
+from core.ring import TURN, Breach, Broken, Drawn, Frame, Grant, Lane, Reserve, Reserved, Resume, Turn
 from core.serving import sessions as sessions_module
 from core.serving.donor import DonorOptions
 from core.swarm.fake import FakePeer
@@ -105,6 +105,7 @@ async def tail(ring: FakeRing) -> tuple[Stranger, Stream]:
     stranger = Stranger(ring, 1)
     control = await stranger.dial()
     assert isinstance(await stranger.say(stranger.opening()), Ready)
+    control.write(pack(Resume(stranger.session, 1, TURN, 0, 0)))
     lane = await stranger.dial(BULK)
     stranger.stream = control
     return stranger, lane

@@ -12,7 +12,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import FrameError
-from core.ring import Ack, Breach, Broken, Drawn, Frame, Grant, Lane, Reserve, Reserved, Truncate, Turn
+from core.ring import (
+    Ack,
+    Breach,
+    Broken,
+    Drawn,
+    Frame,
+    Grant,
+    Lane,
+    Reserve,
+    Reserved,
+    Resume,
+    Standing,
+    Truncate,
+    Turn,
+)
 from core.swarm.messages import (
     HEADER,
     LENGTH,
@@ -38,7 +52,8 @@ from core.terms import Finish, PeerId, Sampling, Span, Token, WireDtype
 SESSION = bytes(range(16))
 MESSAGES: list[Message] = [
     Open(SESSION, 1, 2, 0, 3, "bloom", "r", Span(0, 4), WireDtype.FLOAT32, 2048, PeerId("12D3"), b"record"),
-    Ready(SESSION, 2, 1),
+    Ready(SESSION, 2, 1, Standing(1 << 33, 700, 12)),
+    Resume(SESSION, 1, 1 << 33, 700, 650),
     Refuse(SESSION, 1, 1, "full", "all its places are taken"),
     Lease(15),
     Close(SESSION),
