@@ -12,19 +12,19 @@ import random
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Collection
-from contextlib import aclosing
-from dataclasses import dataclass, replace
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
 
 from core.errors import NoDonor, PromptError, TooLong
 from core.model.config import ModelConfig, ref
 from core.model.text import Pieces, Text
 from core.routing.ask import Ask, Ended, Event, Piece, Started, check
 from core.routing.connections import Connections
-from core.routing.route import no_delay, plan
+from core.routing.route import mend, plan
 from core.routing.session import Session, Way
 from core.swarm.peer import Peer
 from core.swarm.watch import Watcher
-from core.terms import DonorState, Finish, PeerId, Record, Token
+from core.terms import DonorState, Finish, PeerId, Record, Route, Token
 
 log = logging.getLogger(__name__)
 
@@ -183,21 +183,22 @@ class Generator:
         known = self._watcher.records
         return await self._watcher.refresh() if fresh or not known else known
 
-    async def _way(self, avoid: Collection[PeerId]) -> Way:
+    async def _way(self, avoid: Collection[PeerId], before: Route | None) -> Way:
         """A route around ``avoid``, over records read a moment ago where the known ones do not do."""
         try:
-            return self._plan(await self.records(fresh=bool(avoid)), avoid)
+            return self._plan(await self.records(fresh=bool(avoid)), avoid, before)
         except NoDonor:
-            return self._plan(await self.records(fresh=True), avoid)
+            return self._plan(await self.records(fresh=True), avoid, before)
 
-    def _plan(self, records: Collection[Record], avoid: Collection[PeerId]) -> Way:
-        route = plan(records, self.model.layers, delay=no_delay, avoid=avoid, chance=self._chance)
+    def _plan(self, records: Collection[Record], avoid: Collection[PeerId], before: Route | None) -> Way:
+        route = self._route(records, avoid, before)
         used = {stage.peer_id for stage in route.stages}
         chosen = {r.peer_id: r for r in records if r.peer_id in used and r.state is DonorState.ONLINE}
         return Way(route, chosen, {peer: self.peer.directory.sealed(r) for peer, r in chosen.items()})
 
-
-def with_seed(ask: Ask, chance: random.Random | None = None) -> Ask:
-    """The same request with a seed of its own, for callers that name none."""
-    seed = (chance or random.SystemRandom()).getrandbits(31)
-    return replace(ask, sampling=replace(ask.sampling, seed=seed))
+    def _route(self, records: Collection[Record], avoid: Collection[PeerId], before: Route | None) -> Route:
+        layers, chance = self.model.layers, self._chance
+        if before is not None:
+            with suppress(NoDonor):
+                return mend(before, records, layers, avoid=avoid, chance=chance)
+        return plan(records, layers, avoid=avoid, chance=chance)

@@ -9,8 +9,9 @@ neighbours, the tail's way back to the entry included.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from core.errors import NoDonor
 from core.terms import DonorState, PeerId, Record, Route, Span, Stage
@@ -63,20 +64,95 @@ def plan(
 ) -> Route:
     """The best route over donors that are online and not avoided. ``chance`` spreads readers over
     equal donors; without it the plan is a function of its arguments. Raises ``NoDonor``."""
-    able = [
-        r for r in records if r.state is DonorState.ONLINE and r.peer_id not in avoid and r.span.end <= layers
-    ]
+    able = _able(records, layers, avoid)
     holes = missing(able, layers)
     if holes:
         raise NoDonor(holes)
+    paths = _cover(able, Span(0, layers), delay, chance)
+    path = min(paths.values(), key=lambda path: path.seconds + _way_back(path.stages, delay))
+    return Route(path.stages, path.seconds + _way_back(path.stages, delay))
+
+
+def mend(
+    route: Route,
+    records: Collection[Record],
+    layers: int,
+    *,
+    delay: Delay = no_delay,
+    avoid: Collection[PeerId] = (),
+    chance: random.Random | None = None,
+) -> Route:
+    """The same route with other donors where its own are avoided or gone: what stays keeps its caches.
+    Raises ``NoDonor``."""
+    able = _able(records, layers, avoid)
+    spans = {record.peer_id: record.span for record in able}
+    stages: list[Stage] = []
+    gap: Span | None = None
+    for stage in route.stages:
+        stays = stage.peer_id in spans and stage.span in spans[stage.peer_id]
+        if stays and gap is not None:
+            stages += _fill(able, gap, delay, chance)
+            gap = None
+        if stays:
+            stages.append(stage)
+        else:
+            gap = Span(gap.start if gap is not None else stage.span.start, stage.span.end)
+    if gap is not None:
+        stages += _fill(able, gap, delay, chance)
+    return Route(tuple(stages), predict(stages, able, delay))
+
+
+def predict(stages: Sequence[Stage], records: Iterable[Record], delay: Delay = no_delay) -> float:
+    """Seconds a token over these stages."""
+    by_peer = {record.peer_id: record for record in records}
+    compute = sum(_layer_seconds(by_peer[s.peer_id]) * len(s.span) + STAGE_SECONDS for s in stages)
+    hops = sum(delay(one.peer_id, other.peer_id) for one, other in pairwise(stages))
+    return compute + hops + _way_back(stages, delay)
+
+
+def _able(records: Iterable[Record], layers: int, avoid: Collection[PeerId]) -> list[Record]:
+    return [
+        r for r in records if r.state is DonorState.ONLINE and r.peer_id not in avoid and r.span.end <= layers
+    ]
+
+
+def _fill(
+    able: Collection[Record], gap: Span, delay: Delay, chance: random.Random | None
+) -> tuple[Stage, ...]:
+    paths = _cover(able, gap, delay, chance)
+    if not paths:
+        holes = [
+            Span(max(h.start, gap.start), min(h.end, gap.end))
+            for h in missing(able, gap.end)
+            if h.end > gap.start
+        ]
+        raise NoDonor(holes)
+    return min(paths.values(), key=lambda path: path.seconds).stages
+
+
+def _cover(
+    able: Collection[Record], part: Span, delay: Delay, chance: random.Random | None
+) -> dict[PeerId, _Path]:
+    """The cheapest ways to cover ``part``, by the peer that each ends at."""
     weight = {r.peer_id: 1 + (chance.uniform(0, SPREAD) if chance else 0.0) for r in able}
-    cuts = sorted({0, layers} | {r.span.start for r in able} | {r.span.end for r in able})
+    cuts = sorted(
+        {part.start, part.end}
+        | {cut for r in able for cut in (r.span.start, r.span.end) if part.start < cut < part.end}
+    )
     search = _Search(cuts, weight, delay, {cut: {} for cut in cuts})
     for cut in cuts[:-1]:
         for record in able:
             if record.span.start <= cut < record.span.end:
                 search.extend(cut, record)
-    return _cheapest(search.best[layers], delay)
+    return search.best[part.end]
+
+
+def _way_back(stages: Sequence[Stage], delay: Delay) -> float:
+    return delay(stages[-1].peer_id, stages[0].peer_id) if len(stages) > 1 else 0.0
+
+
+def _layer_seconds(record: Record) -> float:
+    return record.step_seconds / len(record.span) or LAYER_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +168,7 @@ class _Search:
     def extend(self, cut: int, record: Record) -> None:
         """Lets ``record`` take over at ``cut``, up to every later boundary inside its span."""
         me = record.peer_id
-        if cut == 0:
+        if cut == self.cuts[0]:
             before = _Path(0.0, ())
         else:
             ways = [
@@ -103,7 +179,7 @@ class _Search:
             if not ways:
                 return
             before = min(ways, key=lambda way: (way.seconds, len(way.stages)))
-        layer = (record.step_seconds / len(record.span) or LAYER_SECONDS) * self.weight[me]
+        layer = _layer_seconds(record) * self.weight[me]
         for end in self.cuts:
             if cut < end <= record.span.end:
                 seconds = before.seconds + STAGE_SECONDS + layer * (end - cut)
@@ -113,11 +189,3 @@ class _Search:
         known = self.best[cut].get(peer)
         if known is None or path.seconds < known.seconds:
             self.best[cut][peer] = path
-
-
-def _cheapest(paths: dict[PeerId, _Path], delay: Delay) -> Route:
-    def ring(path: _Path) -> float:
-        return path.seconds + delay(path.stages[-1].peer_id, path.stages[0].peer_id)
-
-    path = min(paths.values(), key=ring)
-    return Route(path.stages, ring(path))

@@ -37,8 +37,9 @@ class Way:
     sealed: dict[PeerId, bytes]
 
 
-Planner = Callable[[frozenset[PeerId]], Awaitable[Way]]
-"""Finds a way around the given peers; raises ``NoDonor``."""
+Planner = Callable[[frozenset[PeerId], Route | None], Awaitable[Way]]
+"""Finds a way around the given peers, changing as little as it can of a route that was open; raises
+``NoDonor``."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ class Session:
         last: Refused | StageLost | None = None
         for _ in range(RECOVERIES):
             try:
-                way = await self._planner(avoid | refused)
+                way = await self._planner(avoid | refused, self.route)
             except NoDonor as error:
                 raise NoDonor(error.missing, last.why if last else "") from None
             try:

@@ -109,6 +109,9 @@ class Engine:
         self.model, self.pool, self.rest = model, pool, rest
         self.speed = Speed()
         self.tokens = 0
+        """Decode steps run."""
+        self.rows = 0
+        """Positions run, prompts included."""
         self._waiting, self._begin, self._finished = waiting, begin, finished
         self._loop = asyncio.get_running_loop()
         self._batches: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
@@ -193,6 +196,7 @@ class Engine:
         decode = sum(job.step.count for job in jobs if job.step.lane is Lane.DECODE)
         prefill = sum(job.step.count for job in jobs) - decode
         self.tokens += decode
+        self.rows += decode + prefill
         if not prefill:
             self.speed.decode(seconds, decode)
         elif prefill >= PREFILL_LEAST:
@@ -214,6 +218,7 @@ def _done(job: Job, output: torch.Tensor) -> Done:
     try:
         if job.drawing is not None:
             token = draw(output[-1], job.drawing.sampling, job.drawing.history, job.step.end)
+            log.debug("drew the token at position %d", token.position)
             return Done(job, token=token)
     except IdlebloomError as error:
         return Done(job, error=str(error))

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from core.errors import IdlebloomError
-from core.paths import code
+from core.paths import code, words
 from core.serving.worker import WorkerConfig
 from core.terms import PeerId
 
@@ -43,23 +43,31 @@ class Worker:
         self._ended = asyncio.create_task(self._watch())
 
     @classmethod
-    async def start(cls, *, log: Path, threads: int = 0) -> Worker:
-        """Starts the process. Its standard error goes to the file ``log``."""
+    async def start(cls, *, log: Path, threads: int = 0, remove: Path | None = None) -> Worker:
+        """Starts the process. Its standard error goes to the file ``log``. It removes the folder
+        ``remove`` when this process dies. Raises ``WorkerFailed``."""
         environment = dict(os.environ, PYTHONPATH=str(code()))
         if threads:
             environment["OMP_NUM_THREADS"] = str(threads)
-        stderr = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            stderr = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        except OSError as error:
+            raise WorkerFailed(f"its log {log} cannot be written: {words(error)}") from error
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
                 "core.serving.worker",
+                str(os.getpid()),
+                *([str(remove)] if remove is not None else []),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=stderr,
                 env=environment,
                 start_new_session=True,
             )
+        except OSError as error:
+            raise WorkerFailed(f"the worker cannot be started: {words(error)}") from error
         finally:
             os.close(stderr)
         return cls(process)

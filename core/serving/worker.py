@@ -1,8 +1,11 @@
 """The worker process: torch, weights, caches, and a libp2p identity and streams of its own.
 
-``python -m core.serving.worker`` reads one line of JSON (``WorkerConfig``) from standard input and
-writes lines of JSON about its progress to standard output. It ends when standard input ends, so
-however its parent goes, it goes too; its p2pd goes with it.
+``python -m core.serving.worker PARENT [FOLDER]`` reads one line of JSON (``WorkerConfig``) from standard
+input and writes lines of JSON about its progress to standard output. It ends when standard input ends,
+so however its parent goes, it goes too; its p2pd goes with it. ``PARENT`` is the parent's process id:
+when it has died, the worker removes ``FOLDER`` and the sockets that the parent left.
+
+The variable ``IDLEBLOOM_LOG=debug`` makes it log more. What is asked and answered is never logged.
 """
 
 from __future__ import annotations
@@ -15,10 +18,12 @@ import shutil
 import signal
 import sys
 import threading
+import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 from core.errors import IdlebloomError, ModelError
 from core.swarm.loop import new_event_loop
@@ -37,8 +42,7 @@ FAREWELL_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """What a worker is told. ``span`` is in layers; ``threads`` 0 leaves it to torch; ``remove`` is a
-    folder that goes with the worker when its parent has died (empty: none)."""
+    """What a worker is told. ``span`` is in layers; ``threads`` 0 leaves it to torch."""
 
     model: str
     span: tuple[int, int]
@@ -52,7 +56,6 @@ class WorkerConfig:
     threads: int = 0
     rest: float = 0.0
     version: str = ""
-    remove: str = ""
 
     def to_line(self) -> str:
         return json.dumps(asdict(self)) + "\n"
@@ -63,18 +66,51 @@ class WorkerConfig:
         return cls(**{**values, "span": tuple(values["span"]), "peers": tuple(values.get("peers", ()))})
 
 
+@dataclass(frozen=True)
+class Traces:
+    """What this process must not leave behind: its sockets, and what its parent left if that has died."""
+
+    parent: int
+    folder: str = ""
+    runtime: str = ""
+
+    @classmethod
+    def of(cls, argv: Sequence[str]) -> Traces:
+        return cls(int(argv[0]) if argv else os.getppid(), *argv[1:2])
+
+    def remove(self) -> None:
+        from core.swarm.daemon import sweep
+
+        if self.runtime:
+            sweep(Path(self.runtime), ending=True)
+        if self.folder and os.getppid() != self.parent:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def end(self, code: int) -> NoReturn:
+        """Threads of torch or of a half-read file must not keep the memory a moment longer."""
+        self.remove()
+        sys.stderr.flush()
+        os._exit(code)
+
+
 def main() -> None:
     """Exit code 0 when told to end, 1 after an error line."""
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s worker %(levelname)s %(message)s")
+    level = logging.DEBUG if os.environ.get("IDLEBLOOM_LOG") == "debug" else logging.WARNING
+    logging.basicConfig(level=level, format="%(asctime)s worker %(levelname)s %(message)s")
+    traces = Traces.of(sys.argv[1:])
     threading.Thread(target=_import_ahead, name="imports", daemon=True).start()
-    config = WorkerConfig.from_line(_read_line())
-    code = 0
-    try:
-        with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            code = runner.run(_serve(config))
-    finally:
-        sys.stderr.flush()
-        os._exit(code)  # threads of torch or of a half-read file must not keep the memory a moment longer
+    line = _read_line()
+    if not line:  # whoever started this has gone before saying what for
+        traces.end(0)
+    config = WorkerConfig.from_line(line)
+    traces = replace(traces, runtime=config.runtime)
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        try:
+            code = runner.run(_serve(config, traces))
+        except BaseException:
+            log.exception("the worker failed")
+            code = 1
+        traces.end(code)
 
 
 def _import_ahead() -> None:
@@ -103,9 +139,9 @@ def _say(**fields: object) -> None:
         sys.stdout.flush()
 
 
-async def _serve(config: WorkerConfig) -> int:
+async def _serve(config: WorkerConfig, traces: Traces) -> int:
     stop = asyncio.Event()
-    _end_with_parent(stop, config.remove)
+    _end_with_parent(stop, traces)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     donating, stopping = asyncio.create_task(_donate(config)), asyncio.create_task(stop.wait())
@@ -115,9 +151,11 @@ async def _serve(config: WorkerConfig) -> int:
     if stop.is_set() or donating.cancelled() or not donating.done():
         return 0
     error = donating.exception()
-    if not isinstance(error, IdlebloomError):
+    if isinstance(error, IdlebloomError):
+        _say(event="error", message=str(error))
+    else:
         log.error("the worker failed", exc_info=error)
-    _say(event="error", message=str(error))
+        _say(event="error", message=f"unexpected {type(error).__name__}: {error}")
     return 1
 
 
@@ -179,7 +217,7 @@ def fast_dtype() -> Literal["float32", "bfloat16"]:
     return "float32"
 
 
-def _end_with_parent(stop: asyncio.Event, remove: str) -> None:
+def _end_with_parent(stop: asyncio.Event, traces: Traces) -> None:
     """Watches standard input in a thread. At its end the parent has died or let go: the loop is asked
     to stop, and if it does not within its farewell, the process ends anyway."""
     loop = asyncio.get_running_loop()
@@ -189,12 +227,8 @@ def _end_with_parent(stop: asyncio.Event, remove: str) -> None:
             pass
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(stop.set)
-        if remove and os.getppid() == 1:
-            shutil.rmtree(remove, ignore_errors=True)
-        threading.Event().wait(3 * FAREWELL_SECONDS)
-        if remove and os.getppid() == 1:
-            shutil.rmtree(remove, ignore_errors=True)
-        os._exit(0)
+        time.sleep(3 * FAREWELL_SECONDS)
+        traces.end(0)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()
 

@@ -12,11 +12,11 @@ from transformers import BloomConfig, BloomForCausalLM
 from core.model.config import ModelConfig, read_config, ref
 from core.model.span import SpanModel
 from core.routing.connections import Connections
-from core.routing.route import plan
+from core.routing.route import mend, plan
 from core.routing.session import Session, Way
 from core.serving.donor import Donor, DonorOptions
 from core.swarm.fake import FakePeer, FakeSwarm
-from core.terms import DonorState, PeerId, Sampling, Span
+from core.terms import DonorState, PeerId, Route, Sampling, Span
 
 torch.set_num_threads(1)  # several engines share the cores; with more threads each they only wait
 
@@ -70,9 +70,10 @@ class FakeRing:
         self.donors.append(donor)
         return donor
 
-    async def way(self, avoid: frozenset[PeerId]) -> Way:
+    async def way(self, avoid: frozenset[PeerId], before: Route | None) -> Way:
         records = await self.client.directory.read(ref(self.config))
-        route = plan(records, self.config.layers, avoid=avoid)
+        layers = self.config.layers
+        route = mend(before, records, layers, avoid=avoid) if before else plan(records, layers, avoid=avoid)
         used = {stage.peer_id for stage in route.stages}
         chosen = {r.peer_id: r for r in records if r.peer_id in used and r.state is DonorState.ONLINE}
         return Way(route, chosen, {peer: self.client.directory.sealed(r) for peer, r in chosen.items()})

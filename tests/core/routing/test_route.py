@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from core.errors import NoDonor
-from core.routing.route import missing, plan
+from core.routing.route import mend, missing, plan, predict
 from core.terms import DonorState, ModelRef, PeerId, Record, Span
 
 LAYERS = 10
@@ -90,3 +90,30 @@ def test_a_big_swarm_is_planned_over_soon() -> None:
     stages = plan(records, 72).stages
     assert [s.span.start for s in stages[1:]] == [s.span.end for s in stages[:-1]]
     assert (stages[0].span.start, stages[-1].span.end) == (0, 72)
+
+
+def test_a_route_is_mended_where_it_broke() -> None:
+    """Who stays keeps its layers, whatever else would be faster; neighbours that go make one gap."""
+    records = [
+        donor("a", 0, 3),
+        donor("b", 3, 6),
+        donor("c", 6, 8),
+        donor("d", 8, 10),
+        donor("e", 2, 9, 0.07),
+    ]
+    route = plan(records[:4], LAYERS)
+    mended = mend(route, records, LAYERS, avoid={PeerId("b"), PeerId("c")})
+    assert [f"{s.peer_id}{s.span}" for s in mended.stages] == ["a0:3", "e3:8", "d8:10"]
+    assert mended.predicted_seconds == pytest.approx(predict(mended.stages, records))
+    with pytest.raises(NoDonor, match="layers 3 to 5 have no donor"):
+        mend(route, records[:4], LAYERS, avoid={PeerId("b")})
+
+
+@pytest.mark.parametrize("lost", ["a", "d"])
+def test_the_ends_of_a_route_are_mended_too(lost: str) -> None:
+    """Entry and tail have replicas like any other stage."""
+    records = [donor("a", 0, 3), donor("b", 3, 8), donor("d", 8, 10), donor("e", 0, 3), donor("f", 8, 10)]
+    route = plan([r for r in records if r.peer_id in "abd"], LAYERS)
+    mended = mend(route, records, LAYERS, avoid={PeerId(lost)})
+    assert len(mended.stages) == 3
+    assert lost not in {stage.peer_id for stage in mended.stages}

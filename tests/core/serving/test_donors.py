@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.core.rings import fake_ring, greedy, make_checkpoint, reference
+from tests.core.rings import FakeRing, fake_ring, greedy, make_checkpoint, reference
 
 SPLITS = [
     [(0, 8)],
@@ -94,6 +94,63 @@ async def test_a_lost_donor_is_replaced_by_its_replica(folder: Path) -> None:
                 await next(d for d in ring.donors if d.peer.peer_id == lost).stop()
         assert held == greedy(model, ids, 30)
         assert session.moves >= 1
+
+
+@pytest.mark.parametrize("lost", [0, 1, 2], ids=["entry", "middle", "tail"])
+async def test_a_replacement_is_filled_from_the_log_before_it(folder: Path, lost: int) -> None:
+    """The stages that stay run nothing twice but the last token; the text is the same."""
+    model = reference(folder)
+    async with fake_ring(folder, [(0, 3), (3, 6), (6, 8)] * 2) as ring:
+        session = ring.session()
+        ids, held = list(range(3, 60)), []
+        async for token in session.answer(ids, *_greedy_200(20)):
+            held.append(token.token_id)
+            if len(held) == 6:
+                route = session.route
+                assert route is not None
+                staying = [stage.peer_id for i, stage in enumerate(route.stages) if i != lost]
+                before = _rows_of(ring, staying)
+                await next(d for d in ring.donors if d.peer.peer_id == route.stages[lost].peer_id).stop()
+        assert held == greedy(model, ids, 20)
+        assert [s.peer_id for i, s in enumerate(session.route.stages) if i != lost] == staying  # type: ignore[union-attr]
+        assert all(rows <= 20 for rows in _rows_of(ring, staying, before))
+
+
+async def test_two_neighbours_lost_at_once_are_both_replaced(folder: Path) -> None:
+    """The log before the first fills both."""
+    model = reference(folder)
+    async with fake_ring(folder, [(0, 2), (2, 4), (4, 6), (6, 8)] * 2) as ring:
+        session = ring.session()
+        ids, held = list(range(3, 60)), []
+        async for token in session.answer(ids, *_greedy_200(20)):
+            held.append(token.token_id)
+            if len(held) == 6:
+                gone = [stage.peer_id for stage in session.route.stages[1:3]]  # type: ignore[union-attr]
+                await asyncio.gather(*(d.stop() for d in ring.donors if d.peer.peer_id in gone))
+        assert held == greedy(model, ids, 20)
+
+
+async def test_a_lost_log_means_computing_again_and_nothing_worse(folder: Path) -> None:
+    """Where the stage before has no log, its own predecessor's serves, or the client's ids."""
+    model = reference(folder)
+    async with fake_ring(folder, [(0, 3), (3, 6), (6, 8), (6, 8)]) as ring:
+        session = ring.session()
+        ids, held = list(range(3, 60)), []
+        async for token in session.answer(ids, *_greedy_200(20)):
+            held.append(token.token_id)
+            if len(held) == 6:
+                for donor in ring.donors[:2]:
+                    for part in donor.sessions._held.values():
+                        part.part.log.clear(part.part.ran)
+                tail = session.route.tail.peer_id  # type: ignore[union-attr]
+                await next(d for d in ring.donors if d.peer.peer_id == tail).stop()
+        assert held == greedy(model, ids, 20)
+
+
+def _rows_of(ring: FakeRing, peers: list[str], less: list[int] | None = None) -> list[int]:
+    """Rows that these donors' engines have run."""
+    rows = [next(d.engine.rows for d in ring.donors if d.peer.peer_id == peer) for peer in peers]
+    return [now - then for now, then in zip(rows, less or [0] * len(rows), strict=True)]
 
 
 def _greedy_200(count: int = 200):  # type: ignore[no-untyped-def]
