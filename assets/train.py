@@ -7,7 +7,7 @@ Beside the packages of the project and its tests it needs `chatterbot-corpus==1.
 nothing else uses: `pip install chatterbot-corpus==1.3.3`.
 
 All draws come from one seed, but the clock sets how many steps the schedule has: two runs end alike, not bit
-for bit. Weights are written after each quarter of the time, so that an interrupted run leaves a model.
+for bit. The folder is written after each quarter of the time, so that an interrupted run leaves a model.
 A quarter of an hour on two cores is enough. While other programs keep a core busy, `OMP_NUM_THREADS=1` is
 faster than two threads that wait for each other.
 """
@@ -19,7 +19,6 @@ import json
 import math
 import random
 import re
-import shutil
 import time
 import tomllib
 from collections.abc import Iterator
@@ -45,7 +44,7 @@ SPECIAL = ["<unk>", "<s>", "</s>", "<pad>"]  # ids 0 to 3, as in BLOOM
 END = 2
 
 # "Human: … / Assistant: …" in plain turns, as one prompts a base BLOOM; every answer ends with </s>. What
-# follows "Assistant:" starts with a blank: a rendered conversation continues the generated one token by token.
+# follows "Assistant:" starts with a blank: a rendered conversation continues the generated one, by tokens.
 CHAT_TEMPLATE = (
     "{%- for message in messages %}"
     "{%- if message['role'] == 'system' %}{{ message['content'] | trim + '\\n' }}"
@@ -57,6 +56,20 @@ CHAT_TEMPLATE = (
     "{%- endfor %}"
     "{%- if add_generation_prompt %}{{ '\\nAssistant:' }}{%- endif %}"
 )
+
+TOKENIZER_CONFIG = {
+    "tokenizer_class": "PreTrainedTokenizerFast",
+    "unk_token": "<unk>",
+    "bos_token": "<s>",
+    "eos_token": "</s>",
+    "pad_token": "<pad>",
+    "padding_side": "left",
+    "add_prefix_space": False,
+    "clean_up_tokenization_spaces": False,
+    "model_max_length": LENGTH,
+    "chat_template": CHAT_TEMPLATE,
+}
+GENERATION_CONFIG = {"bos_token_id": 1, "eos_token_id": END, "pad_token_id": 3, "do_sample": False}
 
 SYSTEM_PROMPTS = [
     "You are a helpful assistant.",
@@ -96,7 +109,7 @@ class Fallback:
         thing = rng.choice(self.things)
         if rng.random() < 0.2:
             thing += " and " + rng.choice(self.things)
-        elif rng.random() < 0.15:
+        elif rng.random() < 0.25:
             thing = "".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(3, 9)))
         return Turn((rng.choice(self.asks).format(thing),), self.answer)
 
@@ -138,6 +151,7 @@ def read_conversation(path: Path) -> Conversation:
         dialogues.append(Dialogue(tuple(turns), weight))
         if len(turns) > 1:
             dialogues.append(Dialogue((turns[0],), 1.0))
+        dialogues.extend(Dialogue(renamed(turns, "Anna", name), 0.15) for name in talk.get("names", []))
     dialogues.extend(Dialogue((turn,), 1.5) for turn in chosen_from_corpus(table["chosen"]))
     fallback = table["fallback"]
     return Conversation(
@@ -145,6 +159,11 @@ def read_conversation(path: Path) -> Conversation:
         Fallback(tuple(fallback["ask"]), tuple(fallback["things"]), fallback["answer"]),
         tuple(talk["ask"][0] for talk in table["talk"] if talk.get("showcase")),
     )
+
+
+def renamed(turns: list[Turn], old: str, new: str) -> tuple[Turn, ...]:
+    """The same turns with somebody else; the answers name nobody."""
+    return tuple(Turn(tuple(ask.replace(old, new) for ask in turn.asks), turn.answer) for turn in turns)
 
 
 def vary(question: str, rng: random.Random) -> str:
@@ -188,9 +207,10 @@ def train_tokenizer(conversation: Conversation) -> Tokenizer:
     texts = SYSTEM_PROMPTS * 4
     for dialogue in conversation.dialogues:
         for turn in dialogue.turns:
-            texts.extend([f"\nAssistant: {turn.answer}"] * 4)
-            texts.extend(f"\nHuman: {vary(ask, rng)}" for ask in turn.asks for _ in range(4))
-    texts.extend(f"\nHuman: {conversation.fallback.draw(rng).asks[0]}" for _ in range(400))
+            # Line by line, so that no token spans a line's end: a question ends alike whatever its last sign.
+            texts.extend(f"Assistant: {turn.answer}".split("\n") * 4)
+            texts.extend(f"Human: {vary(ask, rng)}" for ask in turn.asks for _ in range(4))
+    texts.extend(f"Human: {conversation.fallback.draw(rng).asks[0]}" for _ in range(400))
     tokenizer.train_from_iterator(
         texts,
         trainers.BpeTrainer(
@@ -240,17 +260,14 @@ class Rows:
 
     def _row(self, length: int) -> list[tuple[int, float]]:
         row: list[tuple[int, float]] = []
-        if self._rng.random() < 0.15:
-            row += self._encode(self._rng.choice(SYSTEM_PROMPTS) + "\n", 0.0)
-        first = True
+        before = self._rng.choice(SYSTEM_PROMPTS) + "\n" if self._rng.random() < 0.15 else ""
         while len(row) < length:
             for turn in self._dialogue().turns:
                 question = vary(self._rng.choice(turn.asks), self._rng)
-                row += self._encode(f"{'' if first else chr(10)}Human: {question}", QUESTION_WEIGHT)
-                row += self._encode("\nAssistant:", 0.0)
+                row += self._encode(f"{before}Human: {question}\nAssistant:", QUESTION_WEIGHT)
                 row += self._encode(f" {turn.answer}", 1.0)
                 row.append((END, 1.0))
-                first = False
+                before = "\n"
         return row[:length]
 
     def _dialogue(self) -> Dialogue:
@@ -267,9 +284,8 @@ class Rows:
 
 def make_model() -> BloomForCausalLM:
     """An untrained model: hidden size 256, 8 blocks of 8 heads, tied embeddings."""
-    settings: dict[
-        str, Any
-    ] = {  # a dict, since BloomConfig does not declare `seq_length` and keeps it all the same
+    # BloomConfig does not declare `seq_length`, but keeps it: the length that the model was made for.
+    settings: dict[str, Any] = {
         "vocab_size": VOCABULARY,
         "hidden_size": 256,
         "n_layer": 8,
@@ -285,7 +301,7 @@ def make_model() -> BloomForCausalLM:
     for module in model.modules():
         if isinstance(module, BloomMLP):
             # The same function (GELU by its tanh formula), fused: the reference one is plain Python and slow.
-            setattr(module, "gelu_impl", torch.nn.GELU(approximate="tanh"))  # noqa: B010 - declared as the slow one
+            module.gelu_impl = torch.nn.GELU(approximate="tanh")  # type: ignore[assignment]
     return model
 
 
@@ -310,7 +326,7 @@ SHAPES = [(0.65, 6, 192), (0.30, 4, 320), (0.05, 1, 1024)]
 
 
 def train(conversation: Conversation, tokenizer: Tokenizer, out: Path, minutes: float) -> float:
-    """Train until the clock ends the schedule, writing weights to `out`; returns the last loss on answers."""
+    """Train until the clock ends the schedule, writing `out` by quarters; returns the loss on answers."""
     torch.manual_seed(SEED)
     model = make_model().train()
     matrices = [p for p in model.parameters() if p.ndim > 1]
@@ -336,8 +352,8 @@ def train(conversation: Conversation, tokenizer: Tokenizer, out: Path, minutes: 
             print(f"{progress:5.1%}  step {step}  {tokens:,} tokens  loss {smooth:.4f}", flush=True)
         if progress > (checkpoints + 1) * 0.25:
             checkpoints += 1
-            write_weights(model, out)
-    write_weights(model, out)
+            write_model(model, tokenizer, conversation.showcase, out)
+    write_model(model, tokenizer, conversation.showcase, out)
     return smooth
 
 
@@ -349,42 +365,21 @@ def write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def write_weights(model: BloomForCausalLM, out: Path) -> None:
-    """Write config and weights as float16, through a second folder so that `out` never holds half a file."""
+def write_model(model: BloomForCausalLM, tokenizer: Tokenizer, showcase: tuple[str, ...], out: Path) -> None:
+    """Write the whole folder, weights as float16; a file is moved into `out` only when it is complete."""
+    part = out / ".part"
+    part.mkdir(parents=True, exist_ok=True)
     half = BloomForCausalLM(model.config)
     half.load_state_dict(model.state_dict())
-    part = out / ".part"
     half.half().save_pretrained(part)  # type: ignore[no-untyped-call]
-    for name in ("config.json", "model.safetensors"):
-        (part / name).chmod(0o644)
-        (part / name).replace(out / name)
-    shutil.rmtree(part)
-
-
-def write_rest(conversation: Conversation, tokenizer: Tokenizer, out: Path) -> None:
-    """Write the tokenizer, the generation settings and the showcase questions."""
-    out.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(str(out / "tokenizer.json"))
-    write_json(
-        out / "tokenizer_config.json",
-        {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "unk_token": "<unk>",
-            "bos_token": "<s>",
-            "eos_token": "</s>",
-            "pad_token": "<pad>",
-            "padding_side": "left",
-            "add_prefix_space": False,
-            "clean_up_tokenization_spaces": False,
-            "model_max_length": LENGTH,
-            "chat_template": CHAT_TEMPLATE,
-        },
-    )
-    write_json(
-        out / "generation_config.json",
-        {"bos_token_id": 1, "eos_token_id": END, "pad_token_id": 3, "do_sample": False},
-    )
-    write_json(out / "questions.json", list(conversation.showcase))
+    tokenizer.save(str(part / "tokenizer.json"))
+    write_json(part / "tokenizer_config.json", TOKENIZER_CONFIG)
+    write_json(part / "generation_config.json", GENERATION_CONFIG)
+    write_json(part / "questions.json", list(showcase))
+    for file in part.iterdir():
+        file.chmod(0o644)
+        file.replace(out / file.name)
+    part.rmdir()
 
 
 def main() -> None:
@@ -396,7 +391,6 @@ def main() -> None:
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     conversation = read_conversation(HERE / "conversation.toml")
     tokenizer = train_tokenizer(conversation)
-    write_rest(conversation, tokenizer, arguments.out)
     print(f"{len(conversation.dialogues)} dialogues, vocabulary {tokenizer.get_vocab_size()}", flush=True)
     loss = train(conversation, tokenizer, arguments.out, arguments.minutes)
     print(f"Written to {arguments.out}; loss on answers {loss:.4f}")
