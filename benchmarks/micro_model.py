@@ -1,6 +1,6 @@
 """Times core/model alone: one thread, no network, beside transformers in the same run.
 
-    python benchmarks/micro_model.py [--pairs 30] [--skip-large]
+    python -m benchmarks.micro_model [--pairs 30] [--skip-large]
 
 Our step and transformers' are timed in alternating pairs on the same random weights at a context of
 128 tokens; printed are medians and the median ratio of a pair with its 95 % interval (bootstrap).
