@@ -37,6 +37,7 @@ from transformers.models.bloom.modeling_bloom import BloomMLP
 from transformers.utils import logging
 
 HERE = Path(__file__).parent
+MODEL_ID = "idlebloom/demo"
 SEED = 7714
 VOCABULARY = 2560
 LENGTH = 2048
@@ -372,6 +373,8 @@ def write_model(model: BloomForCausalLM, tokenizer: Tokenizer, showcase: tuple[s
     half = BloomForCausalLM(model.config)
     half.load_state_dict(model.state_dict())
     half.half().save_pretrained(part)  # type: ignore[no-untyped-call]
+    named = {"_name_or_path": MODEL_ID, **json.loads((part / "config.json").read_text(encoding="utf-8"))}
+    write_json(part / "config.json", named)
     tokenizer.save(str(part / "tokenizer.json"))
     write_json(part / "tokenizer_config.json", TOKENIZER_CONFIG)
     write_json(part / "generation_config.json", GENERATION_CONFIG)
