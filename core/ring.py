@@ -18,6 +18,9 @@ What holds, whatever the network does:
   cache's end is refused.
 * A receiver acknowledges *received* at once and *run* later; at most ``BULK_WINDOW`` prefill chunks
   of a session are unrun between two neighbours.
+* The tail may *propose* the tokens that follow the one it drew; they travel as one step and are judged
+  when it comes around: one is accepted if and only if it equals the token drawn at its position. What
+  follows a wrong one is truncated by the tail's own, finer rollback count.
 * *Credit* is an absolute position: the tail sends no position into the ring that the client has not
   had reserved at every stage.
 * Two steps of one session are never under way at once.
@@ -32,7 +35,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum, StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 from core.terms import Finish, Sampling, Token
 
@@ -201,6 +204,26 @@ TURN = 1 << 32
 """What a turn or a stop adds to the rollback count; below it there is room for the tail's own."""
 
 
+class Proposer(Protocol):
+    """Guesses what comes next at the tail, and learns how that went."""
+
+    def propose(self, room: int) -> Sequence[int]:
+        """At most ``room`` token ids that may follow what was drawn last; a step leaves now."""
+
+    def judge(self, proposed: int, accepted: int) -> None:
+        """The step came around: so many of its proposals were right."""
+
+
+class NoProposals:
+    """Proposes nothing."""
+
+    def propose(self, room: int) -> Sequence[int]:
+        return ()
+
+    def judge(self, proposed: int, accepted: int) -> None:
+        pass
+
+
 @dataclass(slots=True)
 class Step:
     """Consecutive positions that one stage runs at once; ``offset`` rows of the payload came before."""
@@ -363,12 +386,15 @@ class Part:
         self.emit_from = 0
         self.credit = 0
         self.turn: Turn | None = None
+        self.proposer: Proposer = NoProposals()
         self.broken: Breach | None = None
         self.running: Step | None = None
         self.queue: deque[Step] = deque()
         self._received = {Lane.BULK: -1, Lane.DECODE: -1}
         self._out = {Lane.BULK: Outbox(Lane.BULK), Lane.DECODE: Outbox(Lane.DECODE)}
         self._held: Token | None = None
+        self._flight: tuple[int, tuple[int, ...]] = (-1, ())
+        """The tail's last step into the ring: its first position, and the proposals behind it."""
 
     @property
     def is_tail(self) -> bool:
@@ -430,7 +456,7 @@ class Part:
 
     def begin(self, turn: Turn) -> list[Action]:
         """To the tail: a turn of the client's. Its frames may arrive before or after it."""
-        if turn.epoch != self.epoch or self.broken or turn.rollback < self.rollback:
+        if turn.epoch != self.epoch or self.broken or turn.rollback < _turn(self.rollback):
             return []
         acks: list[Action] = []
         if turn.rollback > self.rollback and self.resumed:
@@ -456,7 +482,7 @@ class Part:
         return [Reserved(self.session, self.stage, self.epoch, wanted.upto)]
 
     def grant(self, grant: Grant) -> list[Action]:
-        if grant.epoch != self.epoch or self.broken or grant.rollback != self.rollback:
+        if grant.epoch != self.epoch or self.broken or grant.rollback != _turn(self.rollback):
             return []
         self.credit = max(self.credit, grant.credit)
         return self._go_on()
@@ -483,7 +509,7 @@ class Part:
         step = self.queue[0]
         if step.lane is Lane.BULK and self._out[Lane.BULK].waiting:
             return None  # the next stage is behind: let it catch up before adding to the pile
-        if self.is_tail and (self.turn is None or self.turn.rollback != step.rollback):
+        if self.is_tail and (self.turn is None or self.turn.rollback != _turn(step.rollback)):
             return None  # how to draw is not known yet
         return step
 
@@ -502,11 +528,17 @@ class Part:
         return step
 
     def wants_token(self, step: Step) -> bool:
-        """Whether the tail draws a token after this step."""
+        """Whether the tail draws after this step: from its last row, or where it holds proposals, from
+        each row up to the first that contradicts them."""
         return self.is_tail and self.turn is not None and step.end >= self.turn.end
 
-    def finish(self, step: Step, output: Any, token: Token | None = None) -> list[Action]:
-        """A step was run: ``output`` is what the next stage gets, ``token`` what the tail drew."""
+    def proposals(self, step: Step) -> tuple[int, ...]:
+        """The ids that the tail proposed in this step, behind its first."""
+        start, ids = self._flight
+        return ids if step.lane is Lane.DECODE and start == step.start else ()
+
+    def finish(self, step: Step, output: Any, tokens: Sequence[Token] = ()) -> list[Action]:
+        """A step was run: ``output`` is what the next stage gets, ``tokens`` what the tail drew."""
         self.running = None
         if self.broken:
             return []
@@ -516,30 +548,38 @@ class Part:
             if not self.is_tail:
                 self.log.append(step.start, step.count, output)
                 actions += self._send_on(step.lane, step.start, step.count, output)
-            elif token is not None:
-                actions += self._drew(token)
+            elif tokens:
+                actions += self._drew(step, tokens)
         if step.closes:
             actions.append(self.acknowledgement(step.lane))
         return actions
 
-    def _drew(self, token: Token) -> list[Action]:
-        turn = self.turn
-        if turn is None:  # wants_token said so a moment ago; the turn cannot vanish within an epoch
-            return []
-        stopped = token.token_id in turn.stops
-        drawn = Drawn(self.session, self.epoch, self.rollback, (token,), Finish.STOP if stopped else None)
-        if stopped:
-            return [drawn]
-        self._held = token
-        return [*self._go_on(), drawn]
+    def _drew(self, step: Step, tokens: Sequence[Token]) -> list[Action]:
+        stops = self.turn.stops if self.turn is not None else frozenset()
+        at = next((i for i, token in enumerate(tokens) if token.token_id in stops), None)
+        kept = tuple(tokens if at is None else tokens[: at + 1])
+        proposed = len(self.proposals(step))
+        if proposed:
+            self.proposer.judge(proposed, min(len(tokens) - 1, proposed))
+        acks: list[Action] = []
+        if kept[-1].position < self.length:  # what was run behind it followed a token that is wrong
+            acks = self._truncate(self.rollback + 1, kept[-1].position)
+        finish = Finish.STOP if at is not None else None
+        drawn = Drawn(self.session, self.epoch, self.rollback, kept, finish)
+        if finish is None:
+            self._held = kept[-1]
+        return [*self._go_on(), drawn, *acks]
 
     def _go_on(self) -> list[Action]:
-        """Sends the drawn token into the ring, if its position has credit."""
+        """Sends the drawn token into the ring, if its position has credit, and proposals behind it."""
         token = self._held
         if token is None or token.position >= self.credit:
             return []
         self._held = None
-        return self._post(Lane.DECODE, token.position, 1, token.token_id)
+        proposals = tuple(self.proposer.propose(self.credit - token.position - 1))
+        self._flight = (token.position, proposals)
+        ids = (token.token_id, *proposals)
+        return self._post(Lane.DECODE, token.position, len(ids), ids)
 
     def _send_on(self, lane: Lane, start: int, count: int, payload: Any) -> list[Action]:
         """Sends the next stage what it lacks of these positions."""
@@ -558,13 +598,14 @@ class Part:
         """What was queued is gone, which the senders' windows must learn: hence the acknowledgements."""
         lanes = {step.lane for step in self.queue}
         self.queue.clear()
+        if _turn(rollback) != _turn(self.rollback):
+            self.credit = 0
+        self._held = None
         self.rollback = rollback
         self.length = min(self.length, length)
         self.ran = min(self.ran, length)
         self.log.truncate(length)
         self.emit_from = min(self.emit_from, length)
-        self.credit = 0
-        self._held = None
         for outbox in self._out.values():
             outbox.forget(rollback)
         return [self.acknowledgement(lane) for lane in lanes]
@@ -576,6 +617,11 @@ class Part:
             pending.append(self.running.hop)
         run = min(pending) - 1 if pending else self._received[lane]
         return Ack(self.session, self.stage, self.epoch, lane, self._received[lane], run)
+
+
+def _turn(rollback: int) -> int:
+    """The client's part of a rollback count, without what the tail has added."""
+    return rollback - rollback % TURN
 
 
 class Client:
@@ -670,8 +716,10 @@ class Client:
 
     def drawn(self, message: Drawn) -> tuple[list[Token], list[tuple[int, Request]]]:
         """Returns the tokens that are new, and what to send."""
-        if message.epoch != self.epoch or message.rollback != self.rollback or not self.answering:
+        if message.epoch != self.epoch or _turn(message.rollback) != self.rollback or not self.answering:
             return [], []
+        if message.rollback > self._truncated[-1][0]:
+            self._truncated_at(message.rollback, message.tokens[-1].position)
         new = [token for token in message.tokens if token.position >= len(self.ids)]
         if not new:
             return [], []
@@ -760,9 +808,13 @@ class Client:
 
     def _roll_back(self, start: int) -> None:
         self.rollback += TURN
+        self._truncated_at(self.rollback, start)
+
+    def _truncated_at(self, rollback: int, start: int) -> None:
+        """Notes what invalidates caches that were filled under lower counts."""
         while self._truncated and self._truncated[-1][1] >= start:
             self._truncated.pop()
-        self._truncated.append((self.rollback, start))
+        self._truncated.append((rollback, start))
 
     def _ask_ahead(self) -> list[tuple[int, Request]]:
         """Asks for cache a window ahead of the answer once half of the last window is used."""

@@ -37,6 +37,12 @@ class History:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def copy(self) -> History:
+        """One that grows apart from this."""
+        other = History((), self.answer_from)
+        other.ids, other.seen, other.answered = self.ids.copy(), self.seen.copy(), self.answered.copy()
+        return other
+
     def extend(self, ids: Iterable[int]) -> None:
         new = list(ids)
         self.seen.update(new)

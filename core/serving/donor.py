@@ -40,6 +40,7 @@ class DonorOptions:
     places: int = 64
     rest: float = 0.0
     version: str = ""
+    speculate: bool = True
 
 
 class Donor:
@@ -58,7 +59,13 @@ class Donor:
             slots=options.places,
         )
         self.sessions = Sessions(
-            peer, config, model.span, self.pool, wires=_wires(model.dtype), changed=self._changed
+            peer,
+            config,
+            model.span,
+            self.pool,
+            wires=_wires(model.dtype),
+            changed=self._changed,
+            speculate=options.speculate,
         )
         self.engine = Engine(
             model,

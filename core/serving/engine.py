@@ -12,7 +12,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,10 +39,12 @@ _TORCH = {Dtype.FLOAT32: torch.float32, Dtype.BFLOAT16: torch.bfloat16}
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """What the tail needs to draw a token after a step."""
+    """What the tail needs to draw after a step: one token, or where the step holds proposals, as many
+    as agree with them and one more."""
 
     sampling: Sampling
     history: History
+    proposals: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +63,11 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The result of a job: bytes for the next stage, or a token, or what went wrong."""
+    """The result of a job: bytes for the next stage, or tokens, or what went wrong."""
 
     job: Job
     payload: bytes = b""
-    token: Token | None = None
+    tokens: tuple[Token, ...] = ()
     error: str = ""
 
 
@@ -211,18 +213,32 @@ def _rows(job: Job, hidden: int) -> Rows:
     else:
         values = torch.frombuffer(buffer, dtype=_TORCH[job.input]).view(-1, hidden)
     values = values[step.offset : step.offset + step.count]
-    return Rows(job.slot, job.span, step.start, values, 1 if job.drawing else 0)
+    logits = 1 + len(job.drawing.proposals) if job.drawing else 0
+    return Rows(job.slot, job.span, step.start, values, logits)
 
 
 def _done(job: Job, output: torch.Tensor) -> Done:
     try:
         if job.drawing is not None:
-            token = draw(output[-1], job.drawing.sampling, job.drawing.history, job.step.end)
-            log.debug("drew the token at position %d", token.position)
-            return Done(job, token=token)
+            return Done(job, tokens=tuple(_drawn(job.drawing, output, job.step.end)))
     except IdlebloomError as error:
         return Done(job, error=str(error))
     if job.output is None:
         return Done(job)
     coded = output.to(_TORCH[job.output]).contiguous()
     return Done(job, payload=coded.view(torch.uint8).numpy().tobytes())
+
+
+def _drawn(drawing: Drawing, logits: torch.Tensor, end: int) -> Iterator[Token]:
+    """Tokens from the rows of ``logits``, whose last draws position ``end``, up to the first that
+    contradicts a proposal: what comes behind that was computed for another text."""
+    history = drawing.history
+    first = end - len(drawing.proposals)
+    for row, proposal in enumerate((*drawing.proposals, None)):
+        token = draw(logits[row], drawing.sampling, history, first + row)
+        yield token
+        if token.token_id != proposal:
+            return
+        if row == 0:
+            history = history.copy()
+        history.extend([token.token_id])

@@ -37,6 +37,7 @@ from core.ring import (
 )
 from core.serving.engine import Done, Drawing, Job
 from core.serving.links import Link, LinkEvents, Links
+from core.serving.propose import NgramProposer
 from core.swarm.messages import (
     WIRE,
     Close,
@@ -110,9 +111,11 @@ class Sessions:
         *,
         wires: Sequence[WireDtype],
         changed: Callable[[], None],
+        speculate: bool = True,
     ) -> None:
         self.peer, self.config, self.span, self.pool = peer, config, span, pool
         self.wires = tuple(wires)
+        self.speculate = speculate
         self.leaving = False
         self.conversations = 0
         self._changed = changed
@@ -139,7 +142,7 @@ class Sessions:
         step = held.part.take(rows)
         drawing = None
         if held.part.wants_token(step) and held.part.turn is not None and held.history is not None:
-            drawing = Drawing(held.part.turn.sampling, held.history)
+            drawing = Drawing(held.part.turn.sampling, held.history, held.part.proposals(step))
         entry = held.part.stage == 0
         return Job(
             held,
@@ -166,9 +169,9 @@ class Sessions:
                 self._perform(held, held.part.end(Breach.NONSENSE, done.error))
                 continue
             current = step.rollback == held.part.rollback and not held.part.broken
-            if done.token is not None and held.history is not None and current:
-                held.history.extend([done.token.token_id])
-            self._perform(held, held.part.finish(step, done.payload, done.token))
+            if held.history is not None and current:
+                held.history.extend(token.token_id for token in done.tokens)
+            self._perform(held, held.part.finish(step, done.payload, done.tokens))
 
     # Streams
 
@@ -308,6 +311,8 @@ class Sessions:
         actions = held.part.begin(turn)
         if held.part.turn is turn:
             held.history = History([*before, *turn.ids], turn.answer_from)
+            if self.speculate:
+                held.part.proposer = NgramProposer(held.history.ids)
             self.conversations += turn.start == 0
         self._perform(held, actions)
 
@@ -500,7 +505,7 @@ class Sessions:
         dtype = held.wire
         if held.part.is_tail:
             dtype = Dtype.IDS
-            frame = replace(frame, payload=pack_ids([frame.payload]))
+            frame = replace(frame, payload=pack_ids(frame.payload))
         if held.following != self.peer.peer_id:
             held.links[frame.lane].send(frame, dtype)
             return

@@ -55,6 +55,7 @@ class WorkerConfig:
     places: int = 64
     threads: int = 0
     rest: float = 0.0
+    speculate: bool = True
     version: str = ""
 
     def to_line(self) -> str:
@@ -185,7 +186,17 @@ async def _donate(config: WorkerConfig) -> None:
 def _donor(peer: Peer, model: SpanModel, config: WorkerConfig) -> Donor:
     from core.serving.donor import Donor, DonorOptions
 
-    return Donor(peer, model, DonorOptions(config.cache_tokens, config.places, config.rest, config.version))
+    return Donor(
+        peer,
+        model,
+        DonorOptions(
+            cache_tokens=config.cache_tokens,
+            places=config.places,
+            rest=config.rest,
+            version=config.version,
+            speculate=config.speculate,
+        ),
+    )
 
 
 def _load(config: WorkerConfig) -> SpanModel:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from core.ring import (
+    TURN,
     Ack,
     Breach,
     Broken,
@@ -18,6 +19,7 @@ from core.ring import (
     Frame,
     Grant,
     Lane,
+    Log,
     Part,
     Reserve,
     Reserved,
@@ -95,6 +97,10 @@ class World:
     got: list[Token] = field(default_factory=list)
     kills: int = 0
     reopened: int = 0
+    accepted: int = 0
+    prompt: int = 0
+    answer: list[int] = field(default_factory=list)
+    """What the answer will be, for guesses."""
 
     def __post_init__(self) -> None:
         self.client = Client(
@@ -165,6 +171,7 @@ class World:
                 before=part,
             )
             self.parts[index] = part
+            part.proposer = self
             if self.random.random() < 0.2:
                 part.log.clear(part.ran)  # the log's memory was needed for something else
         elif part.epoch > epoch:
@@ -176,20 +183,41 @@ class World:
         if part is None or part.ready is None or self.layers[index] in self.busy:
             return
         self.busy.append(self.layers[index])
-        step = part.take(self.random.choice((None, 1, 2)))
+        rows = self.random.choice((None, 1, 2)) if part.ready.lane is Lane.BULK else None
+        step = part.take(rows)
         self.at(self.now + self.random.uniform(0.1, 2.0), index, ("ran", part, step, self.layers[index]))
 
     def finish(self, index: int, part: Part, step: Any, layers: Layers) -> None:
         self.busy.remove(layers)
-        payload = (step.payload,) if isinstance(step.payload, int) else step.payload
-        output = layers.run(step.start, payload[step.offset : step.offset + step.count])
-        token = None
-        if part.wants_token(step):
-            token = Token(step.end, output[-1] % VOCABULARY, 0.0)
-        actions = part.finish(step, output, token)
+        output = layers.run(step.start, step.payload[step.offset : step.offset + step.count])
+        tokens = self.draw(part, step, output) if part.wants_token(step) else []
+        actions = part.finish(step, output, tokens)
         if part is self.parts[index]:
             self.send(index, actions)
         self.engine(index)
+
+    @staticmethod
+    def draw(part: Part, step: Any, output: tuple[int, ...]) -> list[Token]:
+        """As an engine does: up to the first token that contradicts a proposal."""
+        proposals = part.proposals(step)
+        rows = output[-1:] if not proposals else output
+        tokens = []
+        for row, (value, proposal) in enumerate(zip(rows, (*proposals, None), strict=True)):
+            tokens.append(Token(step.end - len(rows) + row + 1, value % VOCABULARY, 0.0))
+            if tokens[-1].token_id != proposal:
+                break
+        return tokens
+
+    def propose(self, room: int) -> list[int]:
+        """Guesses of which some are right: what the answer will be, with errors."""
+        known = self.answer[len(self.client.ids) - self.prompt + self.random.randint(0, 2) :]
+        return [
+            token if self.random.random() < 0.8 else self.random.randrange(VOCABULARY)
+            for token in known[: min(room, self.random.choice((0, 1, 3)))]
+        ]
+
+    def judge(self, proposed: int, accepted: int) -> None:
+        self.accepted += accepted
 
     def send(self, index: int, actions: Any) -> None:
         for action in actions:
@@ -282,9 +310,10 @@ def conversation(seed: int) -> World:
         context = context + [rng.randrange(VOCABULARY) for _ in range(rng.randint(1, 12))]
         limit = rng.randint(1, 10)
         stop_after = rng.choice((None, None, 0, 1, 3))
+        right = expected(context, world.stages, limit)
+        world.prompt, world.answer = len(context), right
         world.turn(context, limit, stop_after)
         got = [token.token_id for token in world.got]
-        right = expected(context, world.stages, limit)
         assert got == right[: len(got)], f"schedule {seed}: wrong tokens"
         if stop_after is None:
             assert got == right, f"schedule {seed}: tokens are missing"
@@ -298,6 +327,7 @@ def test_random_schedules_never_lose_double_or_change_a_token(block: int) -> Non
     size = SCHEDULES // 10
     worlds = [conversation(seed) for seed in range(block * size, (block + 1) * size)]
     assert any(world.kills for world in worlds)
+    assert any(world.accepted for world in worlds)
     assert any(world.reopened > 1 for world in worlds)
     assert any(world.reopened == 1 and world.chaos.double for world in worlds)
 
@@ -389,24 +419,24 @@ def test_a_third_chunk_waits_until_the_first_was_run() -> None:
 def test_the_tail_sends_no_token_into_the_ring_without_credit() -> None:
     """A token is told at once and travels on when its position is granted."""
     mine = part(stage=2)
-    mine.begin(Turn(b"s" * 16, 1, 1, 0, (1, 2), 2, Sampling(), frozenset()))
-    mine.receive(frame(0, 0, 2, rollback=1))
+    mine.begin(Turn(b"s" * 16, 1, TURN, 0, (1, 2), 2, Sampling(), frozenset()))
+    mine.receive(frame(0, 0, 2, rollback=TURN))
     step = mine.take()
     assert mine.wants_token(step)
-    actions = mine.finish(step, None, Token(2, 9, 0.0))
+    actions = mine.finish(step, None, [Token(2, 9, 0.0)])
     assert [type(a) for a in actions] == [Drawn, Ack]
-    [sent] = mine.grant(Grant(b"s" * 16, 1, 1, 3))
+    [sent] = mine.grant(Grant(b"s" * 16, 1, TURN, 3))
     assert isinstance(sent, Frame)
-    assert (sent.start, sent.payload, sent.lane) == (2, 9, Lane.DECODE)
+    assert (sent.start, sent.payload, sent.lane) == (2, (9,), Lane.DECODE)
 
 
 def test_a_stop_id_ends_the_answer_at_the_tail() -> None:
     """The token is told with its reason and nothing travels on."""
     mine = part(stage=0, stages=1)
-    mine.begin(Turn(b"s" * 16, 1, 1, 0, (1,), 1, Sampling(), frozenset({9})))
-    mine.grant(Grant(b"s" * 16, 1, 1, 50))
-    mine.receive(frame(0, 0, 1, rollback=1))
-    actions = mine.finish(mine.take(), None, Token(1, 9, 0.0))
+    mine.begin(Turn(b"s" * 16, 1, TURN, 0, (1,), 1, Sampling(), frozenset({9})))
+    mine.grant(Grant(b"s" * 16, 1, TURN, 50))
+    mine.receive(frame(0, 0, 1, rollback=TURN))
+    actions = mine.finish(mine.take(), None, [Token(1, 9, 0.0)])
     assert [type(a) for a in actions] == [Drawn, Ack]
     assert isinstance(actions[0], Drawn)
     assert actions[0].finish is Finish.STOP
@@ -432,3 +462,65 @@ def test_a_follow_up_sends_only_what_the_caches_lack() -> None:
     sends = world.client.begin([*world.client.ids, 4, 5], Sampling(), 3, frozenset())
     frames = [message for _, message in sends if isinstance(message, Frame)]
     assert sum(message.count for message in frames) == 3  # the last token drawn was never run
+
+
+class Guess:
+    """Proposes the same ids each time, and remembers how that went."""
+
+    def __init__(self, *ids: int) -> None:
+        self.ids = ids
+        self.judged: list[tuple[int, int]] = []
+
+    def propose(self, room: int) -> tuple[int, ...]:
+        return self.ids[:room]
+
+    def judge(self, proposed: int, accepted: int) -> None:
+        self.judged.append((proposed, accepted))
+
+
+@pytest.mark.parametrize(
+    ("drawn", "kept", "next_start", "rollback"),
+    [
+        ((5, 6, 7), (5, 6, 7), 6, TURN),
+        ((5, 9), (5, 9), 5, TURN + 1),
+        ((9,), (9,), 4, TURN + 1),
+        ((5, 8, 7), (5, 8), None, TURN + 1),
+    ],
+    ids=["all right", "one right", "none right", "a stop among them"],
+)
+def test_proposals_are_kept_as_far_as_they_were_drawn(
+    drawn: tuple[int, ...], kept: tuple[int, ...], next_start: int | None, rollback: int
+) -> None:
+    """The step that comes around is judged; what follows a wrong proposal is truncated everywhere."""
+    mine = part(stage=0, stages=1)
+    guess = mine.proposer = Guess(5, 6)
+    mine.begin(Turn(b"s" * 16, 1, TURN, 0, (1, 2, 3), 3, Sampling(), frozenset({8})))
+    mine.grant(Grant(b"s" * 16, 1, TURN, 50))
+    mine.receive(frame(0, 0, 3, rollback=TURN))
+    [sent, *_] = mine.finish(mine.take(), None, [Token(3, 4, 0.0)])
+    assert isinstance(sent, Frame)
+    assert (sent.start, sent.payload) == (3, (4, 5, 6))
+    mine.receive(sent)
+    step = mine.take()
+    assert mine.proposals(step) == (5, 6)
+    actions = mine.finish(step, None, [Token(4 + i, token, 0.0) for i, token in enumerate(drawn)])
+    told = next(action for action in actions if isinstance(action, Drawn))
+    assert tuple(token.token_id for token in told.tokens) == kept
+    assert told.rollback == rollback
+    assert guess.judged == [(2, len(drawn) - 1)]
+    following = [action for action in actions if isinstance(action, Frame)]
+    assert [action.start for action in following] == ([] if next_start is None else [next_start])
+    assert all(action.rollback == rollback for action in following)
+
+
+def test_a_log_gives_what_was_sent_in_pieces() -> None:
+    """From any position on, after any truncation."""
+    log = Log()
+    for start in range(0, 12, 3):
+        log.append(start, 3, bytes(range(2 * start, 2 * start + 6)))
+    assert list(log.pieces(4, 6)) == [(4, 5, bytes(range(8, 18))), (9, 3, bytes(range(18, 24)))]
+    log.truncate(7)
+    assert (log.end, log.size) == (7, 14)
+    assert list(log.pieces(0, 100)) == [(0, 7, bytes(range(14)))]
+    log.append(20, 1, b"xx")
+    assert (log.first, log.end, log.size) == (20, 21, 2)
