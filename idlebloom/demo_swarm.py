@@ -6,17 +6,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import re
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
-from core.door import alive
-from core.errors import IdlebloomError, ModelError, UserError
+from core.errors import IdlebloomError, ModelError, SwarmError, UserError
 from core.node.node import Model, Node
 from core.serving.supervisor import Worker
 from core.serving.worker import WorkerConfig
@@ -24,10 +20,11 @@ from core.swarm.p2p import start_peer
 from core.terms import Span
 from idlebloom.launch import version
 from idlebloom.progress import Progress
+from idlebloom.temporary import temporary_folder
 
 FLOAT32_LIMIT = 2 << 30
 """Bytes of weights up to which a demo computes in float32, the dtype that no one can find fault with."""
-MARK = "idlebloom-demo-"
+HAS_ENDED = "The demo has ended."
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,8 @@ class Plan:
     def make(
         cls, folder: Path, spans: Sequence[Span] | None, donors: int, threads: int | None, rest: float
     ) -> Plan:
-        """Raises ``ModelError`` for a folder or a span that does not fit, ``UserError`` for too many donors."""
+        """Raises ``ModelError`` for a folder or a span that does not fit, ``UserError`` for too many
+        donors."""
         model = Model.read(folder)
         layers = model.config.layers
         chosen = tuple(spans) if spans else split(layers, donors)
@@ -68,8 +66,7 @@ class DemoSwarm:
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        self.folder = Path(tempfile.mkdtemp(prefix=f"{MARK}{os.getpid()}-"))
-        self._stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
+        self.folder = self._stack.enter_context(temporary_folder())
         try:
             await self._stack.enter_async_context(self._swarm())
         except BaseException:
@@ -87,9 +84,9 @@ class DemoSwarm:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self._stop_workers)
             for number in range(len(self.plan.spans)):
-                self.workers.append(
-                    await Worker.start(log=self.folder / f"donor-{number + 1}.log", threads=self.plan.threads)
-                )
+                log = self.folder / f"donor-{number + 1}.log"
+                worker = await Worker.start(log=log, threads=self.plan.threads, remove=self.folder)
+                self.workers.append(worker)
             peer = await start_peer(identity=self.folder / "node.key", runtime=self.folder)
             stack.push_async_callback(peer.close)
             self.node = Node(peer, self.plan.model, version())
@@ -109,7 +106,6 @@ class DemoSwarm:
             dtype="float32" if weights_size(self.plan.model.folder) <= FLOAT32_LIMIT else "auto",
             threads=self.plan.threads,
             rest=self.plan.rest,
-            remove=str(self.folder),
         )
 
     async def _stop_workers(self) -> None:
@@ -117,34 +113,42 @@ class DemoSwarm:
 
     async def ready(self, end: asyncio.Event) -> bool:
         """Waits until all donors serve; ``False`` when told to end before. Raises their errors."""
-        online = asyncio.gather(*(worker.online() for worker in self.workers))
-        ending = asyncio.ensure_future(end.wait())
-        await asyncio.wait({online, ending}, return_when=asyncio.FIRST_COMPLETED)
-        ending.cancel()
-        if not online.done():
-            online.cancel()
-            return False
-        online.result()
+        online = asyncio.create_task(self._online())
+        network = asyncio.create_task(self.node.peer.died())
+        told = asyncio.create_task(end.wait())
+        try:
+            await asyncio.wait({online, network, told}, return_when=asyncio.FIRST_COMPLETED)
+            if end.is_set():
+                return False
+            if not online.done():
+                raise SwarmError("the network process p2pd ended", HAS_ENDED)
+            await online
+            return True
+        finally:
+            for task in (online, network, told):
+                task.cancel()
+
+    async def _online(self) -> None:
+        await asyncio.gather(*(worker.online() for worker in self.workers))
         await self.node.look()
-        return True
 
     async def until(self, end: asyncio.Event) -> None:
         """Returns when told to end; raises when a part of the demo ended by itself."""
-        ends = [asyncio.ensure_future(worker.ended()) for worker in self.workers]
-        network = asyncio.ensure_future(self.node.peer.died())
-        told = asyncio.ensure_future(end.wait())
+        ends = [asyncio.create_task(worker.ended()) for worker in self.workers]
+        network = asyncio.create_task(self.node.peer.died())
+        told = asyncio.create_task(end.wait())
         try:
             await asyncio.wait({*ends, network, told}, return_when=asyncio.FIRST_COMPLETED)
-            if told.done():
+            if end.is_set():
                 return
             for number, ended in enumerate(ends):
                 if ended.done():
                     why = self.workers[number].failure().message
-                    raise IdlebloomError(f"donor {number + 1} is gone: {why}", "The demo has ended.")
-            raise IdlebloomError("the network process p2pd ended", "The demo has ended.")
+                    raise IdlebloomError(f"donor {number + 1} is gone: {why}", HAS_ENDED)
+            raise SwarmError("the network process p2pd ended", HAS_ENDED)
         finally:
-            for future in (*ends, network, told):
-                future.cancel()
+            for task in (*ends, network, told):
+                task.cancel()
 
 
 def split(layers: int, donors: int) -> tuple[Span, ...]:
@@ -157,11 +161,3 @@ def split(layers: int, donors: int) -> tuple[Span, ...]:
 
 def weights_size(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-
-
-def sweep() -> None:
-    """Removes folders of demos that were killed together with all their donors."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{MARK}*"):
-        owner = re.fullmatch(rf"{MARK}(\d+)-.*", folder.name)
-        if owner and not alive(int(owner[1])):
-            shutil.rmtree(folder, ignore_errors=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from core.preferences import Preferences
 from core.settings import BUNDLED, Settings
 from core.swarm.p2p import start_peer
 from idlebloom.launch import version
+from idlebloom.temporary import sweep, temporary_folder
 
 NOTHING_TO_ASK = "no node is running and no swarm is chosen"
 ADVICE = (
@@ -42,11 +42,12 @@ async def visitor(paths: Paths) -> AsyncIterator[Node]:
     if not settings.swarm:
         raise NodeError(NOTHING_TO_ASK, ADVICE)
     model = model_of(settings)
+    sweep()
     async with contextlib.AsyncExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="idlebloom-visit-"))
+        folder = stack.enter_context(temporary_folder())
         peer = await start_peer(
-            identity=Path(folder) / "visitor.key",
-            runtime=Path(folder),
+            identity=folder / "visitor.key",
+            runtime=folder,
             initial_peers=settings.swarm,
             client_only=True,
         )

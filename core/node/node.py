@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NoReturn
 
 from core.errors import SwarmError
 from core.model.config import ModelConfig, read_config
@@ -22,6 +24,7 @@ from core.routing.generate import Generator
 from core.routing.route import missing
 from core.serving.supervisor import Worker, WorkerFailed
 from core.serving.worker import WorkerConfig
+from core.swarm.daemon import sweep
 from core.swarm.peer import Peer
 from core.terms import Because, DonorState, Progress, Reason, Span, State, Status, SwarmView
 
@@ -30,6 +33,8 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 5.0
 RETRY_SECONDS = (5.0, 15.0, 60.0, 300.0)
 """Pauses before a worker that failed is started again; the last one repeats."""
+STEADY_SECONDS = 300.0
+"""A worker that served for so long was well: if it fails after that, the pauses begin anew."""
 
 
 @dataclass(frozen=True)
@@ -138,28 +143,37 @@ class Node:
         self._tasks.append(asyncio.create_task(self._keep_giving(config, log_file), name="give"))
 
     async def _keep_giving(self, config: WorkerConfig, log_file: Path) -> None:
-        span = Span(*config.span)
         tries = 0
         while True:
-            self.publish(replace(self.status, state=State.LOADING, reason=None, span=span, progress=None))
-            worker = await Worker.start(log=log_file, threads=config.threads)
-            worker.configure(config, self._loading)
+            started = time.monotonic()
             try:
-                await worker.online()
-                tries = 0
-                self.publish(replace(self.status, state=State.GIVING, progress=None))
-                await self.look()
-                await worker.ended()
-                error = worker.failure()
+                await self._give_once(config, log_file)
             except WorkerFailed as failure:
-                error = failure
-            finally:
-                await asyncio.shield(worker.stop())
+                why = failure.message
+            if time.monotonic() - started > STEADY_SECONDS:
+                tries = 0
             pause = RETRY_SECONDS[min(tries, len(RETRY_SECONDS) - 1)]
             tries += 1
-            because = Because(Reason.WORKER_FAILED, {"why": error.message})
+            because = Because(Reason.WORKER_FAILED, {"why": why}, until=time.time() + pause)
             self.publish(replace(self.status, state=State.TROUBLE, reason=because, span=None, progress=None))
             await asyncio.sleep(pause)
+
+    async def _give_once(self, config: WorkerConfig, log_file: Path) -> NoReturn:
+        """Serves until the worker ends; raises ``WorkerFailed``, for by itself it should not."""
+        span = Span(*config.span)
+        self.publish(replace(self.status, state=State.LOADING, reason=None, span=span, progress=None))
+        worker = await Worker.start(log=log_file, threads=config.threads)
+        try:
+            worker.configure(config, self._loading)
+            await worker.online()
+            self.publish(replace(self.status, state=State.GIVING, progress=None))
+            with suppress(SwarmError):  # it is looked at again soon
+                await self.look()
+            await worker.ended()
+            raise worker.failure()
+        finally:
+            await asyncio.shield(worker.stop())
+            sweep(Path(config.runtime))
 
     def _loading(self, done: int, total: int) -> None:
         self.publish(replace(self.status, progress=Progress("loading", done, total)))

@@ -74,7 +74,7 @@ class Worker:
 
     def configure(self, config: WorkerConfig, on_loading: OnLoading | None = None) -> None:
         self._on_loading = on_loading
-        if self.process.stdin is not None:
+        if self.process.stdin is not None and not self.process.stdin.is_closing():
             self.process.stdin.write(config.to_line().encode())
 
     async def online(self) -> PeerId:

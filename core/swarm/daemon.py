@@ -109,6 +109,7 @@ class Daemon:
                 stderr=subprocess.STDOUT,
                 bufsize=0,
                 env=environment,
+                process_group=0,  # Ctrl-C in a terminal is for us, who then end it in order
             )
         except OSError as error:
             shutil.rmtree(folder, ignore_errors=True)
@@ -216,11 +217,12 @@ def socket_folder(runtime: Path) -> Path:
     return folder
 
 
-def sweep(runtime: Path) -> None:
-    """Removes the socket folders of processes that are gone: after ``kill -9`` they stay behind."""
+def sweep(runtime: Path, *, ending: bool = False) -> None:
+    """Removes the socket folders of processes that are gone: after ``kill -9`` they stay behind.
+    ``ending``: this process's own too."""
     for folder in (*runtime.glob("p2p-*-*"), *_FALLBACK.glob("idlebloom-p2p-*-*")):
         pid = folder.name.split("-")[-2]
-        if pid.isdigit() and not _runs(int(pid)):
+        if pid.isdigit() and (not _runs(int(pid)) or (ending and int(pid) == os.getpid())):
             shutil.rmtree(folder, ignore_errors=True)
 
 

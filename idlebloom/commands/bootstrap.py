@@ -9,6 +9,7 @@ import os
 import sys
 
 from core.paths import Paths, make_folder
+from idlebloom import numbers
 
 NAME = "bootstrap"
 HELP = "a meeting point: DHT for members, no model"
@@ -16,7 +17,7 @@ HELP = "a meeting point: DHT for members, no model"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="0.0.0.0", metavar="IP", help="where to listen (every address)")
-    parser.add_argument("--port", type=int, default=0, metavar="N", help="TCP port (any free one)")
+    parser.add_argument("--port", type=numbers.port, default=0, metavar="N", help="TCP port (any free one)")
 
 
 def run(args: argparse.Namespace, paths: Paths) -> int:
@@ -29,10 +30,12 @@ def run(args: argparse.Namespace, paths: Paths) -> int:
 
 async def _meet(args: argparse.Namespace, paths: Paths) -> None:
     from core.errors import SwarmError
+    from core.swarm.daemon import sweep
     from core.swarm.p2p import start_peer
     from idlebloom.house import told_to_end
 
     end = told_to_end()
+    sweep(paths.runtime)
     peer = await start_peer(
         identity=make_folder(paths.state) / "bootstrap.key",
         runtime=paths.runtime,

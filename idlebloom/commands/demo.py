@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 
 from core.paths import Paths, bundled_model
 from core.terms import Span
-from idlebloom import answering
+from idlebloom import answering, numbers
 from idlebloom.progress import Progress
 
 if TYPE_CHECKING:
+    from core.routing.ask import Ask
     from idlebloom.demo_swarm import DemoSwarm, Plan
 
 NAME = "demo"
@@ -28,37 +29,41 @@ HELP = "a private swarm on this PC with the bundled model, and the chat page"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_mutually_exclusive_group()
-    group.add_argument("--donors", type=_count, default=3, metavar="N", help="how many donors (3)")
+    group.add_argument("--donors", type=numbers.donors, default=3, metavar="N", help="how many donors (3)")
     group.add_argument(
         "--spans", type=_spans, metavar="A:B,…", help="the layers of each donor, such as 0:4,4:7,7:10"
     )
     parser.add_argument(
         "--model", type=Path, metavar="FOLDER", help="a BLOOM checkpoint, not the bundled one"
     )
-    parser.add_argument("--port", type=_port, default=7714, metavar="N", help="of the chat page (7714)")
+    parser.add_argument(
+        "--port", type=numbers.port, default=7714, metavar="N", help="of the chat page (7714)"
+    )
     parser.add_argument("--no-browser", action="store_true", help="do not open the page")
     parser.add_argument("--ask", metavar="TEXT", help="print one answer instead of serving the page")
     parser.add_argument(
-        "--threads", type=_count, metavar="N", help="threads of each donor (the cores shared out)"
+        "--threads", type=numbers.donors, metavar="N", help="threads of each donor (the cores shared out)"
     )
     parser.add_argument(
-        "--rest", type=float, default=0.0, metavar="S", help="seconds that donors rest between steps"
+        "--rest", type=numbers.rest, default=0.0, metavar="S", help="seconds that donors rest between steps"
     )
     answering.arguments(parser)
 
 
 def run(args: argparse.Namespace, paths: Paths) -> int:
     from core.swarm.loop import new_event_loop
-    from idlebloom.demo_swarm import Plan, sweep
+    from idlebloom.demo_swarm import Plan
+    from idlebloom.temporary import sweep
 
+    ask = None if args.ask is None else answering.ask_of(args.ask, args)
     sweep()
     folder = (args.model or bundled_model()).expanduser().absolute()
     plan = Plan.make(folder, args.spans, args.donors, args.threads, args.rest)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        return runner.run(_run(args, plan))
+        return runner.run(_run(args, plan, ask))
 
 
-async def _run(args: argparse.Namespace, plan: Plan) -> int:
+async def _run(args: argparse.Namespace, plan: Plan, ask: Ask | None) -> int:
     from idlebloom.demo_swarm import DemoSwarm
     from idlebloom.house import door, told_to_end
 
@@ -67,25 +72,25 @@ async def _run(args: argparse.Namespace, plan: Plan) -> int:
         if not await demo.ready(end):
             return 130
         demo.progress.done()
-        if args.ask is not None:
-            return await _answer(demo, args, end)
+        if ask is not None:
+            return await _answer(demo, ask, end, as_json=args.json)
         async with door(demo.node, args.port, demo.folder / "door.json") as running:
             _greet(running.url, args)
             await demo.until(end)
     return 0
 
 
-async def _answer(demo: DemoSwarm, args: argparse.Namespace, end: asyncio.Event) -> int:
-    events = demo.node.generate(answering.ask_of(args.ask, args))
-    answer = asyncio.create_task(answering.show(events, as_json=args.json))
+async def _answer(demo: DemoSwarm, ask: Ask, end: asyncio.Event, *, as_json: bool) -> int:
+    answer = asyncio.create_task(answering.show(demo.node.generate(ask), as_json=as_json))
     watch = asyncio.create_task(demo.until(end))
     await asyncio.wait({answer, watch}, return_when=asyncio.FIRST_COMPLETED)
     if answer.done():
         watch.cancel()
-        answer.result()
+        await answer
         return 0
     answer.cancel()
-    watch.result()
+    await asyncio.wait({answer})
+    await watch
     return 130
 
 
@@ -101,18 +106,6 @@ def _greet(url: str, args: argparse.Namespace) -> None:
         and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
     ):
         webbrowser.open(url)
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or not 1 <= int(text) <= 64:
-        raise argparse.ArgumentTypeError(f"“{text}” is not a number from 1 to 64")
-    return int(text)
-
-
-def _port(text: str) -> int:
-    if not text.isdigit() or not 0 <= int(text) <= 65535:
-        raise argparse.ArgumentTypeError(f"“{text}” is not a port")
-    return int(text)
 
 
 def _spans(text: str) -> tuple[Span, ...]:

@@ -14,6 +14,7 @@ from core.errors import SwarmError
 from core.paths import Paths
 from core.settings import Addresses, Donate, Settings
 from core.terms import Because, Reason, State
+from idlebloom import numbers
 
 if TYPE_CHECKING:
     from core.node.node import Model, Node
@@ -24,7 +25,7 @@ HELP = "the background node without the tray"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--port", type=int, metavar="N", help="of the chat page (the setting: 7714)")
+    parser.add_argument("--port", type=numbers.port, metavar="N", help="of the chat page (the setting: 7714)")
     parser.add_argument("--peers", type=_peers, metavar="ADDR,…", help="the swarm's meeting points")
     parser.add_argument("--owned", action="store_true", help="end when standard input does")
 
