@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from core.errors import FrameError
-from core.swarm.messages import CONTROL, Lease, Message, pack, receive
+from core.swarm.messages import CONTROL, Heard, Lease, Message, pack, receive
 from core.swarm.peer import Peer, Stream, StreamClosed
 from core.terms import PeerId
 
@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 LEASE_SECONDS = 5.0
 """How often the lease of 15 s is renewed."""
 IDLE_SECONDS = 120.0
+FIRST_ROUND_TRIP = 0.5
+"""Assumed until measured."""
 
 OnMessage = Callable[[PeerId, Message], None]
 OnLost = Callable[[PeerId, str], None]
@@ -32,6 +34,10 @@ class Connection:
     def __init__(self, remote: PeerId, stream: Stream) -> None:
         self.remote, self.stream = remote, stream
         self.sessions: dict[bytes, tuple[OnMessage, OnLost]] = {}
+        self.round_trip = FIRST_ROUND_TRIP
+        """Seconds there and back, the least of late."""
+        self._leases: dict[int, float] = {}
+        self._number = 0
         self.idle_since = asyncio.get_running_loop().time()
         self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._renew())]
 
@@ -53,6 +59,9 @@ class Connection:
         try:
             while True:
                 message = await receive(self.stream)
+                if isinstance(message, Heard):
+                    self._heard(message.number)
+                    continue
                 session = self.sessions.get(getattr(message, "session", b""))
                 if session is not None:
                     session[0](self.remote, message)
@@ -64,12 +73,23 @@ class Connection:
         for _, on_lost in list(self.sessions.values()):
             on_lost(self.remote, why)
 
+    def _heard(self, number: int) -> None:
+        sent = self._leases.pop(number, None)
+        if sent is None:
+            return
+        took = asyncio.get_running_loop().time() - sent
+        # Anything may delay an answer, nothing hastens it: small values count more.
+        self.round_trip = took if took < self.round_trip else 0.8 * self.round_trip + 0.2 * took
+
     async def _renew(self) -> None:
+        """Renews the lease while there are sessions, and measures the way on it."""
         with suppress(StreamClosed):
             while True:
+                if self.sessions or not self._number:
+                    self._number += 1
+                    self._leases = {self._number: asyncio.get_running_loop().time()}
+                    self.stream.write(pack(Lease(self._number)))
                 await asyncio.sleep(LEASE_SECONDS)
-                if self.sessions:
-                    self.stream.write(pack(Lease(15)))
 
 
 class Connections:

@@ -16,14 +16,13 @@ from dataclasses import dataclass
 from core.errors import NoDonor, Refused, StageLost, SwarmError
 from core.ring import Ack, Breach, Broken, Client, Drawn, Request, Reserved
 from core.routing.connections import Connection, Connections
-from core.swarm.messages import Close, Message, Open, Ready, Refuse
+from core.routing.watch import AskAll, Blame, Wait, Watch
+from core.swarm.messages import Close, Message, Open, Probe, Pulse, Ready, Refuse
 from core.terms import PeerId, Record, Route, Sampling, Token, WireDtype
 
 log = logging.getLogger(__name__)
 
 OPEN_SECONDS = 10.0
-SILENCE_SECONDS = 120.0
-"""Without any sign of the ring for so long, an answer is given up."""
 RECOVERIES = 5
 """Routes tried for one token before the answer is given up."""
 
@@ -64,6 +63,7 @@ class Session:
         self._opened: asyncio.Future[None] | None = None
         self._events: asyncio.Queue[Token | _Lost] = asyncio.Queue()
         self._broken: _Lost | None = None
+        self._watch = Watch(asyncio.get_running_loop().time)
 
     @property
     def cached(self) -> int:
@@ -93,6 +93,7 @@ class Session:
         self._send(client.begin(ids, sampling, max_tokens, stops))
         avoid: set[PeerId] = set()
         tries = 0
+        self._watch.begin()
         try:
             while client.answering or not self._events.empty():
                 event = await self._next()
@@ -148,6 +149,7 @@ class Session:
         for connection in connections:
             connection.sessions[self.id] = (self._message, self._lost)
         self.route, self._broken = way.route, None
+        self._watch.begin()
         self._client.open(len(stages))
         self._opened = asyncio.get_running_loop().create_future()
         for index, connection in enumerate(connections):
@@ -208,10 +210,29 @@ class Session:
     # Messages
 
     async def _next(self) -> Token | _Lost:
-        try:
-            return await asyncio.wait_for(self._events.get(), SILENCE_SECONDS)
-        except TimeoutError:
-            raise StageLost(self._someone(), f"the ring was silent for {SILENCE_SECONDS:.0f} s") from None
+        """The next token, or what broke; a silence that is too long for this ring is looked into."""
+        while True:
+            wait = self._look_into() if self._events.empty() else None
+            try:
+                async with asyncio.timeout(wait):
+                    event = await self._events.get()
+            except TimeoutError:
+                continue
+            if isinstance(event, Token):
+                self._watch.token()
+            return event
+
+    def _look_into(self) -> float:
+        """Asks the stages, or blames one; returns the seconds until the next look."""
+        match self._watch.check(self._stages):
+            case Wait(seconds):
+                return seconds
+            case Blame(stage, why):
+                self._note(_Lost(self._stages[stage].remote, why))
+            case AskAll(number):
+                for connection in {c.remote: c for c in self._stages}.values():
+                    connection.send(Probe(self.id, self._client.epoch, number))
+        return 0.0
 
     def _send(self, messages: Iterable[tuple[int, Request]]) -> None:
         for stage, message in messages:
@@ -220,6 +241,7 @@ class Session:
 
     def _message(self, remote: PeerId, message: Message) -> None:
         """What a stage says; what it says for another stage, or of another epoch, is not heard."""
+        self._watch.heard()
         match message:
             case Drawn() if self._is_at(remote, len(self._stages) - 1):
                 self._drawn(message)
@@ -231,6 +253,8 @@ class Session:
                 self._ready(message)
             case Refuse() if self._is_at(remote, message.stage):
                 self._refused(remote, message)
+            case Pulse() if message.epoch == self._client.epoch and self._is_at(remote, message.stage):
+                self._watch.pulse(message)
             case Broken() if message.epoch == self._client.epoch and self._is_at(remote, message.stage):
                 self._note(_Lost(self._blame(message), message.why))
 

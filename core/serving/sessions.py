@@ -43,10 +43,13 @@ from core.swarm.messages import (
     Close,
     Dtype,
     Header,
+    Heard,
     Kind,
     Lease,
     Message,
     Open,
+    Probe,
+    Pulse,
     Ready,
     Refuse,
     pack,
@@ -258,12 +261,29 @@ class Sessions:
             return
         if isinstance(message, Lease):
             self._unpark(stream.remote)
+            with suppress(StreamClosed):
+                stream.write(pack(Heard(message.number)))
             return
+        if isinstance(message, Probe):
+            self._tell_pulse(stream, message)
+            return
+        if isinstance(message, Heard):
+            raise FrameError("a client sent what only donors say")
         for held in self._of(stream.remote, message.session):
             held.control = stream
             held.parked = False
             held.used_at = time.monotonic()
             self._for_part(held, message)
+
+    def _tell_pulse(self, stream: Stream, probe: Probe) -> None:
+        for held in self._of(stream.remote, probe.session):
+            part = held.part
+            if part.epoch == probe.epoch and not part.broken:
+                running = part.running is not None
+                pulse = Pulse(
+                    probe.session, part.stage, part.epoch, probe.number, part.length, part.ran, running
+                )
+                self._tell(held, pulse)
 
     def _for_part(self, held: Held, message: Message) -> None:
         part = held.part

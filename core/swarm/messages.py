@@ -228,9 +228,38 @@ REFUSALS = ("full", "model", "span", "wire", "unreachable", "leaving", "bad")
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The client is alive: all its sessions at this peer live on for 15 s."""
+    """The client is alive: all its sessions at this peer live on for 15 s. Answered by ``Heard``."""
 
-    seconds: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The answer to a ``Lease``, at once: the time between the two is the way there and back."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """The client waits longer than it should: every stage says at once how far it is."""
+
+    session: bytes
+    epoch: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """The answer to a ``Probe``: positions accepted, positions run, whether a step is under way."""
+
+    session: bytes
+    stage: int
+    epoch: int
+    number: int
+    length: int
+    ran: int
+    running: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +274,9 @@ Message = (
     | Ready
     | Refuse
     | Lease
+    | Heard
+    | Probe
+    | Pulse
     | Close
     | Frame
     | Ack
@@ -322,6 +354,12 @@ def _number(value: Any) -> float:
     if not isinstance(value, int | float) or not math.isfinite(value):
         raise _wrong("number", value)
     return float(value)
+
+
+def _truth(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _wrong("yes or no", value)
+    return value
 
 
 def _sampling(value: Any) -> Sampling:
@@ -413,7 +451,7 @@ _CHECKS: dict[int, tuple[type, tuple[Check, ...]]] = {
     ),
     2: (Ready, (_session, _stage, _epoch, _standing)),
     3: (Refuse, (_session, _stage, _epoch, _text(20), _why)),
-    4: (Lease, (_integer(0, 60),)),
+    4: (Lease, (_epoch,)),
     5: (Close, (_session,)),
     6: (
         Frame,
@@ -439,6 +477,9 @@ _CHECKS: dict[int, tuple[type, tuple[Check, ...]]] = {
     12: (Grant, (_session, _epoch, _rollback, _position)),
     13: (Truncate, (_session, _epoch, _rollback, _position)),
     14: (Broken, (_session, _stage, _epoch, _one_of(Breach), _why)),
+    16: (Heard, (_epoch,)),
+    17: (Probe, (_session, _epoch, _epoch)),
+    18: (Pulse, (_session, _stage, _epoch, _epoch, _position, _position, _truth)),
     15: (Resume, (_session, _epoch, _rollback, _position, _position)),
 }
 _CODES = {kind: code for code, (kind, _) in _CHECKS.items()}

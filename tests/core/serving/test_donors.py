@@ -157,3 +157,39 @@ def _greedy_200(count: int = 200):  # type: ignore[no-untyped-def]
     from core.terms import Sampling
 
     return Sampling(), count, frozenset()
+
+
+@pytest.mark.parametrize("lost", [0, 1, 2], ids=["entry", "middle", "tail"])
+async def test_a_silent_donor_is_found_and_replaced(folder: Path, lost: int) -> None:
+    """One whose network is gone closes nothing and says nothing; the others are kept."""
+    model = reference(folder)
+    async with fake_ring(folder, [(0, 3), (3, 6), (6, 8)] * 2) as ring:
+        session = ring.session()
+        ids, held = list(range(3, 60)), []
+        async for token in session.answer(ids, *_greedy_200(20)):
+            held.append(token.token_id)
+            if len(held) == 6:
+                silent = session.route.stages[lost].peer_id  # type: ignore[union-attr]
+                for other in ring.swarm.peers:
+                    if other != silent:
+                        ring.swarm.stall(silent, other)
+        assert held == greedy(model, ids, 20)
+        assert session.moves == 1
+        for other in ring.swarm.peers:
+            if other != silent:
+                ring.swarm.heal(silent, other)
+
+
+async def test_a_link_that_swallows_frames_is_gone_around(folder: Path) -> None:
+    """Both ends answer the client; only what one sends the other is lost."""
+    model = reference(folder)
+    async with fake_ring(folder, [(0, 3), (3, 6), (6, 8)] * 2) as ring:
+        session = ring.session()
+        ids, held = list(range(3, 60)), []
+        async for token in session.answer(ids, *_greedy_200(20)):
+            held.append(token.token_id)
+            if len(held) == 6:
+                one, other = (stage.peer_id for stage in session.route.stages[:2])  # type: ignore[union-attr]
+                ring.swarm.stall(one, other)
+        assert held == greedy(model, ids, 20)
+        ring.swarm.heal(one, other)

@@ -331,7 +331,7 @@ async def test_without_a_lease_a_session_is_parked_then_freed(
     monkeypatch.setattr(sessions_module, "IDLE_SECONDS", 0.0)
     sessions.sweep()
     assert len(sessions) == 0
-    lapsed = await stranger.hear()
+    _, lapsed = await stranger.hear_all(0.2)
     assert isinstance(lapsed, Broken)
     assert lapsed.breach is Breach.LAPSED
 

@@ -1,0 +1,115 @@
+"""Silences, and who is to blame for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from core.routing.watch import HUNG_SECONDS, AskAll, Blame, Wait, Watch
+from core.swarm.messages import Pulse
+
+
+@dataclass
+class Way:
+    round_trip: float = 0.1
+
+
+class Case:
+    """A ring of three stages and a clock."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.watch = Watch(lambda: self.now)
+        self.stages = [Way(), Way(), Way()]
+
+    def check(self, later: float = 0.0) -> Wait | AskAll | Blame:
+        self.now += later
+        return self.watch.check(self.stages)
+
+    def due(self) -> AskAll | Blame:
+        """Goes on to the next thing to do."""
+        while isinstance(found := self.check(), Wait):
+            self.now += found.seconds
+        return found
+
+    def probed(self) -> int:
+        """The number of the next probe."""
+        found = self.due()
+        assert isinstance(found, AskAll)
+        return found.number
+
+    def pulse(
+        self, stage: int, number: int, length: int = 10, ran: int = 10, *, running: bool = False
+    ) -> None:
+        self.watch.heard()
+        self.watch.pulse(Pulse(b"s" * 16, stage, 1, number, length, ran, running))
+
+    def tokens(self, count: int, seconds: float) -> None:
+        for _ in range(count):
+            self.now += seconds
+            self.watch.heard()
+            self.watch.token()
+
+
+def test_a_ring_that_speaks_is_left_alone() -> None:
+    """However slow its steps are."""
+    case = Case()
+    for _ in range(20):
+        case.tokens(1, 0.9)
+        assert isinstance(case.check(), Wait)
+
+
+def test_patience_follows_the_rings_own_step() -> None:
+    """A fast ring is probed soon, a slow one later, none at once."""
+    fast, slow = Case(), Case()
+    fast.tokens(10, 0.01)
+    slow.tokens(10, 0.5)
+    begun = (fast.now, slow.now)
+    fast.probed()
+    slow.probed()
+    assert 0.2 < fast.now - begun[0] < 0.4
+    assert 1.8 < slow.now - begun[1] < 2.2
+
+
+def test_a_stage_that_does_not_answer_is_lost_in_two_round_trips_and_a_little() -> None:
+    """Those that answer are not blamed."""
+    case = Case()
+    case.tokens(10, 0.05)
+    number = case.probed()
+    asked = case.now
+    case.pulse(0, number)
+    case.pulse(2, number)
+    assert case.due() == Blame(1, "it does not answer")
+    assert 0.4 < case.now - asked < 0.5
+
+
+def test_a_far_stage_gets_its_own_time() -> None:
+    """Two of its round trips."""
+    case = Case()
+    case.stages[1] = Way(1.0)
+    number = case.probed()
+    case.pulse(0, number)
+    case.pulse(2, number)
+    assert isinstance(case.check(1.5), Wait)
+    case.pulse(1, number)
+    assert not isinstance(case.check(), Blame)
+
+
+def test_a_frame_that_never_arrives_is_the_next_stages_loss() -> None:
+    """All answer, nothing waits or runs, and the second stage has less than the first has run."""
+    case = Case()
+    case.tokens(10, 0.05)
+    while isinstance(found := case.due(), AskAll):
+        for stage, length in enumerate((11, 10, 10)):
+            case.pulse(stage, found.number, length, length)
+    assert found == Blame(1, "what is sent to it does not arrive")
+
+
+def test_a_long_step_is_waited_for_but_not_for_ever() -> None:
+    """A stage with work waiting or running is slow, until it has been for very long."""
+    case = Case()
+    begun = case.now
+    while isinstance(found := case.due(), AskAll):
+        for stage in range(3):
+            case.pulse(stage, found.number, 20 if stage == 1 else 10, running=stage == 1)
+    assert found == Blame(1, "its step does not end")
+    assert case.now - begun > HUNG_SECONDS
