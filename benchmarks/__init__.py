@@ -1,0 +1,1 @@
+"""Benchmarks: each prints a table and writes its results, every number with the run it comes from."""

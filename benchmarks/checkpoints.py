@@ -1,0 +1,68 @@
+"""Checkpoints with random weights in named shapes, saved as transformers saves them.
+
+    python -m benchmarks.checkpoints SHAPE FOLDER
+
+in a process of its own, so that the memory it takes is gone when the measuring begins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.paths import code
+
+
+@dataclass(frozen=True)
+class Shape:
+    hidden: int
+    heads: int
+    blocks: int
+    vocab: int
+    dtype: str
+    """What the file holds; it may be served in another."""
+
+
+SHAPES = {
+    # BLOOM-560m but for its vocabulary of 250,880, which would be half of all work.
+    "560m": Shape(hidden=1024, heads=16, blocks=24, vocab=32_768, dtype="bfloat16"),
+    # Activations of 2 KiB in float32, next to no work: what is left is the ring.
+    "thin": Shape(hidden=512, heads=8, blocks=3, vocab=512, dtype="float32"),
+    "tiny": Shape(hidden=64, heads=4, blocks=4, vocab=256, dtype="float32"),
+}
+
+
+async def random_weights(shape: str, folder: Path) -> Path:
+    """Saves a checkpoint of that shape in a new folder below ``folder``; returns its folder."""
+    made = folder / f"random-{shape}"
+    if not made.exists():
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "benchmarks.checkpoints", shape, str(made), cwd=code()
+        )
+        if await child.wait():
+            raise RuntimeError(f"no checkpoint of the shape {shape} could be made")
+    return made
+
+
+def save(shape: Shape, folder: Path) -> None:
+    import torch
+    from transformers import BloomConfig, BloomForCausalLM
+
+    torch.manual_seed(0)
+    config = BloomConfig(
+        vocab_size=shape.vocab,
+        hidden_size=shape.hidden,
+        n_layer=shape.blocks,
+        n_head=shape.heads,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    config.seq_length = 2048  # as BLOOM's own files say it; transformers has no name for it
+    model = BloomForCausalLM(config).to(getattr(torch, shape.dtype))
+    model.save_pretrained(folder, safe_serialization=True)
+
+
+if __name__ == "__main__":
+    save(SHAPES[sys.argv[1]], Path(sys.argv[2]))
