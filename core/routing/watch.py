@@ -78,7 +78,7 @@ class Watch:
 
     def begin(self) -> None:
         """A new answer, or a new route: silence counts from now."""
-        self._heard_at = self._moved_at = self._ran_at = self._clock()
+        self._heard_at = self._moved_at = self._clock()
         self._token_at: float | None = None
         self._round: _Round | None = None
         self._pulses: dict[int, Pulse] = {}
@@ -93,7 +93,7 @@ class Watch:
         if self._token_at is not None:
             took = now - self._token_at
             self._step = took if not self._step else 0.8 * self._step + 0.2 * took
-        self._token_at = self._moved_at = self._ran_at = now
+        self._token_at = self._moved_at = now
 
     def pulse(self, pulse: Pulse) -> None:
         """A stage answered a probe."""
@@ -101,8 +101,6 @@ class Watch:
         before = self._pulses.get(pulse.stage)
         self._pulses[pulse.stage] = pulse
         if before is None or pulse.ran != before.ran:
-            self._ran_at = now
-        if before is None or pulse.ran != before.ran or pulse.running or pulse.length > pulse.ran:
             self._moved_at = now
         if self._round is not None and pulse.number == self._round.number:
             self._round.answered.add(pulse.stage)
@@ -113,9 +111,11 @@ class Watch:
             return self._overdue(self._round, stages, now)
         self._round = None
         if len(self._pulses) == len(stages):
-            if now - self._ran_at > max(HUNG_SECONDS, 5 * STEPS * self._step):
-                return Blame(self._slowest(), "its step does not end")
-            if now - self._moved_at > max(STUCK_SECONDS, STEPS * self._step):
+            still = now - self._moved_at
+            busy = [n for n, p in sorted(self._pulses.items()) if p.running or p.length > p.ran]
+            if busy and still > max(HUNG_SECONDS, 5 * STEPS * self._step):
+                return Blame(busy[0], "its step does not end")
+            if not busy and still > max(STUCK_SECONDS, STEPS * self._step):
                 return Blame(self._behind(), "what is sent to it does not arrive")
         patience = max(LEAST_SECONDS, STEPS * self._step) if self._step else FIRST_SECONDS
         if now - self._heard_at < patience:
@@ -134,11 +134,6 @@ class Watch:
         if now >= due[first]:
             return Blame(first, "it does not answer")
         return Wait(due[first] - now + 0.001)
-
-    def _slowest(self) -> int:
-        """A stage with a step that waits or runs; the tail if there is none."""
-        waiting = [stage for stage, pulse in self._pulses.items() if pulse.length > pulse.ran]
-        return min(waiting, default=max(self._pulses))
 
     def _behind(self) -> int:
         """The first stage that has not accepted what the one before it has run; the entry, which lacks
