@@ -143,7 +143,8 @@ class Program:
         for process in self.processes():
             with suppress(psutil.Error):
                 process.kill()
-        self.process.wait(10)
+        self.close_input()
+        self.wait(10)
 
 
 def until(condition: Callable[[], object], seconds: float, what: str = "") -> None:

@@ -1,0 +1,114 @@
+"""However a demo ends, nothing of it stays: no process, no socket, no file."""
+
+from __future__ import annotations
+
+import signal
+import time
+import urllib.request
+from collections.abc import Callable
+
+import pytest
+
+from tests.end_to_end.programs import Folder, Program, kill, signal_group, until
+
+GONE_SECONDS = 5.0
+QUICK_SECONDS = 3.0
+
+
+def start(place: Folder) -> Program:
+    program = place.start("demo", "--json", "--no-browser", "--port", "0", "--donors", "2")
+    program.ready()
+    assert len(program.workers()) == 2 and len(program.processes("p2pd")) == 3
+    return program
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda program: signal_group(program, signal.SIGINT),
+        lambda program: program.send(signal.SIGTERM),
+    ],
+    ids=["Ctrl-C", "SIGTERM"],
+)
+def test_told_to_end(place: Folder, end: Callable[[Program], None]) -> None:
+    """It goes within seconds, quietly, while a reader of its status is connected too."""
+    program = place.start("demo", "--json", "--no-browser", "--port", "0", "--donors", "2")
+    url = program.ready()["url"]
+    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    opener.open(f"{url}/").close()
+    with opener.open(f"{url}/api/status") as events:
+        events.readline()
+        started = time.monotonic()
+        end(program)
+        assert program.wait(20) in (0, 130)
+        assert time.monotonic() - started < QUICK_SECONDS
+    assert program.err == ""
+    assert program.is_gone(), (program.processes(), program.leftovers())
+
+
+def test_told_to_end_while_it_starts(place: Folder) -> None:
+    """Ctrl-C before it is ready ends it as quietly."""
+    program = place.start("demo", "--json", "--no-browser", "--port", "0", "--donors", "2")
+    until(lambda: len(program.workers()) == 2, 30)
+    signal_group(program, signal.SIGINT)
+    assert program.wait(20) in (0, 130)
+    assert program.out == program.err == ""
+    assert program.is_gone(), (program.processes(), program.leftovers())
+
+
+def test_its_main_process_is_killed(place: Folder) -> None:
+    """Its donors notice, end, and clean up after it."""
+    program = start(place)
+    program.send(signal.SIGKILL)
+    program.wait()
+    until(program.is_gone, GONE_SECONDS, "all gone")
+
+
+def test_it_is_killed_while_it_starts(place: Folder) -> None:
+    """The same before its donors have been told what to serve."""
+    program = place.start("demo", "--json", "--no-browser", "--port", "0", "--donors", "2")
+    until(lambda: len(program.workers()) == 2, 30)
+    program.send(signal.SIGKILL)
+    program.wait()
+    until(program.is_gone, GONE_SECONDS, "all gone")
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        (
+            "worker",
+            "idlebloom: donor 2 is gone: the worker ended unexpectedly (signal 9). The demo has ended.",
+        ),
+        (
+            "worker's p2pd",
+            "idlebloom: donor 2 is gone: the worker's network process p2pd ended. The demo has ended.",
+        ),
+        ("node's p2pd", "idlebloom: the network process p2pd ended. The demo has ended."),
+    ],
+)
+def test_a_part_is_killed(place: Folder, part: str, words: str) -> None:
+    """The whole demo ends and says in one line which part went."""
+    program = start(place)
+    worker = program.workers()[1]
+    victims = {
+        "worker": worker,
+        "worker's p2pd": program.daemon_of(worker),
+        "node's p2pd": program.daemon_of(program.itself()),
+    }
+    kill([victims[part]])
+    assert program.wait(GONE_SECONDS) == 1
+    assert program.err == words + "\n"
+    until(program.is_gone, 1.0, "all gone")
+
+
+def test_everything_is_killed_at_once(place: Folder) -> None:
+    """Nobody is left to clean up: the next start does."""
+    program = start(place)
+    kill(program.processes())
+    program.wait()
+    until(lambda: not program.processes(), GONE_SECONDS)
+    assert program.leftovers()
+    after = place.run("demo", "--ask", "Hello", "--max-tokens", "2", "--donors", "1")
+    assert after.process.returncode == 0
+    assert program.leftovers() == []
