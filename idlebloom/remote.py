@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import asdict
@@ -23,7 +24,7 @@ async def generate(node: RunningNode, ask: Ask) -> AsyncIterator[Event]:
         headers={"Authorization": f"Bearer {node.token}", "Origin": node.url},
     )
     try:
-        await socket.connect()
+        await _connect(socket)
         await socket.send(_question(ask))
         text = ""
         while True:
@@ -39,10 +40,15 @@ async def generate(node: RunningNode, ask: Ask) -> AsyncIterator[Event]:
     except (ConnectionClosed, NotConnected, OSError) as error:
         raise NodeError("the node's connection broke before the answer was whole", "Ask again.") from error
     finally:
-        try:
+        if socket.connected:
             await socket.close()
-        except (ConnectionClosed, OSError):
-            pass  # it is closed
+
+
+async def _connect(socket: AioClient) -> None:
+    """As its own ``connect`` does, which leaves the port out of the Host header: the node checks that."""
+    socket.rsock, socket.wsock = await asyncio.open_connection(socket.host, socket.port)
+    socket.host = f"{socket.host}:{socket.port}"
+    await super(AioClient, socket).connect()
 
 
 def _question(ask: Ask) -> str:

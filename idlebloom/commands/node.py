@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from core.errors import SwarmError
@@ -59,10 +60,13 @@ async def _run(args: argparse.Namespace, paths: Paths, preferences: Preferences,
         _end_with_input(end)
     sweep(paths.runtime)
     peers = settings.swarm if args.peers is None else args.peers
-    peer = await start_peer(identity=paths.state / "node.key", runtime=paths.runtime, initial_peers=peers)
+    host = _host(settings, peers)
+    peer = await start_peer(
+        identity=paths.state / "node.key", runtime=paths.runtime, initial_peers=peers, host=host
+    )
     node = Node(peer, model, version())
     try:
-        _donate(node, settings, paths, version())
+        _donate(node, settings, paths, host)
         port = settings.port if args.port is None else args.port
         async with door(node, port, paths.door_file, preferences) as running:
             print(
@@ -77,10 +81,17 @@ async def _run(args: argparse.Namespace, paths: Paths, preferences: Preferences,
         await peer.close()
 
 
-def _donate(node: Node, settings: Settings, paths: Paths, version: str) -> None:
+def _host(settings: Settings, peers: Sequence[str]) -> str:
+    """Other PCs can reach a node that is in their swarm or that gives; one that only tries things out
+    stays on this PC."""
+    return "0.0.0.0" if peers or settings.donate is not Donate.OFF else "127.0.0.1"
+
+
+def _donate(node: Node, settings: Settings, paths: Paths, host: str) -> None:
     from dataclasses import replace
 
     from core.serving.worker import WorkerConfig
+    from idlebloom.launch import version
 
     match settings.donate:
         case Donate.OFF:
@@ -95,7 +106,8 @@ def _donate(node: Node, settings: Settings, paths: Paths, version: str) -> None:
                 identity=str(paths.state / "worker.key"),
                 runtime=str(paths.runtime),
                 peers=node.peer.addresses,
-                version=version,
+                host=host,
+                version=version(),
             )
             node.give(config, paths.state / "worker.log")
 

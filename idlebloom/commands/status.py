@@ -31,7 +31,9 @@ def lines(status: dict[str, Any], url: str) -> list[str]:
     said = [f"{_state(status)} · {url}"]
     if span := status.get("span"):
         sessions = status.get("sessions", 0)
-        said.append(f"serving layers {_layers(span)}, {_count(sessions, 'conversation')} open")
+        serves = status["state"] in (State.GIVING, State.LEAVING)
+        open_now = f"serving layers {_layers(span)}, {_count(sessions, 'conversation')} open"
+        said.append(open_now if serves else f"to serve layers {_layers(span)}")
     if progress := status.get("progress"):
         done, total = words.size(progress["done_bytes"]), words.size(progress["total_bytes"])
         said.append(f"{progress['phase']}: {done} of {total}")

@@ -1,0 +1,180 @@
+"""``idlebloom node`` as a donor and a reader in one, and the commands that talk to it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.programs import START_SECONDS, Folder, Program, folder, kill, until
+
+QUESTION = "What is Idlebloom?"
+
+
+@dataclass
+class Node:
+    place: Folder
+    program: Program
+    url: str
+    states: list[str]
+
+    def status(self) -> dict[str, Any]:
+        return self.place.answer("status")
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[Node]:
+    """A fresh data folder, the bundled model, and consent."""
+    with folder() as place:
+        assert place.run("settings", "set", "donate", "always").out == "always\n"
+        program = place.start("node", "--port", "0")
+        program.close_input()
+        opened = Node(place, program, program.line(), [])
+        end = time.monotonic() + START_SECONDS
+        while "giving" not in opened.states:
+            assert time.monotonic() < end
+            status = opened.status()
+            if status["state"] not in opened.states[-1:]:
+                opened.states.append(status["state"])
+        yield opened
+        assert program.process.poll() is None
+        program.send(signal.SIGTERM)
+        assert program.wait(10) == 0
+        assert program.err == "" and program.is_gone()
+
+
+def test_it_says_what_it_does_while_it_starts(node: Node) -> None:
+    """The page is up before the donor: loading, then giving."""
+    assert node.states == ["loading", "giving"]
+
+
+def test_ask_goes_through_the_running_node(node: Node) -> None:
+    """The same JSON as the demo's, with a route of this one donor."""
+    answer = node.place.answer("ask", QUESTION, "--greedy")
+    assert answer["text"].strip().startswith("Idlebloom")
+    assert [(stage["start"], stage["end"]) for stage in answer["route"]] == [(0, 10)]
+    assert answer["token_ids"] and answer["prompt_tokens"] > 3 and answer["finish"] == "stop"
+    program = node.place.run("ask", QUESTION, "--greedy")
+    assert program.out == answer["text"] + "\n"
+    assert program.err.startswith("[") and "over 1 donor, " in program.err
+
+
+def test_swarm_and_status_tell_the_truth(node: Node) -> None:
+    """One donor, all layers, for people and for programs."""
+    swarm = node.place.answer("swarm")
+    (donor,) = swarm["donors"]
+    assert (donor["start"], donor["end"], donor["state"], swarm["whole"]) == (0, 10, "online", True)
+    assert node.place.run("swarm").out.endswith("whole: every layer has a donor\n")
+    status = node.status()
+    assert (status["state"], status["span"]) == ("giving", {"start": 0, "end": 10})
+    said = node.place.run("status").out.split("\n")
+    assert said[0] == f"giving · {node.url}"
+    assert said[1].startswith("serving layers 0 to 9")
+
+
+def test_there_is_one_node(node: Node) -> None:
+    """A second one ends with the first one's address."""
+    second = node.place.run("node", "--port", "0")
+    assert (second.process.returncode, second.out) == (1, "")
+    assert second.err == (
+        f"idlebloom: a node is already running at {node.url}. Use that one, or end it first.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((" ",), "the question is empty"),
+        (("word " * 10_000,), "tokens and this model holds 2048 in all"),
+        ((QUESTION, "--max-tokens", "99999"), "this model holds 2048 in all"),
+    ],
+    ids=["empty", "10,000 tokens", "99,999 new tokens"],
+)
+def test_a_bad_question_is_refused_in_one_line(node: Node, arguments: tuple[str, ...], words: str) -> None:
+    """And the node goes on."""
+    program = node.place.run("ask", *arguments)
+    assert (program.process.returncode, program.out) == (1, "")
+    assert words in program.err and program.err.count("\n") == 1
+    assert node.program.process.poll() is None
+
+
+def test_a_killed_worker_is_started_again(node: Node) -> None:
+    """Meanwhile the status says trouble, why, and when it is tried again."""
+    (worker,) = node.program.workers()
+    kill([worker])
+    until(lambda: node.status()["state"] == "trouble", 4)
+    reason = node.status()["reason"]
+    assert reason["kind"] == "worker_failed" and reason["until"] is not None
+    assert "signal 9" in reason["text"] and "trying again at" in reason["text"]
+    until(lambda: node.status()["state"] == "giving", START_SECONDS)
+    (again,) = node.program.workers()
+    assert again.pid != worker.pid
+    assert node.place.answer("ask", QUESTION, "--greedy", "--max-tokens", "3")["finish"] == "length"
+    sockets = [path.name for path in (node.program.data / "run").glob("p2p-*")]
+    assert len(sockets) == 2
+
+
+def test_an_owned_node_ends_with_its_input(place: Folder) -> None:
+    """Its owner holds its standard input, and has gone when that ends."""
+    program = place.start("node", "--owned", "--port", "0", "--json")
+    ready = program.ready()
+    assert ready == {"url": ready["url"], "pid": program.process.pid}
+    program.close_input()
+    assert program.wait(10) == 0
+    assert program.err == "" and program.is_gone()
+
+
+def test_a_killed_node_takes_its_worker_along(place: Folder) -> None:
+    """No process and no socket stays, and the next start is not in its way."""
+    place.run("settings", "set", "donate", "always")
+    program = place.start("node", "--port", "0", "--json")
+    program.ready()
+    until(lambda: len(program.workers()) == 1, START_SECONDS)
+    program.send(signal.SIGKILL)
+    program.wait()
+    until(lambda: not program.processes() and not program.leftovers(), 5, "all gone")
+    assert "not running" in place.run("status").err
+
+
+def test_nodes_meet_through_a_meeting_point(place: Folder) -> None:
+    """Donors of two PCs see each other, and a third without a node asks them."""
+    with folder() as first_place, folder() as second_place:
+        meeting = place.start("bootstrap", "--host", "127.0.0.1", "--json")
+        both = (first_place, second_place)
+        addresses = json.loads(meeting.line())["addresses"]
+        assert [address.split("/")[2] for address in addresses] == ["127.0.0.1"]
+        for node_place in both:
+            node_place.run("settings", "set", "donate", "always")
+            node_place.start("node", "--port", "0", "--json", "--peers", ",".join(addresses))
+        for program in (*first_place.programs[-1:], *second_place.programs[-1:]):
+            program.ready()
+        until(lambda: all(len(one.answer("swarm")["donors"]) == 2 for one in both), START_SECONDS)
+        donors, others = ({donor["peer"] for donor in one.answer("swarm")["donors"]} for one in both)
+        assert donors == others
+        place.run("settings", "set", "swarm", addresses[0])
+        answer = place.answer("ask", QUESTION, "--greedy")
+        assert {stage["peer"] for stage in answer["route"]} <= donors
+        assert place.answer("swarm")["whole"]
+        meeting.send(signal.SIGINT)
+        assert meeting.wait(10) == 0 and meeting.err == ""
+
+
+def test_without_a_node_and_a_swarm_there_is_advice(place: Folder) -> None:
+    """What could be done is said at once."""
+    assert "no node is running and no swarm is chosen. Start one with: idlebloom node" in place.refusal(
+        "ask", QUESTION
+    )
+    assert "no node is running and no swarm is chosen" in place.refusal("swarm")
+    assert "Idlebloom is not running" in place.refusal("status")
+
+
+def test_a_swarm_that_does_not_answer_is_named(place: Folder) -> None:
+    """A chosen swarm whose meeting points are gone is an error in words."""
+    nobody = "/ip4/127.0.0.1/tcp/9/p2p/12D3KooWF3gBmyNDnZYFHej7D6CevjMyHv1yVc2tJ9qrrTZHqpT6"
+    place.run("settings", "set", "swarm", nobody)
+    assert "none of the swarm's meeting points answers" in place.refusal("ask", QUESTION)
