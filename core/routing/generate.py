@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Collection
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
+from functools import partial
 
 from core.errors import NoDonor, PromptError, TooLong
 from core.model.config import ModelConfig, ref
@@ -141,7 +142,8 @@ class Generator:
     def _session(self, conversation: str | None) -> _Kept:
         kept = self._kept.get(conversation) if conversation is not None else None
         if kept is None:
-            session = Session(self._connections, self._way, self.config.max_length, chunk=self.chunk)
+            way = partial(self._way, self._chance.getrandbits(32))
+            session = Session(self._connections, way, self.config.max_length, chunk=self.chunk)
             kept = _Kept(session, asyncio.Lock())
             if conversation is not None:
                 self._kept[conversation] = kept
@@ -183,22 +185,33 @@ class Generator:
         known = self._watcher.records
         return await self._watcher.refresh() if fresh or not known else known
 
-    async def _way(self, avoid: Collection[PeerId], before: Route | None) -> Way:
-        """A route around ``avoid``, over records read a moment ago where the known ones do not do."""
+    async def _way(self, seed: int, avoid: Collection[PeerId], before: Route | None) -> Way:
+        """A route around ``avoid``, over records read a moment ago where the known ones do not do.
+        ``seed`` is the session's: it spreads sessions over equal donors, each time alike."""
         try:
-            return self._plan(await self.records(fresh=bool(avoid)), avoid, before)
+            return self._plan(await self.records(fresh=bool(avoid)), seed, avoid, before)
         except NoDonor:
-            return self._plan(await self.records(fresh=True), avoid, before)
+            return self._plan(await self.records(fresh=True), seed, avoid, before)
 
-    def _plan(self, records: Collection[Record], avoid: Collection[PeerId], before: Route | None) -> Way:
-        route = self._route(records, avoid, before)
-        used = {stage.peer_id for stage in route.stages}
-        chosen = {r.peer_id: r for r in records if r.peer_id in used and r.state is DonorState.ONLINE}
-        return Way(route, chosen, {peer: self.peer.directory.sealed(r) for peer, r in chosen.items()})
+    def _plan(
+        self, records: Collection[Record], seed: int, avoid: Collection[PeerId], before: Route | None
+    ) -> Way:
+        layers = self.model.layers
 
-    def _route(self, records: Collection[Record], avoid: Collection[PeerId], before: Route | None) -> Route:
-        layers, chance = self.model.layers, self._chance
-        if before is not None:
+        def mended(route: Route, without: Collection[PeerId]) -> Route | None:
             with suppress(NoDonor):
-                return mend(before, records, layers, avoid=avoid, chance=chance)
-        return plan(records, layers, avoid=avoid, chance=chance)
+                return mend(route, records, layers, avoid=without, chance=random.Random(seed))
+            return None
+
+        route = mended(before, avoid) if before is not None else None
+        if route is None:
+            route = plan(records, layers, avoid=avoid, chance=random.Random(seed))
+        standbys = {}
+        for index, stage in enumerate(route.stages):
+            other = mended(route, {*avoid, stage.peer_id})
+            if other is not None:
+                standbys[index] = other.stages[index].peer_id
+        used = {stage.peer_id for stage in route.stages} | set(standbys.values())
+        chosen = {r.peer_id: r for r in records if r.peer_id in used and r.state is DonorState.ONLINE}
+        sealed = {peer: self.peer.directory.sealed(record) for peer, record in chosen.items()}
+        return Way(route, chosen, sealed, standbys)

@@ -11,13 +11,14 @@ import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 from core.errors import NoDonor, Refused, StageLost, SwarmError
 from core.ring import Ack, Breach, Broken, Client, Drawn, Request, Reserved
 from core.routing.connections import Connection, Connections
 from core.routing.watch import AskAll, Blame, Wait, Watch
-from core.swarm.messages import Close, Message, Open, Probe, Pulse, Ready, Refuse
+from core.swarm.messages import Close, Message, Open, Probe, Pulse, Ready, Refuse, Standby
 from core.terms import PeerId, Record, Route, Sampling, Token, WireDtype
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,8 @@ class Way:
     route: Route
     records: dict[PeerId, Record]
     sealed: dict[PeerId, bytes]
+    standbys: dict[int, PeerId] = field(default_factory=dict)
+    """By a stage's index, who would replace it; their records are among the others."""
 
 
 Planner = Callable[[frozenset[PeerId], Route | None], Awaitable[Way]]
@@ -63,6 +66,7 @@ class Session:
         self._opened: asyncio.Future[None] | None = None
         self._events: asyncio.Queue[Token | _Lost] = asyncio.Queue()
         self._broken: _Lost | None = None
+        self._warming: asyncio.Task[None] | None = None
         self._watch = Watch(asyncio.get_running_loop().time)
 
     @property
@@ -160,6 +164,16 @@ class Session:
             raise StageLost(self._unready(), f"it did not answer within {OPEN_SECONDS:.0f} s") from None
         finally:
             self._opened = None
+        self._warming = asyncio.create_task(self._warm(way))
+
+    async def _warm(self, way: Way) -> None:
+        """Has streams to the standbys opened: ours, and those of the stages before them."""
+        for index, peer in way.standbys.items():
+            before = self._stages[index - 1] if index and index <= len(self._stages) else None
+            if before is not None:
+                before.send(Standby(self.id, self._client.epoch, way.sealed[peer]))
+            with suppress(SwarmError):
+                await self._connections.to(peer, way.records[peer].addresses)
 
     async def _connect(self, record: Record) -> Connection:
         try:
@@ -195,6 +209,8 @@ class Session:
         self._leave()
 
     def _leave(self) -> None:
+        if self._warming is not None:
+            self._warming.cancel()
         for connection in self._stages:
             connection.sessions.pop(self.id, None)
         self._stages = []

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -52,6 +52,7 @@ from core.swarm.messages import (
     Pulse,
     Ready,
     Refuse,
+    Standby,
     pack,
     pack_ack,
     pack_ids,
@@ -92,6 +93,8 @@ class Held:
     opened_at: float
     used_at: float
     history: History | None = None
+    standby: list[Link] = field(default_factory=list)
+    """Streams kept open to who would replace the next stage."""
     inbound: dict[Lane, Stream] = field(default_factory=dict)
     owed: set[Lane] = field(default_factory=set)
     parked: bool = False
@@ -300,6 +303,10 @@ class Sessions:
                 self._perform(held, part.grant(message))
             case Truncate():
                 self._perform(held, part.truncate(message))
+            case Standby() if message.epoch == part.epoch:
+                self._in_task(self._warm(held, message.record))
+            case Standby():
+                pass
             case Close():
                 self._free(held)
             case _:
@@ -351,9 +358,22 @@ class Sessions:
 
     def _open_soon(self, stream: Stream, message: Open) -> None:
         """In a task of its own, since it may dial; the stream's other messages go on."""
-        task = asyncio.create_task(self._open(stream, message))
+        self._in_task(self._open(stream, message))
+
+    def _in_task(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
+
+    async def _warm(self, held: Held, sealed: bytes) -> None:
+        """Keeps streams open to a standby; that it cannot be reached is noticed when it is needed."""
+        with suppress(SwarmError):
+            record = open_sealed(sealed, time.time())
+            links = await self._dial_lanes(record, (Lane.DECODE, Lane.BULK))
+            self._release({link.lane: link for link in held.standby})
+            held.standby = list(links.values())
+            if held.freed:
+                self._release(links)
 
     async def _open(self, stream: Stream, message: Open) -> None:
         key = (message.session, message.stage)
@@ -405,15 +425,19 @@ class Sessions:
         if following is None or following.peer_id == self.peer.peer_id:
             return {}
         tail = message.stage == message.stages - 1
-        lanes = (Lane.DECODE,) if tail else (Lane.DECODE, Lane.BULK)
+        try:
+            return await self._dial_lanes(following, (Lane.DECODE,) if tail else (Lane.DECODE, Lane.BULK))
+        except SwarmError as error:
+            raise Refused(self.peer.peer_id, "unreachable", str(error)) from error
+
+    async def _dial_lanes(self, record: Record, lanes: Sequence[Lane]) -> dict[Lane, Link]:
         links: dict[Lane, Link] = {}
         try:
             for lane in lanes:
-                links[lane] = await self._links.open(following.peer_id, following.addresses, lane)
-        except SwarmError as error:
-            for link in links.values():
-                self._links.release(link, time.monotonic())
-            raise Refused(self.peer.peer_id, "unreachable", str(error)) from error
+                links[lane] = await self._links.open(record.peer_id, record.addresses, lane)
+        except SwarmError:
+            self._release(links)
+            raise
         return links
 
     def _take(self, stream: Stream, key: Key, message: Open, links: dict[Lane, Link]) -> Message:
@@ -454,7 +478,7 @@ class Sessions:
     def _supersede(self, before: Held) -> None:
         """A part of an earlier epoch ends; its cache and its log go on in the next."""
         before.part.end(Breach.LAPSED, "a new epoch has begun")
-        self._release(before.links)
+        self._let_go(before)
         del self._held[before.part.session, before.part.stage]
 
     def _same_layers(self, client: PeerId, message: Open) -> Held | None:
@@ -635,11 +659,16 @@ class Sessions:
         if self._held.get(key) is not held:
             return
         del self._held[key]
-        self._release(held.links)
+        self._let_go(held)
         held.part.end(Breach.LAPSED, "")
         held.freed = True
         if held.part.running is None:  # else the engine still writes there, and ``finished`` frees it
             self.pool.release(held.slot)
+
+    def _let_go(self, held: Held) -> None:
+        self._release(held.links)
+        self._release({link.lane: link for link in held.standby})
+        held.standby = []
 
     def _release(self, links: dict[Lane, Link]) -> None:
         for link in links.values():

@@ -263,6 +263,15 @@ class Pulse:
 
 
 @dataclass(frozen=True, slots=True)
+class Standby:
+    """To a stage: who would replace the next one, as a sealed record; streams to it are kept open."""
+
+    session: bytes
+    epoch: int
+    record: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Close:
     """The session's caches may be freed at once."""
 
@@ -277,6 +286,7 @@ Message = (
     | Heard
     | Probe
     | Pulse
+    | Standby
     | Close
     | Frame
     | Ack
@@ -477,6 +487,7 @@ _CHECKS: dict[int, tuple[type, tuple[Check, ...]]] = {
     12: (Grant, (_session, _epoch, _rollback, _position)),
     13: (Truncate, (_session, _epoch, _rollback, _position)),
     14: (Broken, (_session, _stage, _epoch, _one_of(Breach), _why)),
+    19: (Standby, (_session, _epoch, _bytes(1, 2048))),
     16: (Heard, (_epoch,)),
     17: (Probe, (_session, _epoch, _epoch)),
     18: (Pulse, (_session, _stage, _epoch, _epoch, _position, _position, _truth)),
