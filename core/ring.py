@@ -200,6 +200,9 @@ class Broken:
 Action = Frame | Ack | Drawn | Reserved | Broken
 Request = Frame | Ack | Turn | Resume | Reserve | Grant | Truncate
 
+NOWHERE = 1 << 24
+"""Beyond every position: a stage that emits from here on sends nothing."""
+
 TURN = 1 << 32
 """What a turn or a stop adds to the rollback count; below it there is room for the tail's own."""
 
@@ -392,6 +395,8 @@ class Part:
         self.queue: deque[Step] = deque()
         self._received = {Lane.BULK: -1, Lane.DECODE: -1}
         self._out = {Lane.BULK: Outbox(Lane.BULK), Lane.DECODE: Outbox(Lane.DECODE)}
+        self._copy: Outbox | None = None
+        self._copy_epoch = -1
         self._held: Token | None = None
         self._flight: tuple[int, tuple[int, ...]] = (-1, ())
         """The tail's last step into the ring: its first position, and the proposals behind it."""
@@ -450,9 +455,24 @@ class Part:
         return [self.acknowledgement(lane)]
 
     def acknowledge(self, ack: Ack) -> list[Action]:
-        if ack.epoch != self.epoch or self.broken:
+        if self.broken:
             return []
-        return list(self._out[ack.lane].acknowledge(ack.received, ack.run))
+        if ack.epoch == self.epoch:
+            return list(self._out[ack.lane].acknowledge(ack.received, ack.run))
+        if self._copy is not None and ack.epoch == self._copy_epoch:
+            return list(self._copy.acknowledge(ack.received, ack.run))
+        return []
+
+    def copy(self, epoch: int) -> list[Action]:
+        """From now on, whoever will be the next stage in ``epoch`` gets all outputs too, those of the
+        log first: so it can be filled while the ring goes on. Nothing where the log is not whole."""
+        if self.broken or self.is_tail or self.log.first > 0 or self.log.end != self.ran:
+            return []
+        self._copy, self._copy_epoch = Outbox(Lane.BULK), epoch
+        actions: list[Action] = []
+        for start, count, payload in self.log.pieces(0, REPLAY_ROWS):
+            actions += self._send_copy(start, count, payload)
+        return actions
 
     def begin(self, turn: Turn) -> list[Action]:
         """To the tail: a turn of the client's. Its frames may arrive before or after it."""
@@ -548,6 +568,7 @@ class Part:
             if not self.is_tail:
                 self.log.append(step.start, step.count, output)
                 actions += self._send_on(step.lane, step.start, step.count, output)
+                actions += self._send_copy(step.start, step.count, output)
             elif tokens:
                 actions += self._drew(step, tokens)
         if step.closes:
@@ -588,11 +609,17 @@ class Part:
             return []
         return self._post(lane, start + known, count - known, _rows(payload, count, known, count))
 
+    def _send_copy(self, start: int, count: int, payload: Any) -> list[Action]:
+        if self._copy is None:
+            return []
+        frame = self._frame(self._copy_epoch, Lane.BULK, start, count, payload)
+        return list(self._copy.send(frame))
+
     def _post(self, lane: Lane, start: int, count: int, payload: Any) -> list[Action]:
-        frame = Frame(
-            self.session, self.next_stage, self.epoch, lane, -1, self.rollback, start, count, payload
-        )
-        return list(self._out[lane].send(frame))
+        return list(self._out[lane].send(self._frame(self.epoch, lane, start, count, payload)))
+
+    def _frame(self, epoch: int, lane: Lane, start: int, count: int, payload: Any) -> Frame:
+        return Frame(self.session, self.next_stage, epoch, lane, -1, self.rollback, start, count, payload)
 
     def _truncate(self, rollback: int, length: int) -> list[Action]:
         """What was queued is gone, which the senders' windows must learn: hence the acknowledgements."""
@@ -606,7 +633,7 @@ class Part:
         self.ran = min(self.ran, length)
         self.log.truncate(length)
         self.emit_from = min(self.emit_from, length)
-        for outbox in self._out.values():
+        for outbox in (*self._out.values(), *([self._copy] if self._copy else [])):
             outbox.forget(rollback)
         return [self.acknowledgement(lane) for lane in lanes]
 
@@ -651,6 +678,8 @@ class Client:
         self._sampling = Sampling()
         self._stops: frozenset[int] = frozenset()
         self._out = Outbox(Lane.BULK)
+        self._fill: Outbox | None = None
+        self._fill_epoch = 0
 
     @property
     def is_open(self) -> bool:
@@ -663,7 +692,8 @@ class Client:
     def open(self, stages: int) -> None:
         """A new epoch over ``stages`` stages. The caller opens them and reports each with ``ready``; a
         turn under way goes on from the tokens held."""
-        self.epoch += 1
+        self.epoch = max(self.epoch, self._fill_epoch) + 1
+        self._fill = None
         self.stages = stages
         self.lost = False
         self._resumed = False
@@ -676,6 +706,41 @@ class Client:
             return []
         self._standing[stage] = standing
         return self._launch() if self.is_open and self.answering else []
+
+    # Filling a replacement while the ring goes on
+
+    def fill(self) -> tuple[int, Resume]:
+        """The epoch in which one replacement is filled, and its terms: run all, send nothing on."""
+        self._fill_epoch = max(self.epoch, self._fill_epoch) + 1
+        return self._fill_epoch, Resume(self.session, self._fill_epoch, self.rollback, 0, NOWHERE)
+
+    def fill_entry(self) -> list[Request]:
+        """What a new entry must run: it has no stage before it but the client."""
+        self._fill = Outbox(Lane.BULK)
+        return self._fill_with(0)
+
+    def filled(self, ack: Ack) -> list[Request]:
+        """The new entry's acknowledgement."""
+        if self._fill is None or ack.epoch != self._fill_epoch:
+            return []
+        return list(self._fill.acknowledge(ack.received, ack.run))
+
+    def fill_on(self, tokens: int) -> list[Request]:
+        """The last ``tokens`` ids, which were drawn since."""
+        return self._fill_with(len(self.ids) - tokens) if self._fill is not None else []
+
+    def _fill_with(self, start: int) -> list[Request]:
+        sends: list[Request] = []
+        if self._fill is not None:
+            for frame in self._frames(self._fill_epoch, start):
+                sends += self._fill.send(frame)
+        return sends
+
+    def _frames(self, epoch: int, start: int) -> Iterator[Frame]:
+        """The ids from ``start`` on, in chunks for the entry."""
+        for first in range(start, len(self.ids), self.chunk):
+            ids = tuple(self.ids[first : first + self.chunk])
+            yield Frame(self.session, 0, epoch, Lane.BULK, -1, self.rollback, first, len(ids), ids)
 
     def holds(self, ids: Sequence[int]) -> int:
         """How many of these tokens need not be sent and run again everywhere."""
@@ -773,9 +838,7 @@ class Client:
             self._stops,
         )
         sends.append((self.stages - 1, turn))
-        for first in range(start, len(self.ids), self.chunk):
-            ids = tuple(self.ids[first : first + self.chunk])
-            frame = Frame(self.session, 0, self.epoch, Lane.BULK, -1, self.rollback, first, len(ids), ids)
+        for frame in self._frames(self.epoch, start):
             sends += [(0, ready) for ready in self._out.send(frame)]
         return sends + self._ask_ahead()
 
