@@ -236,6 +236,7 @@ def _drawn(drawing: Drawing, logits: torch.Tensor, end: int) -> Iterator[Token]:
     first = end - len(drawing.proposals)
     for row, proposal in enumerate((*drawing.proposals, None)):
         token = draw(logits[row], drawing.sampling, history, first + row)
+        log.debug("drew the token at position %d", token.position)
         yield token
         if token.token_id != proposal:
             return
