@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,9 +19,9 @@ WEIGHTS = "model.safetensors"
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> Iterator[Path]:
+def model(tmp_path: Path) -> Path:
     """A copy of the bundled model, to be damaged."""
-    yield shutil.copytree(bundled_model(), tmp_path / "model")
+    return shutil.copytree(bundled_model(), tmp_path / "model")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,9 @@ import signal
 import time
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.end_to_end.programs import Folder, Program, kill, signal_group, until
@@ -15,10 +17,10 @@ GONE_SECONDS = 5.0
 QUICK_SECONDS = 3.0
 
 
-def start(place: Folder) -> Program:
-    program = place.start("demo", "--json", "--no-browser", "--port", "0", "--donors", "2")
+def start(place: Folder, donors: int = 1) -> Program:
+    program = place.start("demo", "--json", "--no-browser", "--port", "0", "--donors", str(donors))
     program.ready()
-    assert len(program.workers()) == 2 and len(program.processes("p2pd")) == 3
+    assert len(program.workers()) == donors and len(program.processes("p2pd")) == donors + 1
     return program
 
 
@@ -32,7 +34,7 @@ def start(place: Folder) -> Program:
 )
 def test_told_to_end(place: Folder, end: Callable[[Program], None]) -> None:
     """It goes within seconds, quietly, while a reader of its status is connected too."""
-    program = place.start("demo", "--json", "--no-browser", "--port", "0", "--donors", "2")
+    program = place.start("demo", "--json", "--no-browser", "--port", "0", "--donors", "1")
     url = program.ready()["url"]
     opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
     opener.open(f"{url}/").close()
@@ -58,7 +60,7 @@ def test_told_to_end_while_it_starts(place: Folder) -> None:
 
 def test_its_main_process_is_killed(place: Folder) -> None:
     """Its donors notice, end, and clean up after it."""
-    program = start(place)
+    program = start(place, donors=2)
     program.send(signal.SIGKILL)
     program.wait()
     until(program.is_gone, GONE_SECONDS, "all gone")
@@ -74,23 +76,18 @@ def test_it_is_killed_while_it_starts(place: Folder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "words"),
+    ("part", "donors", "words"),
     [
-        (
-            "worker",
-            "idlebloom: donor 2 is gone: the worker ended unexpectedly (signal 9). The demo has ended.",
-        ),
-        (
-            "worker's p2pd",
-            "idlebloom: donor 2 is gone: the worker's network process p2pd ended. The demo has ended.",
-        ),
-        ("node's p2pd", "idlebloom: the network process p2pd ended. The demo has ended."),
+        ("worker", 2, "donor 2 is gone: the worker ended unexpectedly (signal 9)"),
+        ("worker's p2pd", 1, "donor 1 is gone: the worker's network process p2pd ended"),
+        ("node's p2pd", 1, "the network process p2pd ended"),
     ],
+    ids=["worker", "worker's p2pd", "node's p2pd"],
 )
-def test_a_part_is_killed(place: Folder, part: str, words: str) -> None:
+def test_a_part_is_killed(place: Folder, part: str, donors: int, words: str) -> None:
     """The whole demo ends and says in one line which part went."""
-    program = start(place)
-    worker = program.workers()[1]
+    program = start(place, donors)
+    worker = next(one for one in program.workers() if donor_number(program, one) == donors)
     victims = {
         "worker": worker,
         "worker's p2pd": program.daemon_of(worker),
@@ -98,8 +95,13 @@ def test_a_part_is_killed(place: Folder, part: str, words: str) -> None:
     }
     kill([victims[part]])
     assert program.wait(GONE_SECONDS) == 1
-    assert program.err == words + "\n"
+    assert program.err == f"idlebloom: {words}. The demo has ended.\n"
     until(program.is_gone, 1.0, "all gone")
+
+
+def donor_number(program: Program, worker: psutil.Process) -> int:
+    """As the demo counts: its log's name is where standard error goes."""
+    return int(Path(f"/proc/{worker.pid}/fd/2").readlink().stem.rpartition("-")[2])
 
 
 def test_everything_is_killed_at_once(place: Folder) -> None:

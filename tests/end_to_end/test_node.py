@@ -24,7 +24,7 @@ class Node:
     states: list[str]
 
     def status(self) -> dict[str, Any]:
-        return self.place.answer("status")
+        return self.place.look("/api/status?once=1")
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +41,7 @@ def node() -> Iterator[Node]:
             status = opened.status()
             if status["state"] not in opened.states[-1:]:
                 opened.states.append(status["state"])
+            time.sleep(0.05)
         yield opened
         assert program.process.poll() is None
         program.send(signal.SIGTERM)
@@ -70,7 +71,7 @@ def test_swarm_and_status_tell_the_truth(node: Node) -> None:
     (donor,) = swarm["donors"]
     assert (donor["start"], donor["end"], donor["state"], swarm["whole"]) == (0, 10, "online", True)
     assert node.place.run("swarm").out.endswith("whole: every layer has a donor\n")
-    status = node.status()
+    status = node.place.answer("status")
     assert (status["state"], status["span"]) == ("giving", {"start": 0, "end": 10})
     said = node.place.run("status").out.split("\n")
     assert said[0] == f"giving · {node.url}"
@@ -141,6 +142,11 @@ def test_a_killed_node_takes_its_worker_along(place: Folder) -> None:
     assert "not running" in place.run("status").err
 
 
+def peers(place: Folder) -> set[str]:
+    """The donors that the node there sees."""
+    return {donor["peer"] for donor in place.look("/api/v1/state")["donors"]}
+
+
 def test_nodes_meet_through_a_meeting_point(place: Folder) -> None:
     """Donors of two PCs see each other, and a third without a node asks them."""
     with folder() as first_place, folder() as second_place:
@@ -153,9 +159,9 @@ def test_nodes_meet_through_a_meeting_point(place: Folder) -> None:
             node_place.start("node", "--port", "0", "--json", "--peers", ",".join(addresses))
         for program in (*first_place.programs[-1:], *second_place.programs[-1:]):
             program.ready()
-        until(lambda: all(len(one.answer("swarm")["donors"]) == 2 for one in both), START_SECONDS)
-        donors, others = ({donor["peer"] for donor in one.answer("swarm")["donors"]} for one in both)
-        assert donors == others
+        until(lambda: all(len(peers(one)) == 2 for one in both), START_SECONDS)
+        donors = peers(first_place)
+        assert donors == peers(second_place)
         place.run("settings", "set", "swarm", addresses[0])
         answer = place.answer("ask", QUESTION, "--greedy")
         assert {stage["peer"] for stage in answer["route"]} <= donors

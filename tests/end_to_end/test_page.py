@@ -1,0 +1,165 @@
+"""The chat page in a real browser over three real donors, which rest between steps so that one can watch.
+
+``IDLEBLOOM_SCREENSHOTS=FOLDER`` makes it keep a picture of the page there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selenium.webdriver import Chrome
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import WebDriverWait
+
+from core.model.text import Pieces, Text
+from core.paths import bundled_model
+from tests.browser import complaints, open_browser, view
+from tests.end_to_end.programs import Program, folder
+
+pytestmark = pytest.mark.chromium
+
+REST_SECONDS = 0.05
+"""Of each of the three donors: a token takes about 0.15 s."""
+WATCH = """
+window.heard = [];
+window.seen = [];
+const Original = WebSocket;
+window.WebSocket = class extends Original {
+  constructor(...given) {
+    super(...given);
+    this.addEventListener("message", ({ data }) => heard.push(data));
+  }
+};
+new MutationObserver(() => {
+  const texts = document.querySelectorAll(".bloomed .text");
+  const text = texts.length ? texts[texts.length - 1].textContent : "";
+  if (text && text !== seen.at(-1)?.text) {
+    seen.push({ text, turns: texts.length, time: (performance.timeOrigin + performance.now()) / 1000 });
+  }
+}).observe(document, { subtree: true, childList: true, characterData: true });
+"""
+
+
+@dataclass
+class Page:
+    chrome: Chrome
+    program: Program
+
+    def find(self, css: str) -> WebElement:
+        return self.chrome.find_element(By.CSS_SELECTOR, css)
+
+    def all(self, css: str) -> list[WebElement]:
+        return self.chrome.find_elements(By.CSS_SELECTOR, css)
+
+    def wait(self, until: Callable[[], object], seconds: float = 60) -> None:
+        WebDriverWait(self.chrome, seconds, poll_frequency=0.05).until(lambda _: until())
+
+    def states(self) -> list[str | None]:
+        return [one.get_attribute("data-state") for one in self.all(".turn")]
+
+    def heard(self, kind: str) -> list[dict[str, Any]]:
+        """What the node told the page, of one kind."""
+        messages = map(json.loads, self.chrome.execute_script("return heard"))
+        return [message for message in messages if message["type"] == kind]
+
+    def seen(self, turn: int) -> list[tuple[float, str]]:
+        """The states of one answer's text, and when the page showed them."""
+        seen = self.chrome.execute_script("return seen")
+        return [(one["time"], one["text"]) for one in seen if one["turns"] == turn]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    with folder() as place, open_browser(tmp_path_factory.mktemp("chromium")) as chrome:
+        options = ("--json", "--no-browser", "--port", "0", "--rest", str(REST_SECONDS))
+        program = place.start("demo", *options, environment={"IDLEBLOOM_LOG": "debug"})
+        url = program.ready()["url"]
+        chrome.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": WATCH})
+        view(chrome, 1280, 800)
+        chrome.get(f"{url}/")
+        opened = Page(chrome, program)
+        opened.wait(lambda: len(opened.all("#questions button")) == 4)
+        yield opened
+        assert complaints(chrome) == []
+
+
+def drawn(program: Program) -> dict[int, float]:
+    """When the tail drew the token of each position, by its log. Tokens drawn in one step share its time."""
+    (log,) = program.temporary.glob("idlebloom-*/donor-3.log")
+    times: dict[int, float] = {}
+    for line in log.read_text().splitlines():
+        if found := re.match(r"(\S+ \S+) worker DEBUG drew the token at position (\d+)", line):
+            times[int(found[2])] = datetime.strptime(found[1], "%Y-%m-%d %H:%M:%S,%f").timestamp()  # noqa: DTZ007
+    return times
+
+
+def steps_of(times: dict[int, float]) -> list[tuple[int, float]]:
+    """The first position and the time of each step."""
+    steps: list[tuple[int, float]] = []
+    for position, time in sorted(times.items()):
+        if not steps or time - steps[-1][1] > REST_SECONDS:
+            steps.append((position, time))
+    return steps
+
+
+def test_the_answer_is_shown_while_it_is_computed(page: Page) -> None:
+    """At least five states of the text, each on the page before the tail drew the token after next."""
+    page.all("#questions button")[0].click()
+    page.wait(lambda: page.states() == ["done"])
+    (ended,) = page.heard("ended")
+    steps = steps_of(drawn(page.program))
+    assert steps[0][0] == ended["prompt_tokens"]
+    pieces, text, shown = Pieces(Text(bundled_model())), "", {}
+    for number, token in enumerate(ended["token_ids"]):
+        text += pieces.feed(token)
+        shown.setdefault(text.lstrip(), ended["prompt_tokens"] + number)
+    states = page.seen(turn=1)
+    assert len(states) >= 5
+    assert all(later.startswith(earlier) for (_, earlier), (_, later) in pairwise(states))
+    assert states[-1][1] == text.lstrip() or ended["finish"] == "stop"
+    judged = 0
+    for when, state in states:
+        coming = [time for first, time in steps if first > shown[state]]
+        if len(coming) >= 2:
+            judged += 1
+            assert when < coming[1], (state, when, coming[:2])
+    assert judged >= 5
+
+
+def test_the_route_and_the_speed_are_shown(page: Page) -> None:
+    """Three donors with their layers, and the numbers of the answer."""
+    assert re.search(r"3 donors · [\d.]+ tokens/s · first token [\d.]+ s", page.find(".summary").text)
+    page.find(".summary").click()
+    route = [item.text for item in page.all(".route li")]
+    assert len(route) == 3
+    assert route[0].endswith("words in, blocks 1 and 2") and route[2].endswith("words out")
+    if wanted := os.environ.get("IDLEBLOOM_SCREENSHOTS"):
+        page.chrome.save_screenshot(str(Path(wanted) / "chat.png"))
+
+
+def test_stop_and_ask_again(page: Page) -> None:
+    """Stop ends the answer where it is; the next question goes on with what the donors hold."""
+    page.find("#question").send_keys("Tell me a story", Keys.ENTER)
+    page.wait(lambda: len(page.seen(turn=2)) >= 3)
+    page.find("#stop").click()
+    page.wait(lambda: page.states()[1:] == ["stopped"])
+    stopped = page.heard("ended")[1]
+    assert stopped["finish"] == "cancelled" and 0 < stopped["tokens"] < 40
+    page.find("#question").send_keys("How does it work?", Keys.ENTER)
+    page.wait(lambda: page.states()[2:] == ["done"])
+    first, second, third = page.heard("started")
+    assert first["reused_tokens"] == 0
+    assert second["reused_tokens"] > first["prompt_tokens"]
+    assert third["reused_tokens"] > second["prompt_tokens"]
+    assert len({json.dumps(one["route"]) for one in (first, second, third)}) == 1
