@@ -84,7 +84,7 @@ class Swarm:
         return sum(sum(part.cpu_times()[:2]) for part in parts.values())
 
     async def _way(self, avoid: frozenset[PeerId], _before: Route | None = None) -> Way:
-        route = plan(self.records, self.config.layers, avoid=avoid)
+        route = plan(await self.look(), self.config.layers, avoid=avoid)  # records live for 90 s
         used = {stage.peer_id for stage in route.stages}
         chosen = {record.peer_id: record for record in self.records if record.peer_id in used}
         return Way(route, chosen, {peer: self.peer.directory.sealed(r) for peer, r in chosen.items()})
