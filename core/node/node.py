@@ -97,16 +97,18 @@ class Node:
         self.status = Status(
             version, State.OFF, Because(Reason.NO_CONSENT), swarm=SwarmView(model.config.model_id)
         )
-        self._tasks = [asyncio.create_task(self._look_around(), name="look around")]
+        self._looking = asyncio.create_task(self._look_around(), name="look around")
+        self._giving: asyncio.Task[None] | None = None
 
     async def generate(self, ask: Ask) -> AsyncGenerator[Event, None]:
         async for event in self.generator.generate(ask):
             yield event
 
     async def close(self) -> None:
-        for task in self._tasks:
+        tasks = [task for task in (self._looking, self._giving) if task is not None]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self.generator.leave()
 
     # Status
@@ -140,7 +142,17 @@ class Node:
 
     def give(self, config: WorkerConfig, log_file: Path) -> None:
         """Serves a span from now on, starting the worker again when it fails."""
-        self._tasks.append(asyncio.create_task(self._keep_giving(config, log_file), name="give"))
+        if self._giving is None:
+            self._giving = asyncio.create_task(self._keep_giving(config, log_file), name="give")
+
+    async def stop_giving(self, state: State, because: Because) -> None:
+        """Ends the worker, if there is one; its memory is free when this returns."""
+        giving, self._giving = self._giving, None
+        if giving is not None:
+            self.publish(replace(self.status, state=State.LEAVING, reason=because, progress=None))
+            giving.cancel()
+            await asyncio.wait({giving})
+        self.publish(replace(self.status, state=state, reason=because, span=None, progress=None))
 
     async def _keep_giving(self, config: WorkerConfig, log_file: Path) -> None:
         tries = 0

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 from core.errors import SwarmError
 from core.paths import Paths
-from core.settings import Addresses, Donate, Settings
+from core.settings import Addresses, Change, Donate, Settings
 from core.terms import Because, Reason, State
 from idlebloom import numbers
 
 if TYPE_CHECKING:
     from core.node.node import Model, Node
     from core.preferences import Preferences
+    from core.serving.worker import WorkerConfig
 
 NAME = "node"
 HELP = "the background node without the tray"
@@ -66,7 +67,9 @@ async def _run(args: argparse.Namespace, paths: Paths, preferences: Preferences,
     )
     node = Node(peer, model, version())
     try:
-        _donate(node, settings, paths, host)
+        giver = Giver(node, paths, host)
+        await giver.follow(settings)
+        preferences.listen(giver)
         port = settings.port if args.port is None else args.port
         async with door(node, port, paths.door_file, preferences) as running:
             print(
@@ -87,29 +90,45 @@ def _host(settings: Settings, peers: Sequence[str]) -> str:
     return "0.0.0.0" if peers or settings.donate is not Donate.OFF else "127.0.0.1"
 
 
-def _donate(node: Node, settings: Settings, paths: Paths, host: str) -> None:
-    from dataclasses import replace
+class Giver:
+    """Gives as the setting ``donate`` says, now and when it changes."""
 
-    from core.serving.worker import WorkerConfig
-    from idlebloom.launch import version
+    def __init__(self, node: Node, paths: Paths, host: str) -> None:
+        self._node, self._paths, self._host = node, paths, host
+        self._loop = asyncio.get_running_loop()
+        self._turn = asyncio.Lock()
 
-    match settings.donate:
-        case Donate.OFF:
-            return
-        case Donate.WHEN_IDLE:
-            because = Because(Reason.NO_IDLE_SOURCE)
-            node.publish(replace(node.status, state=State.WAITING, reason=because))
-        case Donate.ALWAYS:
-            config = WorkerConfig(
-                model=str(node.model.folder),
-                span=(0, node.model.config.layers),
-                identity=str(paths.state / "worker.key"),
-                runtime=str(paths.runtime),
-                peers=node.peer.addresses,
-                host=host,
-                version=version(),
-            )
-            node.give(config, paths.state / "worker.log")
+    def verify(self, change: Change) -> None:
+        """Any value will do."""
+
+    def apply(self, change: Change) -> bool:
+        if "donate" in change:
+            asyncio.run_coroutine_threadsafe(self.follow(change.after), self._loop)
+        return change.names == ("donate",)
+
+    async def follow(self, settings: Settings) -> None:
+        async with self._turn:
+            match settings.donate:
+                case Donate.OFF:
+                    await self._node.stop_giving(State.OFF, Because(Reason.NO_CONSENT))
+                case Donate.WHEN_IDLE:
+                    await self._node.stop_giving(State.WAITING, Because(Reason.NO_IDLE_SOURCE))
+                case Donate.ALWAYS:
+                    self._node.give(self._config(), self._paths.state / "worker.log")
+
+    def _config(self) -> WorkerConfig:
+        from core.serving.worker import WorkerConfig
+        from idlebloom.launch import version
+
+        return WorkerConfig(
+            model=str(self._node.model.folder),
+            span=(0, self._node.model.config.layers),
+            identity=str(self._paths.state / "worker.key"),
+            runtime=str(self._paths.runtime),
+            peers=self._node.peer.addresses,
+            host=self._host,
+            version=version(),
+        )
 
 
 def _end_with_input(end: asyncio.Event) -> None:

@@ -120,6 +120,17 @@ def test_a_killed_worker_is_started_again(node: Node) -> None:
     assert len(sockets) == 2
 
 
+def test_consent_is_taken_back_and_given_at_once(node: Node) -> None:
+    """The setting reaches the running node: its worker ends, and starts again."""
+    assert node.place.run("settings", "set", "donate", "off").out == "off\n"
+    until(lambda: not node.program.workers(), 3)
+    until(lambda: node.status()["reason"]["kind"] == "no_consent", 3)
+    assert (node.status()["state"], node.status()["span"]) == ("off", None)
+    until(lambda: not node.status()["swarm"]["whole"], 10)
+    node.place.run("settings", "set", "donate", "always")
+    until(lambda: node.status()["state"] == "giving", START_SECONDS)
+
+
 def test_an_owned_node_ends_with_its_input(place: Folder) -> None:
     """Its owner holds its standard input, and has gone when that ends."""
     program = place.start("node", "--owned", "--port", "0", "--json")
