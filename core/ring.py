@@ -709,10 +709,14 @@ class Client:
 
     # Filling a replacement while the ring goes on
 
-    def fill(self) -> tuple[int, Resume]:
-        """The epoch in which one replacement is filled, and its terms: run all, send nothing on."""
+    def fill(self) -> int:
+        """The epoch in which a replacement is filled."""
         self._fill_epoch = max(self.epoch, self._fill_epoch) + 1
-        return self._fill_epoch, Resume(self.session, self._fill_epoch, self.rollback, 0, NOWHERE)
+        return self._fill_epoch
+
+    def fill_terms(self, epoch: int) -> Resume:
+        """For the replacement: run all, send nothing on."""
+        return Resume(self.session, epoch, self.rollback, 0, NOWHERE)
 
     def fill_entry(self) -> list[Request]:
         """What a new entry must run: it has no stage before it but the client."""
@@ -827,20 +831,17 @@ class Client:
         self._out.forget(self.rollback)
         self._reserved = dict.fromkeys(range(self.stages), 0)
         self._granted = self._asked = 0
-        turn = Turn(
-            self.session,
-            self.epoch,
-            self.rollback,
-            told,
-            tuple(self.ids[told:]),
-            self._answer_from,
-            self._sampling,
-            self._stops,
-        )
-        sends.append((self.stages - 1, turn))
+        sends.append((self.stages - 1, self.turn(self.epoch, told)))
         for frame in self._frames(self.epoch, start):
             sends += [(0, ready) for ready in self._out.send(frame)]
         return sends + self._ask_ahead()
+
+    def turn(self, epoch: int, start: int) -> Turn:
+        """The turn under way, as a tail must know it that knows the ids below ``start``."""
+        ids = tuple(self.ids[start:])
+        return Turn(
+            self.session, epoch, self.rollback, start, ids, self._answer_from, self._sampling, self._stops
+        )
 
     def _resume(self, sends: list[tuple[int, Request]]) -> int:
         """The terms of a new epoch for every stage; returns where the entry begins to lack tokens."""

@@ -17,13 +17,15 @@ from dataclasses import dataclass, field
 from core.errors import NoDonor, Refused, StageLost, SwarmError
 from core.ring import Ack, Breach, Broken, Client, Drawn, Request, Reserved
 from core.routing.connections import Connection, Connections
+from core.routing.moving import Filling
 from core.routing.watch import AskAll, Blame, Wait, Watch
-from core.swarm.messages import Close, Message, Open, Probe, Pulse, Ready, Refuse, Standby
+from core.swarm.messages import Close, Leaving, Message, Open, Probe, Pulse, Ready, Refuse, Standby
 from core.terms import PeerId, Record, Route, Sampling, Token, WireDtype
 
 log = logging.getLogger(__name__)
 
-OPEN_SECONDS = 10.0
+OPEN_SECONDS = 3.0
+"""Beyond eight round trips, what opening all stages may take."""
 RECOVERIES = 5
 """Routes tried for one token before the answer is given up."""
 
@@ -64,7 +66,10 @@ class Session:
         self._client = Client(self.id, chunk=chunk)
         self._stages: list[Connection] = []
         self._opened: asyncio.Future[None] | None = None
-        self._events: asyncio.Queue[Token | _Lost] = asyncio.Queue()
+        self._events: asyncio.Queue[Token | _Lost | Way] = asyncio.Queue()
+        self._filling: Filling | None = None
+        self._moving: asyncio.Task[None] | None = None
+        self._leaver: Connection | None = None
         self._broken: _Lost | None = None
         self._warming: asyncio.Task[None] | None = None
         self._watch = Watch(asyncio.get_running_loop().time)
@@ -105,18 +110,22 @@ class Session:
                     tries = 0
                     yield event
                     continue
+                self.moves += 1
+                lost = await self._switch(event) if isinstance(event, Way) else event
+                if lost is None:
+                    continue
                 tries += 1
                 if tries > RECOVERIES:
-                    raise StageLost(event.peer or self._someone(), event.why)
-                if event.peer is not None:
-                    avoid.add(event.peer)
-                self.moves += 1
+                    raise StageLost(lost.peer or self._someone(), lost.why)
+                if lost.peer is not None:
+                    avoid.add(lost.peer)
                 try:
                     await self._reopen(frozenset(avoid))
                 except NoDonor as error:
-                    raise NoDonor(error.missing, event.why) from None
+                    raise NoDonor(error.missing, lost.why) from None
         finally:
             self._send(client.stop())
+            self._part_from_leaver()
 
     def close(self) -> None:
         """Frees the caches at every stage."""
@@ -159,9 +168,10 @@ class Session:
         for index, connection in enumerate(connections):
             connection.send(self._open_message(way, index))
         try:
-            await asyncio.wait_for(self._opened, OPEN_SECONDS)
+            farthest = max(connection.round_trip for connection in connections)
+            await asyncio.wait_for(self._opened, OPEN_SECONDS + 8 * farthest)
         except TimeoutError:
-            raise StageLost(self._unready(), f"it did not answer within {OPEN_SECONDS:.0f} s") from None
+            raise StageLost(self._unready(), "it did not answer in time") from None
         finally:
             self._opened = None
         self._warming = asyncio.create_task(self._warm(way))
@@ -181,13 +191,69 @@ class Session:
         except SwarmError as error:
             raise StageLost(record.peer_id, error.message) from error
 
-    def _open_message(self, way: Way, index: int) -> Open:
+    # Planned leaving
+
+    def _move_away(self, leaving: Leaving) -> None:
+        """A stage will be gone soon: move off it while it serves."""
+        self._leaver = self._stages[leaving.stage]
+        if not self._client.answering:
+            self._part_from_leaver()
+        elif self._moving is None or self._moving.done():
+            self._moving = asyncio.create_task(self._fill(leaving))
+
+    def _part_from_leaver(self) -> None:
+        """Between answers a stage that leaves is let go at once: the next answer opens a way around it,
+        and the log of the stage before it fills the replacement then."""
+        leaver, self._leaver = self._leaver, None
+        if leaver is not None and leaver in self._stages:
+            leaver.send(Close(self.id))
+            self._broken = _Lost(leaver.remote, "it is leaving")
+
+    async def _fill(self, leaving: Leaving) -> None:
+        """Fills a replacement, then has the answer change over. If that fails, the answer goes on as it
+        is, and recovers when the stage has gone."""
+        index, route = leaving.stage, self.route
+        if route is None:
+            return
+        try:
+            way = await self._planner(frozenset({route.stages[index].peer_id}), route)
+            if [stage.span for stage in way.route.stages] != [stage.span for stage in route.stages]:
+                self._events.put_nowait(way)  # other stages change too: their logs do the rest
+                return
+            await self._fill_stage(way, index)
+        except SwarmError as error:
+            log.info("a replacement could not be filled: %s", error)
+        else:
+            if self.route is route and self._client.answering:
+                self._events.put_nowait(way)
+        finally:
+            self._filling = None
+
+    async def _fill_stage(self, way: Way, index: int) -> None:
+        peer = way.route.stages[index].peer_id
+        connection = await self._connect(way.records[peer])
+        connection.sessions.setdefault(self.id, (self._message, self._lost))
+        epoch = self._client.fill()
+        before = self._stages[index - 1] if index else None
+        opening = self._open_message(way, index, epoch)
+        self._filling = Filling(self._client, connection, before, opening, way.sealed[peer])
+        await self._filling.run(self._client.turn(epoch, 0), self._client.epoch)
+
+    async def _switch(self, way: Way) -> _Lost | None:
+        """Opens the way that was made ready; what is wrong with it otherwise."""
+        try:
+            await self._open_way(way)
+        except (Refused, StageLost) as error:
+            return _Lost(error.peer_id, error.why)
+        return None
+
+    def _open_message(self, way: Way, index: int, epoch: int | None = None) -> Open:
         stages = way.route.stages
         stage, following = stages[index], stages[(index + 1) % len(stages)].peer_id
         model = way.records[stage.peer_id].model
         return Open(
             session=self.id,
-            epoch=self._client.epoch,
+            epoch=self._client.epoch if epoch is None else epoch,
             rollback=self._client.rollback,
             stage=index,
             stages=len(stages),
@@ -209,8 +275,9 @@ class Session:
         self._leave()
 
     def _leave(self) -> None:
-        if self._warming is not None:
-            self._warming.cancel()
+        for task in (self._warming, self._moving):
+            if task is not None:
+                task.cancel()
         for connection in self._stages:
             connection.sessions.pop(self.id, None)
         self._stages = []
@@ -225,8 +292,9 @@ class Session:
 
     # Messages
 
-    async def _next(self) -> Token | _Lost:
-        """The next token, or what broke; a silence that is too long for this ring is looked into."""
+    async def _next(self) -> Token | _Lost | Way:
+        """The next token, or what broke, or a way that was made ready. A silence that is too long for
+        this ring is looked into."""
         while True:
             wait = self._look_into() if self._events.empty() else None
             try:
@@ -257,6 +325,10 @@ class Session:
 
     def _message(self, remote: PeerId, message: Message) -> None:
         """What a stage says; what it says for another stage, or of another epoch, is not heard."""
+        filling = self._filling
+        if filling is not None and remote == filling.peer and getattr(message, "epoch", 0) == filling.epoch:
+            filling.hear(message)
+            return
         self._watch.heard()
         match message:
             case Drawn() if self._is_at(remote, len(self._stages) - 1):
@@ -271,6 +343,8 @@ class Session:
                 self._refused(remote, message)
             case Pulse() if message.epoch == self._client.epoch and self._is_at(remote, message.stage):
                 self._watch.pulse(message)
+            case Leaving() if message.epoch == self._client.epoch and self._is_at(remote, message.stage):
+                self._move_away(message)
             case Broken() if message.epoch == self._client.epoch and self._is_at(remote, message.stage):
                 self._note(_Lost(self._blame(message), message.why))
 
@@ -278,6 +352,8 @@ class Session:
         tokens, sends = self._client.drawn(message)
         for token in tokens:
             self._events.put_nowait(token)
+        if self._filling is not None:
+            self._filling.drawn(len(tokens))
         self._send(sends)
         if self._client.lost:
             self._note(_Lost(None, "tokens were lost"))
@@ -308,6 +384,10 @@ class Session:
         return stages[(broken.stage + step) % len(stages)].peer_id
 
     def _lost(self, remote: PeerId, why: str) -> None:
+        if self._filling is not None and remote == self._filling.peer:
+            self._filling.lost(why)
+        if all(connection.remote != remote for connection in self._stages):
+            return
         if self._opened is not None and not self._opened.done():
             self._opened.set_exception(StageLost(remote, why))
         else:

@@ -29,6 +29,7 @@ from core.terms import DonorState, Record, WireDtype
 UPDATE_SECONDS = 20
 """How often the record is made anew from what was measured since."""
 WITHDRAW_SECONDS = 2.0
+DRAIN_LOOK_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,19 @@ class Donor:
             await self.peer.serve(LANES[lane], partial(self.sessions.serve_lane, lane=lane))
         await self.peer.directory.announce(self._record(DonorState.ONLINE))
         self._keeping = asyncio.create_task(self._keep())
+
+    async def drain(self, seconds: float) -> None:
+        """Leaves as planned: serves on while readers move, until none is left or the time is over."""
+        if self._keeping is not None:
+            self._keeping.cancel()
+        with suppress(SwarmError, TimeoutError):
+            await asyncio.wait_for(self._announcer.withdraw(), WITHDRAW_SECONDS)
+        self.sessions.announce_leaving(seconds)
+        deadline = time.monotonic() + seconds
+        while len(self.sessions) and time.monotonic() < deadline:
+            await asyncio.sleep(DRAIN_LOOK_SECONDS)
+            self.sessions.sweep()
+        await self.stop()
 
     async def stop(self) -> None:
         """Withdraws the record, gives up the sessions, ends the engine."""

@@ -41,11 +41,13 @@ from core.serving.propose import NgramProposer
 from core.swarm.messages import (
     WIRE,
     Close,
+    Copy,
     Dtype,
     Header,
     Heard,
     Kind,
     Lease,
+    Leaving,
     Message,
     Open,
     Probe,
@@ -95,6 +97,8 @@ class Held:
     history: History | None = None
     standby: list[Link] = field(default_factory=list)
     """Streams kept open to who would replace the next stage."""
+    copying: Link | None = None
+    """The stream to a replacement that is filled while the next stage still serves."""
     inbound: dict[Lane, Stream] = field(default_factory=dict)
     owed: set[Lane] = field(default_factory=set)
     parked: bool = False
@@ -303,6 +307,10 @@ class Sessions:
                 self._perform(held, part.grant(message))
             case Truncate():
                 self._perform(held, part.truncate(message))
+            case Copy() if message.epoch == part.epoch:
+                self._in_task(self._copy(held, message))
+            case Copy():
+                pass
             case Standby() if message.epoch == part.epoch:
                 self._in_task(self._warm(held, message.record))
             case Standby():
@@ -364,6 +372,18 @@ class Sessions:
         task = asyncio.create_task(work)
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
+
+    async def _copy(self, held: Held, wanted: Copy) -> None:
+        """Fills a replacement of the next stage; one that cannot be reached stays empty, which the
+        client sees when it asks it."""
+        with suppress(SwarmError):
+            record = open_sealed(wanted.record, time.time())
+            link = await self._links.open(record.peer_id, record.addresses, Lane.BULK)
+            if held.freed or held.part.epoch != wanted.epoch:
+                self._release({Lane.BULK: link})
+                return
+            held.copying = link
+            self._perform(held, held.part.copy(wanted.into))
 
     async def _warm(self, held: Held, sealed: bytes) -> None:
         """Keeps streams open to a standby; that it cannot be reached is noticed when it is needed."""
@@ -550,6 +570,10 @@ class Sessions:
         if held.part.is_tail:
             dtype = Dtype.IDS
             frame = replace(frame, payload=pack_ids(frame.payload))
+        if frame.epoch != held.part.epoch:
+            if held.copying is not None:
+                held.copying.send(frame, dtype)
+            return
         if held.following != self.peer.peer_id:
             held.links[frame.lane].send(frame, dtype)
             return
@@ -609,19 +633,20 @@ class Sessions:
 
     def _redialled(self, remote: PeerId, lane: Lane) -> None:
         for held in self._senders(remote):
-            if lane in held.links:
+            if held.following == remote and lane in held.links:
                 self._perform(held, held.part.again(lane))
 
     def _unreachable(self, remote: PeerId, lane: Lane, why: str) -> None:
         for held in self._senders(remote):
-            if lane in held.links:
+            if held.following == remote and lane in held.links:
                 self._perform(held, held.part.end(Breach.UNREACHABLE, why[:300]))
 
     def _senders(self, remote: PeerId, session: bytes | None = None) -> list[Held]:
         return [
             held
             for key, held in self._held.items()
-            if held.following == remote and (session is None or key[0] == session)
+            if (session is None or key[0] == session)
+            and (held.following == remote or (held.copying is not None and held.copying.remote == remote))
         ]
 
     # Leases and ends
@@ -640,6 +665,12 @@ class Sessions:
             client: at for client, at in self._heard.items() if client in clients or now - at < LEASE_SECONDS
         }
         self._links.sweep(now)
+
+    def announce_leaving(self, seconds: float) -> None:
+        """Takes no new sessions, and tells the clients of those that are there to move."""
+        self.leaving = True
+        for held in self._held.values():
+            self._tell(held, Leaving(held.part.session, held.part.stage, held.part.epoch, int(seconds)))
 
     def close(self) -> None:
         """Gives up all sessions, telling their clients."""
@@ -667,8 +698,9 @@ class Sessions:
 
     def _let_go(self, held: Held) -> None:
         self._release(held.links)
-        self._release({link.lane: link for link in held.standby})
-        held.standby = []
+        for link in (*held.standby, *([held.copying] if held.copying else [])):
+            self._links.release(link, time.monotonic())
+        held.standby, held.copying = [], None
 
     def _release(self, links: dict[Lane, Link]) -> None:
         for link in links.values():

@@ -272,6 +272,26 @@ class Standby:
 
 
 @dataclass(frozen=True, slots=True)
+class Leaving:
+    """To the client: this stage will be gone in so many seconds, and serves until then."""
+
+    session: bytes
+    stage: int
+    epoch: int
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """To a stage: send all outputs to that peer too, as its stage before in the epoch ``into``."""
+
+    session: bytes
+    epoch: int
+    into: int
+    record: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Close:
     """The session's caches may be freed at once."""
 
@@ -287,6 +307,8 @@ Message = (
     | Probe
     | Pulse
     | Standby
+    | Leaving
+    | Copy
     | Close
     | Frame
     | Ack
@@ -488,6 +510,8 @@ _CHECKS: dict[int, tuple[type, tuple[Check, ...]]] = {
     13: (Truncate, (_session, _epoch, _rollback, _position)),
     14: (Broken, (_session, _stage, _epoch, _one_of(Breach), _why)),
     19: (Standby, (_session, _epoch, _bytes(1, 2048))),
+    20: (Leaving, (_session, _stage, _epoch, _integer(0, 86_400))),
+    21: (Copy, (_session, _epoch, _epoch, _bytes(1, 2048))),
     16: (Heard, (_epoch,)),
     17: (Probe, (_session, _epoch, _epoch)),
     18: (Pulse, (_session, _stage, _epoch, _epoch, _position, _position, _truth)),

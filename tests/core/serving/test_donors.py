@@ -193,3 +193,28 @@ async def test_a_link_that_swallows_frames_is_gone_around(folder: Path) -> None:
                 ring.swarm.stall(one, other)
         assert held == greedy(model, ids, 20)
         ring.swarm.heal(one, other)
+
+
+@pytest.mark.parametrize("leaver", [0, 1, 2], ids=["entry", "middle", "tail"])
+async def test_a_donor_that_leaves_as_planned_is_replaced_while_it_serves(folder: Path, leaver: int) -> None:
+    """Its replacement is filled meanwhile; the others run nothing again; it ends when nobody is left."""
+    model = reference(folder)
+    async with fake_ring(folder, [(0, 3), (3, 6), (6, 8)] * 2) as ring:
+        for donor in ring.donors:
+            donor.engine.rest = 0.005
+        session = ring.session()
+        ids, held = list(range(3, 60)), []
+        async for token in session.answer(ids, *_greedy_200(120)):
+            held.append(token.token_id)
+            if len(held) == 6:
+                route = session.route
+                assert route is not None
+                staying = [stage.peer_id for i, stage in enumerate(route.stages) if i != leaver]
+                before = _rows_of(ring, staying)
+                gone = next(d for d in ring.donors if d.peer.peer_id == route.stages[leaver].peer_id)
+                leaving = asyncio.create_task(gone.drain(30))
+        await asyncio.wait_for(leaving, 5)
+        assert held == greedy(model, ids, 120)
+        assert session.moves == 1
+        assert all(rows < len(ids) + 200 for rows in _rows_of(ring, staying, before))
+        assert len(gone.sessions) == 0
