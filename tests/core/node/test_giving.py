@@ -1,0 +1,101 @@
+"""What a node does about a worker that fails, with a worker that fails when told."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import groupby
+from pathlib import Path
+
+import pytest
+
+from core.node import node as module
+from core.node.node import Model, Node
+from core.paths import bundled_model
+from core.serving.supervisor import WorkerFailed
+from core.serving.worker import WorkerConfig
+from core.swarm.fake import FakeSwarm
+from core.terms import Because, Reason, State, Status
+
+
+class FailingWorker:
+    """Says that it is online, then ends."""
+
+    started = 0
+    lives_seconds = 0.0
+
+    @classmethod
+    async def start(cls, **_: object) -> FailingWorker:
+        cls.started += 1
+        return cls()
+
+    def configure(self, *_: object) -> None:
+        pass
+
+    async def online(self) -> None:
+        pass
+
+    async def ended(self) -> None:
+        await asyncio.sleep(self.lives_seconds)
+
+    def failure(self) -> WorkerFailed:
+        return WorkerFailed("out of luck")
+
+    async def stop(self) -> None:
+        pass
+
+
+async def giving(tmp_path: Path, statuses: int) -> list[Status]:
+    """The first snapshots of a node whose worker keeps failing."""
+    node = Node(FakeSwarm().peer(), Model.read(bundled_model()), "test")
+    seen: list[Status] = []
+    enough = asyncio.Event()
+
+    def watch(status: Status) -> None:
+        seen.append(status)
+        if len([one for one in seen if one.state is State.TROUBLE]) >= statuses:
+            enough.set()
+
+    node.watchers.append(watch)
+    node.give(WorkerConfig("model", (0, 10), "key", str(tmp_path)), tmp_path / "log")
+    await asyncio.wait_for(enough.wait(), 10)
+    await node.stop_giving(State.OFF, Because(Reason.NO_CONSENT))
+    assert node.status.state is State.OFF and node.status.span is None
+    await node.close()
+    return seen
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses that the node made before it tried again, none of them waited for."""
+    monkeypatch.setattr(module, "Worker", FailingWorker)
+    made: list[float] = []
+    sleep = asyncio.sleep
+
+    async def note(seconds: float) -> None:
+        if seconds in module.RETRY_SECONDS and seconds != module.LOOK_SECONDS:
+            made.append(seconds)
+        await sleep(0.001)
+
+    monkeypatch.setattr(module, "RETRY_SECONDS", (5.5, 15.0, 60.0))
+    monkeypatch.setattr(module.asyncio, "sleep", note)
+    return made
+
+
+async def test_the_pauses_grow(tmp_path: Path, pauses: list[float]) -> None:
+    """A worker that ends soon after each start is started again, later each time; the status says why."""
+    seen = await giving(tmp_path, 5)
+    assert pauses[:4] == [5.5, 15.0, 60.0, 60.0]
+    states = [state for state, _ in groupby(seen, lambda one: one.state) if state is not State.OFF]
+    assert states[:3] == [State.LOADING, State.GIVING, State.TROUBLE]
+    trouble = next(one for one in seen if one.state is State.TROUBLE)
+    assert trouble.reason is not None and trouble.reason.args == {"why": "out of luck"}
+    assert trouble.reason.until is not None and trouble.span is None
+
+
+async def test_the_pauses_begin_anew_after_a_steady_worker(
+    tmp_path: Path, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that served for long was well."""
+    monkeypatch.setattr(module, "STEADY_SECONDS", 0.0)
+    await giving(tmp_path, 4)
+    assert set(pauses) == {5.5}
