@@ -18,9 +18,9 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from benchmarks.measure import (
     Bar,
     Contender,
     Interval,
+    Others,
     Results,
     Row,
     Run,
@@ -153,6 +154,8 @@ async def against_transformers(stand: Stand, name: str) -> list[Row]:
         "1 donor": await stand.swarm(1),
         f"{DONORS} donors": await stand.swarm(DONORS),
     }
+    if limit is not None:
+        contenders["engine alone"] = await stand.engine()
     pairs = scale.few if limit is None else scale.pairs
     timings = await rounds(
         contenders, stand.prompts(pairs, scale.prompt), scale.toy_tokens if toy else scale.tokens
@@ -173,21 +176,20 @@ async def against_transformers(stand: Stand, name: str) -> list[Row]:
                     "transformers, tokens/s": _median(timing.rate for timing in theirs),
                     "same tokens": same_ids(ours, theirs),
                 },
-                bound=_shares(
-                    _median(timing.step for timing in ours),
-                    await (await stand.swarm(donors)).step_seconds(),
-                    _median(timing.step for timing in theirs),
-                ),
+                bound=_shares(timings, contender) if limit is not None else "",
             )
         )
     return rows
 
 
-def _shares(ours: float, engines: float, theirs: float) -> str:
+def _shares(timings: Mapping[str, Sequence[Timing]], contender: str) -> str:
+    steps = {name: _median(timing.step * 1e3 for timing in timings[name]) for name in timings}
+    pairs = zip(timings[contender], timings["engine alone"], strict=True)
+    ring = Interval.of((ours.step - alone.step) * 1e3 for ours, alone in pairs)
     return (
-        f"a token takes {ours * 1e3:.2f} ms; by the donors' own measure their engines compute for "
-        f"{engines * 1e3:.2f} ms of it, so {(ours - engines) * 1e3:.2f} ms are the ring's; "
-        f"transformers takes {theirs * 1e3:.2f} ms"
+        f"a token takes {steps[contender]:.2f} ms, the same engine and layers alone "
+        f"{steps['engine alone']:.2f} ms, so the ring adds {ring.median:.2f} ms ({ring.low:.2f} to {ring.high:.2f}); transformers takes "
+        f"{steps['transformers']:.2f} ms"
     )
 
 
@@ -261,25 +263,28 @@ async def many_readers(stand: Stand, name: str) -> list[Row]:
             many.append(together)
     round_of_one = 1e3 / _median(common_rate(single) for single in singles)
     round_of_all = 1e3 * READERS / _median(common_rate(together) for together in many)
-    engines = await swarm.step_seconds() * 1e3
     bound = (
-        f"a round of {READERS} takes {round_of_all:.1f} ms, of one {round_of_one:.1f} ms; the engines' last "
-        f"steps took {engines:.1f} ms together; all processes together used {_median(busy):.2f} cores"
+        f"a round of {READERS} takes {round_of_all:.1f} ms, of one {round_of_one:.1f} ms; while "
+        f"{READERS} read, all processes of the swarm together used {_median(busy):.2f} cores"
     )
     rows = []
-    for what, rate in (("decoding", common_rate), ("prompts included", whole_rate)):
+    for what, rate, bar in (
+        ("decoding", common_rate, Bar(4.0)),
+        # Prompts are bound by arithmetic, of which eight need eight times as much.
+        ("prompts included", whole_rate, None),
+    ):
         pairs = zip(many, singles, strict=True)
         rows.append(
             stand.row(
                 name,
                 f"{READERS} readers at once against 1, tokens/s in all, {what}",
                 Interval.of(rate(together) / rate(single) for together, single in pairs),
-                bar=Bar(4.0),
+                bar=bar,
                 beside={
                     f"{READERS} readers, tokens/s": _median(map(rate, many)),
                     "1 reader, tokens/s": _median(map(rate, singles)),
                 },
-                bound=bound,
+                bound=bound if bar else "",
             )
         )
     return rows
@@ -334,8 +339,10 @@ async def run(names: Sequence[str], scale: Scale, results: Results, run_: Run) -
             async with stand(setting, scale, Path(folder)) as here:
                 for name in group:
                     print(f"{name} …", file=sys.stderr, flush=True)
-                    started = time.monotonic()
-                    results.put(await BENCHMARKS[name][1](here, name), run_)
+                    started, others = time.monotonic(), Others()
+                    rows = await BENCHMARKS[name][1](here, name)
+                    taken = {"cores taken by others": others.cores()}
+                    results.put([replace(row, beside={**row.beside, **taken}) for row in rows], run_)
                     print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
 
 

@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -96,6 +97,32 @@ def whole_rate(timings: Sequence[Timing]) -> float:
 def same_ids(one: Sequence[Timing], other: Sequence[Timing]) -> float:
     """The part of the rounds in which both gave the same tokens."""
     return statistics.fmean(a.ids == b.ids for a, b in zip(one, other, strict=True))
+
+
+class Others:
+    """How many cores other programs took since this was made: what makes numbers on a shared machine
+    wander. Processes that this one started are its own, also those that have ended."""
+
+    def __init__(self) -> None:
+        self._at, self._busy, self._own = time.monotonic(), _busy_seconds(), _own_seconds()
+
+    def cores(self) -> float:
+        others = (_busy_seconds() - self._busy) - (_own_seconds() - self._own)
+        return max(others / (time.monotonic() - self._at), 0.0)
+
+
+def _busy_seconds() -> float:
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))
+
+
+def _own_seconds() -> float:
+    this = psutil.Process()
+    total = 0.0
+    for process in (this, *this.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            total += sum(process.cpu_times()[:4])  # those of ended children included
+    return total
 
 
 # Medians and bars

@@ -72,11 +72,6 @@ class Swarm:
         )
         return self.records
 
-    async def step_seconds(self) -> float:
-        """A decode step's time in all engines together, as the donors announce it: moving averages of
-        the last batches, up to 20 s old."""
-        return sum(record.step_seconds for record in await self.look())
-
     def cpu_seconds(self) -> float:
         """Processor time so far of all of the swarm's processes, this one and every p2pd included."""
         trees = [psutil.Process(), *(psutil.Process(donor.process.pid) for donor in self.donors)]
