@@ -188,8 +188,8 @@ def _shares(timings: Mapping[str, Sequence[Timing]], contender: str) -> str:
     ring = Interval.of((ours.step - alone.step) * 1e3 for ours, alone in pairs)
     return (
         f"a token takes {steps[contender]:.2f} ms, the same engine and layers alone "
-        f"{steps['engine alone']:.2f} ms, so the ring adds {ring.median:.2f} ms ({ring.low:.2f} to {ring.high:.2f}); transformers takes "
-        f"{steps['transformers']:.2f} ms"
+        f"{steps['engine alone']:.2f} ms, so the ring adds {ring.median:.2f} ms "
+        f"({ring.low:.2f} to {ring.high:.2f}); transformers takes {steps['transformers']:.2f} ms"
     )
 
 
