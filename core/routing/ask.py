@@ -1,7 +1,7 @@
 """What a face asks of the routing client, and what comes back, as frozen values.
 
-An answer is a stream of events: one ``Started``, any number of ``Piece``, one ``Ended``; or an
-exception of ``core.errors`` in place of the rest. Closing the stream cancels the answer.
+An answer is a stream of events: one ``Started``, any number of ``Piece`` and ``Moved``, one ``Ended``;
+or an exception of ``core.errors`` in place of the rest. Closing the stream cancels the answer.
 """
 
 from __future__ import annotations
@@ -76,6 +76,15 @@ class Piece:
 
 
 @dataclass(frozen=True)
+class Moved:
+    """The answer goes on over another route: a donor was lost or is leaving."""
+
+    route: Route
+    seconds: float
+    """From the last token over the old route to the first over the new one."""
+
+
+@dataclass(frozen=True)
 class Ended:
     finish: Finish
     text: str
@@ -87,7 +96,7 @@ class Ended:
     """New tokens after the first, over the time since the first; 0 with fewer than two."""
 
 
-Event = Started | Piece | Ended
+Event = Started | Piece | Moved | Ended
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from functools import partial
 from core.errors import NoDonor, PromptError, TooLong
 from core.model.config import ModelConfig, ref
 from core.model.text import Pieces, Text
-from core.routing.ask import Ask, Ended, Event, Piece, Started, check
+from core.routing.ask import Ask, Ended, Event, Moved, Piece, Started, check
 from core.routing.connections import Connections
 from core.routing.route import mend, plan
 from core.routing.session import Session, Way
@@ -68,15 +68,18 @@ class Generator:
                 yield Started(self.model.model_id, route, len(ids), reused)
                 pieces = Pieces(self.text, stops)
                 answer = kept.session.answer(ids, ask.sampling, limit, self.text.stops)
-                async for event in self._show(answer, pieces, len(ids), limit, started):
-                    yield event
+                shown = self._show(kept.session, answer, pieces, len(ids), started)
+                async with aclosing(shown) as events:  # type: ignore[type-var]
+                    async for event in events:
+                        yield event
         finally:
             if ask.conversation is None:
                 kept.session.close()
 
     async def _show(
-        self, answer: AsyncIterator[Token], pieces: Pieces, prompt: int, limit: int, started: float
+        self, session: Session, answer: AsyncIterator[Token], pieces: Pieces, prompt: int, started: float
     ) -> AsyncIterator[Event]:
+        moves = session.moves
         first = last = time.monotonic()
         ids: list[int] = []
         shown: list[str] = []
@@ -84,7 +87,10 @@ class Generator:
         finish = Finish.LENGTH
         async with aclosing(answer) as tokens:  # type: ignore[type-var]
             async for token in tokens:
-                last = time.monotonic()
+                before, last = last, time.monotonic()
+                if session.moves != moves and session.route is not None:
+                    moves = session.moves
+                    yield Moved(session.route, last - before)
                 first = last if not ids else first
                 ids.append(token.token_id)
                 if token.token_id in self.text.stops:

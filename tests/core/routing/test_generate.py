@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
@@ -10,9 +11,9 @@ import pytest
 from core.errors import NoDonor, PromptError, TooLong, UserError
 from core.model.text import Text
 from core.paths import bundled_model
-from core.routing.ask import Ask, Ended, Event, Message, Piece, Started
+from core.routing.ask import Ask, Ended, Event, Message, Moved, Piece, Started
 from core.routing.generate import Generator
-from core.terms import Finish, Sampling
+from core.terms import Finish, Sampling, Span
 from tests.core.rings import FakeRing, fake_ring, reference
 
 
@@ -139,10 +140,40 @@ async def test_closing_the_events_stops_the_ring_and_frees_the_caches(
         async for event in events:
             if isinstance(event, Piece):
                 break
-    import asyncio
-
     await asyncio.sleep(0.1)
     drawn = ring.donors[2].engine.tokens
     await asyncio.sleep(0.1)
     assert ring.donors[2].engine.tokens == drawn
     assert all(donor.pool.free_tokens == donor.pool.capacity for donor in ring.donors)
+
+
+async def test_an_answer_that_moves_says_so(ring: FakeRing, generator: Generator) -> None:
+    """With the new route and how long it took; the text is whole."""
+    _, whole, _ = await told(generator, Ask(question("Tell me a story")))
+    await ring.add(Span(4, 7))
+    moved, text = [], ""
+    async for event in generator.generate(Ask(question("Tell me a story"))):
+        if isinstance(event, Started):
+            gone = event.route.stages[1].peer_id
+        if isinstance(event, Piece):
+            text += event.text
+            if len(text) < 30:
+                await next(d for d in ring.donors if d.peer.peer_id == gone).stop()
+        if isinstance(event, Moved):
+            moved.append(event)
+    assert text == whole
+    assert moved[0].route.stages[1].peer_id != gone
+    assert moved[0].seconds > 0
+
+
+async def test_streams_to_standbys_are_kept_open(ring: FakeRing, generator: Generator) -> None:
+    """The stage before knows who would replace the next one."""
+    spare = await ring.add(Span(4, 7))
+    await generator.records(fresh=True)
+    async for event in generator.generate(Ask(question("Tell me a story"), conversation="c")):
+        if isinstance(event, Started):
+            serving = event.route.stages[1].peer_id
+    await asyncio.sleep(0.1)
+    other = ring.donors[1] if serving == spare.peer.peer_id else spare
+    [held] = ring.donors[0].sessions._held.values()
+    assert {link.remote for link in held.standby} == {other.peer.peer_id}
