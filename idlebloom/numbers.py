@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import math
 
 
@@ -17,6 +18,14 @@ def tokens(text: str) -> int:
 def port(text: str) -> int:
     """0 takes any."""
     return _whole(text, 0, 65535)
+
+
+def address(text: str) -> str:
+    """An IPv4 address of this PC."""
+    try:
+        return str(ipaddress.IPv4Address(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"“{text}” is not an IPv4 address such as 0.0.0.0") from None
 
 
 def seed(text: str) -> int:

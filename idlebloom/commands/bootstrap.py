@@ -16,7 +16,13 @@ HELP = "a meeting point: DHT for members, no model"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--host", default="0.0.0.0", metavar="IP", help="where to listen (every address)")
+    parser.add_argument(
+        "--host",
+        type=numbers.address,
+        default="0.0.0.0",
+        metavar="IP",
+        help="where to listen (every address)",
+    )
     parser.add_argument("--port", type=numbers.port, default=0, metavar="N", help="TCP port (any free one)")
 
 

@@ -40,6 +40,7 @@ def model(tmp_path: Path) -> Path:
         (("node", "--port", "-1"), "“-1” is not a whole number from 0 to 65535"),
         (("node", "--peers", "here"), "peers must be"),
         (("bootstrap", "--port", "x"), "“x” is not a whole number"),
+        (("bootstrap", "--host", "here"), "“here” is not an IPv4 address"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
