@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import codecs
 import json
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, NoReturn, Protocol
+from typing import Any, Literal, NoReturn, Protocol, TypeVar
 
 from jinja2 import Template, TemplateError
 from jinja2.ext import loopcontrols
@@ -33,6 +34,9 @@ class Turn(Protocol):
 
     @property
     def text(self) -> str: ...
+
+
+T = TypeVar("T", bound=Turn)
 
 
 @dataclass(frozen=True)
@@ -124,17 +128,19 @@ class Text:
             why = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise PromptError(f"this model's chat format refuses the conversation: {why}") from None
 
-    def fit(self, messages: Sequence[Turn], limit: int) -> tuple[list[Turn], int]:
+    def fit(self, messages: Sequence[T], limit: int) -> tuple[list[T], int]:
         """The conversation without as many whole oldest turns as make its prompt ``limit`` tokens at most,
         and how many messages that dropped. A system message at the start and the last turn stay."""
         head = list(messages[:1]) if messages and messages[0].role == "system" else []
         body = list(messages[len(head) :])
-        starts = [i for i, message in enumerate(body) if message.role == "user"]
-        for start in [0, *(i for i in starts if i)]:
-            kept = [*head, *body[start:]]
-            if len(self.encode(self.chat(kept))) <= limit or start >= max(starts, default=0):
-                return kept, start
-        raise AssertionError("the last start always returns")
+        starts = [0, *(i for i, message in enumerate(body) if i and message.role == "user")]
+
+        def fits(start: int) -> bool:
+            return len(self.encode(self.chat([*head, *body[start:]]))) <= limit
+
+        # The fewer turns, the shorter: halving asks the tokenizer a few times where a long talk has hundreds.
+        start = starts[min(bisect_left(starts, True, key=fits), len(starts) - 1)]
+        return [*head, *body[start:]], start
 
 
 class Pieces:

@@ -34,6 +34,9 @@ class Ask:
     conversation: str | None = None
     """Key under which the session is kept for the next turn, which then sends only what is new.
     ``None``: the session is freed when the answer ends."""
+    forgets: bool = False
+    """Of a conversation beyond the model's length, leave out whole oldest turns, where ``TooLong`` would
+    be raised otherwise."""
 
 
 _LIMITS: dict[str, tuple[float, float, str]] = {
@@ -65,6 +68,8 @@ class Started:
     prompt_tokens: int
     reused_tokens: int
     """How many of the prompt's tokens the session's caches already held."""
+    forgotten: int = 0
+    """How many of the conversation's oldest messages, after a system message, the model was not told."""
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,8 @@ from core.terms import DonorState, Finish, PeerId, Record, Route, Token
 log = logging.getLogger(__name__)
 
 KEPT_SESSIONS = 32
+ROOM_FOR_ANSWER = 512
+"""Tokens kept free for an answer of no stated length, where older turns make way for it."""
 
 
 @dataclass
@@ -58,14 +60,14 @@ class Generator:
         the swarm cannot answer. Close it to stop."""
         check(ask.sampling)
         started = time.monotonic()
-        ids, stops = self._prompt(ask)
+        ids, stops, forgotten = self._prompt(ask)
         limit = self._limit(len(ids), ask.max_tokens)
         kept = self._session(ask.conversation)
         try:
             async with kept.lock:
                 route = await kept.session.open()
                 reused = kept.session.common(ids)
-                yield Started(self.model.model_id, route, len(ids), reused)
+                yield Started(self.model.model_id, route, len(ids), reused, forgotten)
                 pieces = Pieces(self.text, stops)
                 answer = kept.session.answer(ids, ask.sampling, limit, self.text.stops)
                 shown = self._show(kept.session, answer, pieces, len(ids), started)
@@ -119,20 +121,28 @@ class Generator:
             (len(ids) - 1) / (last - first) if len(ids) > 1 and last > first else 0.0,
         )
 
-    def _prompt(self, ask: Ask) -> tuple[list[int], tuple[str, ...]]:
-        """Token ids of what was asked, and the texts that end the answer."""
-        stops = ask.stop
+    def _prompt(self, ask: Ask) -> tuple[list[int], tuple[str, ...], int]:
+        """Token ids of what was asked, the texts that end the answer, and how many messages are left out."""
+        stops, forgotten = ask.stop, 0
         if isinstance(ask.prompt, str):
             words = ask.prompt
         else:
             if not any(message.text.strip() for message in ask.prompt):
                 raise PromptError("the message is empty", "Write something first.")
-            words = self.text.chat(ask.prompt)
+            told = ask.prompt
+            if ask.forgets:
+                kept, forgotten = self.text.fit(told, self.config.max_length - self._reserve(ask))
+                told = tuple(kept)
+            words = self.text.chat(told)
             stops = (*stops, *self.text.chat_stops)
         ids = self.text.encode(words)
         if not ids:
             raise PromptError("the prompt is empty", "Write something first.")
-        return ids, stops
+        return ids, stops, forgotten
+
+    def _reserve(self, ask: Ask) -> int:
+        """Tokens of the model's length that a conversation leaves to its next answer."""
+        return ask.max_tokens or min(ROOM_FOR_ANSWER, self.config.max_length // 4)
 
     def _limit(self, prompt: int, wanted: int | None) -> int:
         """New tokens that the model's length leaves room for."""

@@ -177,3 +177,18 @@ async def test_streams_to_standbys_are_kept_open(ring: FakeRing, generator: Gene
     other = ring.donors[1] if serving == spare.peer.peer_id else spare
     [held] = ring.donors[0].sessions._held.values()
     assert {link.remote for link in held.standby} == {other.peer.peer_id}
+
+
+async def test_a_conversation_beyond_the_models_length_forgets_its_oldest_turns(generator: Generator) -> None:
+    """Whole turns go, the system's words and the question stay, and the answer says how many; an API's
+    request, which must not lose anything unseen, is refused."""
+    turn = (Message("user", "moon " * 60), Message("assistant", "flower " * 60))
+    talk = (Message("system", "Be kind."), *turn * 30, Message("user", "What is Idlebloom?"))
+    started, _, ended = await told(generator, Ask(talk, max_tokens=8, forgets=True))
+    assert started.forgotten > 0 and started.forgotten % 2 == 0
+    assert started.prompt_tokens <= generator.config.max_length - 8
+    kept = Ask((talk[0], *talk[1 + started.forgotten :]), max_tokens=8)
+    again, _, same = await told(generator, kept)
+    assert (again.forgotten, same.token_ids) == (0, ended.token_ids)
+    with pytest.raises(TooLong):
+        await told(generator, Ask(talk, max_tokens=8))
