@@ -15,7 +15,8 @@ PROMPT_ROWS = 32
 
 
 def measure(model: SpanModel, pool: CachePool) -> tuple[float, float]:
-    """Seconds of one decode step of one session, and of one row of a prompt, through the whole span.
+    """Seconds of one decode step of one session, and of one more row of a prompt, through the whole
+    span.
     Medians after a warm-up. The pool is left as it was."""
     slot = pool.open()
     try:
@@ -27,7 +28,8 @@ def measure(model: SpanModel, pool: CachePool) -> tuple[float, float]:
         decode = [_timed(model, pool, rows) for _ in range(DECODE_STEPS + 1)]
     finally:
         pool.release(slot)
-    return statistics.median(decode[1:]), statistics.median(prompt[1:]) / PROMPT_ROWS
+    step = statistics.median(decode[1:])
+    return step, max(statistics.median(prompt[1:]) - step, 1e-6) / PROMPT_ROWS
 
 
 def _timed(model: SpanModel, pool: CachePool, rows: Rows) -> float:
