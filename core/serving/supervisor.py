@@ -11,7 +11,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,6 +22,8 @@ from core.terms import PeerId
 
 END_SECONDS = 1.0
 """How long a worker may take to end before its group is killed."""
+
+COMMAND = (sys.executable, "-m", "core.serving.worker")
 
 OnLoading = Callable[[int, int], None]
 
@@ -43,9 +45,12 @@ class Worker:
         self._ended = asyncio.create_task(self._watch())
 
     @classmethod
-    async def start(cls, *, log: Path, threads: int = 0, remove: Path | None = None) -> Worker:
+    async def start(
+        cls, *, log: Path, threads: int = 0, remove: Path | None = None, command: Sequence[str] = COMMAND
+    ) -> Worker:
         """Starts the process. Its standard error goes to the file ``log``. It removes the folder
-        ``remove`` when this process dies. Raises ``WorkerFailed``."""
+        ``remove`` when this process dies. ``command`` may put something around it, such as a network
+        namespace; it must become the worker, not start it. Raises ``WorkerFailed``."""
         environment = dict(os.environ, PYTHONPATH=str(code()))
         if threads:
             environment["OMP_NUM_THREADS"] = str(threads)
@@ -55,9 +60,7 @@ class Worker:
             raise WorkerFailed(f"its log {log} cannot be written: {words(error)}") from error
         try:
             process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "core.serving.worker",
+                *command,
                 str(os.getpid()),
                 *([str(remove)] if remove is not None else []),
                 stdin=asyncio.subprocess.PIPE,
@@ -95,6 +98,13 @@ class Worker:
         code_ = self.process.returncode
         how = f"signal {-code_}" if code_ is not None and code_ < 0 else f"exit code {code_}"
         return WorkerFailed(self._error or f"the worker ended unexpectedly ({how})")
+
+    async def drain(self, seconds: float) -> None:
+        """Has the worker leave as planned: readers move while it serves. Returns when it has gone."""
+        if self.process.stdin is not None:
+            self.process.stdin.write(json.dumps({"drain": seconds}).encode() + b"\n")
+        await asyncio.wait({self._ended}, timeout=seconds + END_SECONDS)
+        await self.stop()
 
     async def stop(self) -> None:
         """Ends the worker; its memory is free when this returns."""

@@ -1,9 +1,10 @@
 """The worker process: torch, weights, caches, and a libp2p identity and streams of its own.
 
 ``python -m core.serving.worker PARENT [FOLDER]`` reads one line of JSON (``WorkerConfig``) from standard
-input and writes lines of JSON about its progress to standard output. It ends when standard input ends,
-so however its parent goes, it goes too; its p2pd goes with it. ``PARENT`` is the parent's process id:
-when it has died, the worker removes ``FOLDER`` and the sockets that the parent left.
+input and writes lines of JSON about its progress to standard output. A later line ``{"drain": SECONDS}``
+has it leave as planned: it serves on while its readers move. It ends when standard input ends, so
+however its parent goes, it goes too; its p2pd goes with it. ``PARENT`` is the parent's process id: when
+it has died, the worker removes ``FOLDER`` and the sockets that the parent left.
 
 The variable ``IDLEBLOOM_LOG=debug`` makes it log more. What is asked and answered is never logged.
 """
@@ -23,7 +24,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from core.errors import IdlebloomError, ModelError
 from core.swarm.loop import new_event_loop
@@ -123,7 +124,7 @@ def _import_ahead() -> None:
 
 
 def _read_line() -> str:
-    """The first line of standard input, without reading beyond it: a thread waits for its end later."""
+    """The next line of standard input, without reading beyond it; empty at its end."""
     data = bytearray()
     while not data.endswith(b"\n"):
         byte = os.read(0, 1)
@@ -142,16 +143,19 @@ def _say(**fields: object) -> None:
 
 async def _serve(config: WorkerConfig, traces: Traces) -> int:
     stop = asyncio.Event()
-    _end_with_parent(stop, traces)
+    leave: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+    _end_with_parent(stop, leave, traces)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    donating, stopping = asyncio.create_task(_donate(config)), asyncio.create_task(stop.wait())
+    donating, stopping = asyncio.create_task(_donate(config, leave)), asyncio.create_task(stop.wait())
     await asyncio.wait({donating, stopping}, return_when=asyncio.FIRST_COMPLETED)
     donating.cancel()
     await asyncio.wait({donating}, timeout=FAREWELL_SECONDS)
     if stop.is_set() or donating.cancelled() or not donating.done():
         return 0
     error = donating.exception()
+    if error is None:  # it has left as planned
+        return 0
     if isinstance(error, IdlebloomError):
         _say(event="error", message=str(error))
     else:
@@ -160,8 +164,9 @@ async def _serve(config: WorkerConfig, traces: Traces) -> int:
     return 1
 
 
-async def _donate(config: WorkerConfig) -> None:
-    """Serves until cancelled; raises when it cannot, or can no longer."""
+async def _donate(config: WorkerConfig, leave: asyncio.Future[float]) -> None:
+    """Serves until cancelled, or until it has left in the seconds that ``leave`` gives; raises when it
+    cannot, or can no longer."""
     from core.swarm.p2p import start_peer
 
     async with AsyncExitStack() as stack:
@@ -179,8 +184,13 @@ async def _donate(config: WorkerConfig) -> None:
         stack.push_async_callback(donor.stop)
         await donor.start()
         _say(event="online", peer_id=peer.peer_id, addresses=list(peer.addresses))
-        await peer.died()
-        raise IdlebloomError("the worker's network process p2pd ended")
+        died: asyncio.Future[None] = asyncio.create_task(peer.died())
+        stack.callback(died.cancel)
+        waiting: tuple[asyncio.Future[Any], ...] = (died, leave)
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if not leave.done():
+            raise IdlebloomError("the worker's network process p2pd ended")
+        await donor.drain(leave.result())
 
 
 def _donor(peer: Peer, model: SpanModel, config: WorkerConfig) -> Donor:
@@ -228,14 +238,20 @@ def fast_dtype() -> Literal["float32", "bfloat16"]:
     return "float32"
 
 
-def _end_with_parent(stop: asyncio.Event, traces: Traces) -> None:
-    """Watches standard input in a thread. At its end the parent has died or let go: the loop is asked
-    to stop, and if it does not within its farewell, the process ends anyway."""
+def _end_with_parent(stop: asyncio.Event, leave: asyncio.Future[float], traces: Traces) -> None:
+    """Watches standard input in a thread. A line there tells the worker to leave as planned. At its end
+    the parent has died or let go: the loop is asked to stop, and if it does not within its farewell,
+    the process ends anyway."""
     loop = asyncio.get_running_loop()
 
+    def told(seconds: float) -> None:
+        if not leave.done():
+            leave.set_result(seconds)
+
     def watch() -> None:
-        while os.read(0, 4096):
-            pass
+        while line := _read_line():
+            with suppress(ValueError, KeyError, TypeError, RuntimeError):
+                loop.call_soon_threadsafe(told, float(json.loads(line)["drain"]))
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(stop.set)
         time.sleep(3 * FAREWELL_SECONDS)
