@@ -1,7 +1,7 @@
 """What a face asks of the routing client, and what comes back, as frozen values.
 
-An answer is a stream of events: one ``Started``, any number of ``Piece`` and ``Moved``, one ``Ended``;
-or an exception of ``core.errors`` in place of the rest. Closing the stream cancels the answer.
+An answer is a stream of events: one ``Started``, any number of ``Piece``, ``Moved`` and ``Waiting``, one
+``Ended``; or an exception of ``core.errors`` in place of the rest. Closing the stream cancels the answer.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from core.errors import UserError
-from core.terms import Finish, Route, Sampling, Token
+from core.terms import Finish, Route, Sampling, Span, Token
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,13 @@ class Moved:
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """The answer stands still: these layers have lost their last donor. It goes on when one comes."""
+
+    missing: tuple[Span, ...]
+
+
+@dataclass(frozen=True)
 class Ended:
     finish: Finish
     text: str
@@ -101,7 +108,7 @@ class Ended:
     """New tokens after the first, over the time since the first; 0 with fewer than two."""
 
 
-Event = Started | Piece | Moved | Ended
+Event = Started | Piece | Moved | Waiting | Ended
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from functools import partial
 from core.errors import NoDonor, PromptError, TooLong
 from core.model.config import ModelConfig, ref
 from core.model.text import Pieces, Text
-from core.routing.ask import Ask, Ended, Event, Moved, Piece, Started, check
+from core.routing.ask import Ask, Ended, Event, Moved, Piece, Started, Waiting, check
 from core.routing.connections import Connections
 from core.routing.route import mend, plan
 from core.routing.session import Session, Way
@@ -79,7 +79,12 @@ class Generator:
                 kept.session.close()
 
     async def _show(
-        self, session: Session, answer: AsyncIterator[Token], pieces: Pieces, prompt: int, started: float
+        self,
+        session: Session,
+        answer: AsyncIterator[Token | Waiting],
+        pieces: Pieces,
+        prompt: int,
+        started: float,
     ) -> AsyncIterator[Event]:
         moves = session.moves
         first = last = time.monotonic()
@@ -89,6 +94,9 @@ class Generator:
         finish = Finish.LENGTH
         async with aclosing(answer) as tokens:  # type: ignore[type-var]
             async for token in tokens:
+                if isinstance(token, Waiting):
+                    yield token
+                    continue
                 before, last = last, time.monotonic()
                 if session.moves != moves and session.route is not None:
                     moves = session.moves

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from core.errors import NoDonor, Refused, StageLost, SwarmError
 from core.ring import Ack, Breach, Broken, Client, Drawn, Request, Reserved
+from core.routing.ask import Waiting
 from core.routing.connections import Connection, Connections
 from core.routing.moving import Filling
 from core.routing.watch import AskAll, Blame, Wait, Watch
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 
 OPEN_SECONDS = 3.0
 """Beyond eight round trips, what opening all stages may take."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 4.0
+"""Seconds between two tries to find a donor for layers that have none, growing."""
 RECOVERIES = 5
 """Routes tried for one token before the answer is given up."""
 
@@ -56,13 +59,20 @@ class Session:
     """One conversation's caches along a route. Not for two answers at once."""
 
     def __init__(
-        self, connections: Connections, planner: Planner, max_length: int, *, chunk: int = 128
+        self,
+        connections: Connections,
+        planner: Planner,
+        max_length: int,
+        *,
+        chunk: int = 128,
+        patience: float = 30.0,
     ) -> None:
         self.id = secrets.token_bytes(16)
         self.route: Route | None = None
         self.moves = 0
         """How often the route has changed under an answer."""
         self._connections, self._planner, self._max_length = connections, planner, max_length
+        self._patience = patience
         self._client = Client(self.id, chunk=chunk)
         self._stages: list[Connection] = []
         self._opened: asyncio.Future[None] | None = None
@@ -93,9 +103,10 @@ class Session:
 
     async def answer(
         self, ids: Sequence[int], sampling: Sampling, max_tokens: int, stops: frozenset[int]
-    ) -> AsyncIterator[Token]:
-        """Tokens as they are drawn, at most ``max_tokens``; the last may be a stop id. Closing the
-        iterator stops the answer."""
+    ) -> AsyncIterator[Token | Waiting]:
+        """Tokens as they are drawn, at most ``max_tokens``; the last may be a stop id. Where layers lose
+        their last donor that is said, and the answer goes on when one comes within the session's
+        patience. Closing the iterator stops the answer."""
         await self.open()
         self._events = asyncio.Queue()
         client = self._client
@@ -119,13 +130,28 @@ class Session:
                     raise StageLost(lost.peer or self._someone(), lost.why)
                 if lost.peer is not None:
                     avoid.add(lost.peer)
-                try:
-                    await self._reopen(frozenset(avoid))
-                except NoDonor as error:
-                    raise NoDonor(error.missing, lost.why) from None
+                async for waiting in self._recover(lost, avoid):
+                    yield waiting
         finally:
             self._send(client.stop())
             self._part_from_leaver()
+
+    async def _recover(self, lost: _Lost, avoid: set[PeerId]) -> AsyncIterator[Waiting]:
+        """Opens another way. While there is none, says so and tries again, less and less often; by then
+        whoever failed may be back."""
+        clock = asyncio.get_running_loop().time
+        until, pause = clock() + self._patience, FIRST_PAUSE
+        while True:
+            try:
+                await self._reopen(frozenset(avoid))
+                return
+            except NoDonor as error:
+                if clock() + pause > until:
+                    raise NoDonor(error.missing, lost.why) from None
+                yield Waiting(error.missing)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+            avoid.clear()
 
     def close(self) -> None:
         """Frees the caches at every stage."""

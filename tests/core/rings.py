@@ -16,7 +16,7 @@ from core.routing.route import mend, plan
 from core.routing.session import Session, Way
 from core.serving.donor import Donor, DonorOptions
 from core.swarm.fake import FakePeer, FakeSwarm
-from core.terms import DonorState, PeerId, Route, Sampling, Span
+from core.terms import DonorState, PeerId, Route, Sampling, Span, Token
 
 torch.set_num_threads(1)  # several engines share the cores; with more threads each they only wait
 
@@ -78,14 +78,14 @@ class FakeRing:
         chosen = {r.peer_id: r for r in records if r.peer_id in used and r.state is DonorState.ONLINE}
         return Way(route, chosen, {peer: self.client.directory.sealed(r) for peer, r in chosen.items()})
 
-    def session(self, *, chunk: int = 16, max_length: int = 600) -> Session:
-        return Session(self.connections, self.way, max_length, chunk=chunk)
+    def session(self, *, chunk: int = 16, max_length: int = 600, patience: float = 30.0) -> Session:
+        return Session(self.connections, self.way, max_length, chunk=chunk, patience=patience)
 
     async def ask(
         self, session: Session, ids: Sequence[int], count: int, sampling: Sampling | None = None
     ) -> list[int]:
         tokens = session.answer(ids, sampling or Sampling(), count, frozenset())
-        return [token.token_id async for token in tokens]
+        return [token.token_id async for token in tokens if isinstance(token, Token)]
 
 
 @asynccontextmanager

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from core.errors import NoDonor
+from core.routing.ask import Waiting
+from core.terms import Span
 from tests.core.rings import FakeRing, fake_ring, greedy, make_checkpoint, reference
 
 SPLITS = [
@@ -145,6 +148,40 @@ async def test_a_lost_log_means_computing_again_and_nothing_worse(folder: Path) 
                 tail = session.route.tail.peer_id  # type: ignore[union-attr]
                 await next(d for d in ring.donors if d.peer.peer_id == tail).stop()
         assert held == greedy(model, ids, 20)
+
+
+async def test_an_answer_waits_for_a_donor_of_lost_layers(folder: Path) -> None:
+    """The reader is told which; the answer goes on when one comes, and is the same."""
+    model = reference(folder)
+    async with fake_ring(folder, [(0, 3), (3, 6), (6, 8)]) as ring:
+        session = ring.session()
+        ids, held, waited = list(range(3, 60)), [], []
+        async for event in session.answer(ids, *_greedy_200(20)):
+            if isinstance(event, Waiting):
+                waited.append(event.missing)
+                await ring.add(Span(3, 6))
+                continue
+            held.append(event.token_id)
+            if len(held) == 6:
+                await ring.donors[1].stop()
+        assert held == greedy(model, ids, 20)
+        assert waited == [(Span(3, 6),)]
+
+
+async def test_waiting_ends_with_the_readers_patience(folder: Path) -> None:
+    """With words about the layers that are missing and why."""
+    async with fake_ring(folder, [(0, 3), (3, 6), (6, 8)]) as ring:
+        session = ring.session(patience=0.6)
+
+        async def ask() -> None:
+            held = 0
+            async for _ in session.answer([3, 4, 5], *_greedy_200(50)):
+                held += 1
+                if held == 6:
+                    await ring.donors[1].stop()
+
+        with pytest.raises(NoDonor, match="layers 3 to 5 have no donor left: the donor is leaving"):
+            await ask()
 
 
 def _rows_of(ring: FakeRing, peers: list[str], less: list[int] | None = None) -> list[int]:
