@@ -17,6 +17,9 @@ from core.terms import ModelRef
 DEFAULT_LENGTH = 2048
 """BLOOM was trained on sequences of this many tokens, and its checkpoints do not say so."""
 
+SOURCE_FILE = "idlebloom.json"
+"""In a folder fetched from a hub: which model and commit it is."""
+
 _LENGTH_KEYS = ("seq_length", "n_positions", "max_position_embeddings")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -82,8 +85,8 @@ def read_config(folder: Path) -> ModelConfig:
         max_length=fields.length(),
         bos_id=next(iter(fields.ids("bos_token_id", vocab)), None),
         eos_ids=_eos_ids(folder, fields, vocab),
-        model_id=_model_id(folder, raw),
-        revision=_revision(folder),
+        model_id=_fetched(folder, "model_id") or _model_id(folder, raw),
+        revision=_fetched(folder, "revision") or _revision(folder),
     )
 
 
@@ -157,6 +160,13 @@ def _eos_ids(folder: Path, fields: _Fields, vocab: int) -> tuple[int, ...]:
         if stated:
             return stated
     return fields.ids("eos_token_id", vocab)
+
+
+def _fetched(folder: Path, key: str) -> str | None:
+    """What the hub said of a fetched folder, which may hold any span's files; None of any other folder."""
+    path = folder / SOURCE_FILE
+    value = read_object(path).get(key) if path.is_file() else None
+    return value if isinstance(value, str) and value else None
 
 
 def _model_id(folder: Path, raw: Mapping[str, Any]) -> str:

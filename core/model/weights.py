@@ -22,15 +22,15 @@ from core.errors import ModelError
 from core.model.config import ModelConfig, read_object
 from core.terms import Span
 
-_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-_MAX_HEADER = 100_000_000
+DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+MAX_HEADER = 100_000_000
 _AGAIN = "Download the file again."
 
 Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class _Entry:
+class Entry:
     """Where one tensor lies: bytes ``[begin, end)`` of its file."""
 
     file: str
@@ -50,11 +50,13 @@ class Checkpoint:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._files = _files(folder)
-        self._headers: dict[str, dict[str, _Entry]] = {}
+        self._headers: dict[str, dict[str, Entry]] = {}
         self._maps: dict[str, mmap.mmap] = {}
 
     def has(self, name: str) -> bool:
-        return self._stored_name(name) is not None
+        """Whether the checkpoint has this tensor; of an index, whose shards may be absent, that alone."""
+        known = self._files if isinstance(self._files, dict) else self._header(self._files)
+        return name in known or f"transformer.{name}" in known
 
     def check(self, wanted: Mapping[str, Shape]) -> int:
         """The bytes that the tensors ``wanted`` take in the files.
@@ -83,11 +85,18 @@ class Checkpoint:
         whole = torch.frombuffer(mapped, dtype=entry.dtype, count=count, offset=entry.begin)
         return whole.reshape(entry.shape)
 
+    def raw(self, name: str) -> Iterator[bytes]:
+        """The tensor's bytes as they lie in the file, a MiB at a time."""
+        entry = self._entry(name)
+        mapped = self._map(entry.file)
+        for at in range(entry.begin, entry.end, 1 << 20):
+            yield mapped[at : min(at + (1 << 20), entry.end)]
+
     def bytes_of(self, name: str) -> int:
         entry = self._entry(name)
         return entry.end - entry.begin
 
-    def _entry(self, name: str) -> _Entry:
+    def _entry(self, name: str) -> Entry:
         stored = self._stored_name(name)
         if stored is None:
             raise ModelError(f"{self.folder} holds no tensor {name}", "Download the checkpoint again.")
@@ -107,7 +116,7 @@ class Checkpoint:
                 return stored
         return None
 
-    def _header(self, file: str) -> dict[str, _Entry]:
+    def _header(self, file: str) -> dict[str, Entry]:
         if file not in self._headers:
             self._headers[file] = _read_header(self.folder, file)
         return self._headers[file]
@@ -143,19 +152,24 @@ def _is_file_name(name: object) -> bool:
     return isinstance(name, str) and Path(name).name == name and name.endswith(".safetensors")
 
 
-def _read_header(folder: Path, file: str) -> dict[str, _Entry]:
+def _read_header(folder: Path, file: str) -> dict[str, Entry]:
     path = folder / file
     try:
         size = path.stat().st_size
         with path.open("rb") as opened:
             length = int.from_bytes(opened.read(8), "little")
-            if size < 8 or not 2 <= length <= min(_MAX_HEADER, size - 8):
+            if size < 8 or not 2 <= length <= min(MAX_HEADER, size - 8):
                 raise ModelError(f"{path} is not a whole safetensors file: its header is cut off", _AGAIN)
             text = opened.read(length)
     except FileNotFoundError:
         raise ModelError(f"{path} is missing", "Download the file.") from None
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}", "Check its permissions.") from None
+    return parse_header(path, text, size)
+
+
+def parse_header(path: Path, text: bytes, size: int) -> dict[str, Entry]:
+    """The tensors that ``text`` describes, the header of a file of ``size`` bytes. Raises ModelError."""
     try:
         raw = json.loads(text)
     except ValueError:
@@ -163,10 +177,10 @@ def _read_header(folder: Path, file: str) -> dict[str, _Entry]:
     if not isinstance(raw, dict):
         raise ModelError(f"{path} is damaged: its header is not a JSON object", _AGAIN)
     names = (name for name in raw if name != "__metadata__")
-    return {name: _parse_entry(path, name, raw[name], 8 + length, size) for name in names}
+    return {name: _parse_entry(path, name, raw[name], 8 + len(text), size) for name in names}
 
 
-def _parse_entry(path: Path, name: str, raw: Any, base: int, size: int) -> _Entry:
+def _parse_entry(path: Path, name: str, raw: Any, base: int, size: int) -> Entry:
     try:
         kind, shape, (begin, end) = raw["dtype"], tuple(raw["shape"]), raw["data_offsets"]
         counts_ok = all(type(number) is int and number >= 0 for number in (*shape, begin, end))
@@ -176,13 +190,13 @@ def _parse_entry(path: Path, name: str, raw: Any, base: int, size: int) -> _Entr
         raise ModelError(f"{path} is damaged: its header describes {name} wrongly", _AGAIN)
     if base + end > size:
         raise ModelError(f"{path} is cut off: {name} ends at byte {base + end} of {size}", _AGAIN)
-    if kind not in _DTYPES:
+    if kind not in DTYPES:
         raise ModelError(
             f"{path}: {name} is stored as {kind}, not F32, F16 or BF16", "Use another checkpoint."
         )
-    if end - begin != math.prod(shape) * _DTYPES[kind].itemsize:
+    if end - begin != math.prod(shape) * DTYPES[kind].itemsize:
         raise ModelError(f"{path} is damaged: {name} has the wrong number of bytes", _AGAIN)
-    return _Entry(path.name, _DTYPES[kind], shape, base + begin, base + end)
+    return Entry(path.name, DTYPES[kind], shape, base + begin, base + end)
 
 
 def check_span(config: ModelConfig, span: Span) -> None:

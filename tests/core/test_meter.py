@@ -14,11 +14,11 @@ def pass_through(bucket: Bucket, *, size: int, seconds: float) -> int:
     return passed
 
 
-@pytest.mark.parametrize("size", [1, 1_000, 65_536])
+@pytest.mark.parametrize("size", [1_000, 65_536])
 @pytest.mark.parametrize("rate", [250_000, 6_250_000])
 def test_holds_the_rate(rate: int, size: int) -> None:
     """Over 30 s no more passes than the rate and one burst, and no less than the rate."""
-    seconds = 2 if size == 1 else 30
+    seconds = 30
     passed = pass_through(Bucket(rate), size=size, seconds=seconds)
     assert rate * seconds <= passed <= rate * (seconds + BURST_SECONDS) + size
 
