@@ -35,13 +35,15 @@ DRAIN_LOOK_SECONDS = 0.1
 @dataclass(frozen=True)
 class DonorOptions:
     """``cache_tokens`` is the pool's size in positions of a session, ``places`` how many sessions may
-    be open at once; ``rest`` seconds are slept after each step."""
+    be open at once; ``rest`` seconds are slept after each step; ``log_bytes`` of
+    host memory hold the logs of outputs."""
 
     cache_tokens: int = 16_384
     places: int = 64
     rest: float = 0.0
     version: str = ""
     speculate: bool = True
+    log_bytes: int = 1 << 30
 
 
 class Donor:
@@ -67,6 +69,7 @@ class Donor:
             wires=_wires(model.dtype),
             changed=self._changed,
             speculate=options.speculate,
+            log_bytes=options.log_bytes,
         )
         self.engine = Engine(
             model,
@@ -139,6 +142,7 @@ class Donor:
             decode_rate=1 / speed.decode_row if speed.decode_row else 0.0,
             prefill_rate=1 / speed.prefill_row if speed.prefill_row else 0.0,
             free_tokens=self.pool.free_tokens,
+            log_bytes=self.sessions.free_log_bytes,
             wire=_wires(self.model.dtype),
             device=str(self.model.device),
             addresses=self.peer.addresses,

@@ -122,10 +122,13 @@ class Sessions:
         wires: Sequence[WireDtype],
         changed: Callable[[], None],
         speculate: bool = True,
+        log_bytes: int = 1 << 30,
     ) -> None:
         self.peer, self.config, self.span, self.pool = peer, config, span, pool
         self.wires = tuple(wires)
         self.speculate = speculate
+        self.log_bytes = log_bytes
+        """Memory for logs of outputs, all sessions together."""
         self.leaving = False
         self.conversations = 0
         self._changed = changed
@@ -665,6 +668,21 @@ class Sessions:
             client: at for client, at in self._heard.items() if client in clients or now - at < LEASE_SECONDS
         }
         self._links.sweep(now)
+        self._trim_logs()
+
+    @property
+    def free_log_bytes(self) -> int:
+        return max(self.log_bytes - sum(held.part.log.size for held in self._held.values()), 0)
+
+    def _trim_logs(self) -> None:
+        """Keeps the logs under their cap: those go first whose sessions were idle longest. What is
+        missing then is computed again when it is needed."""
+        used = sum(held.part.log.size for held in self._held.values())
+        for held in sorted(self._held.values(), key=lambda held: held.used_at):
+            if used <= self.log_bytes:
+                return
+            used -= held.part.log.size
+            held.part.log.clear(held.part.log.end)
 
     def announce_leaving(self, seconds: float) -> None:
         """Takes no new sessions, and tells the clients of those that are there to move."""

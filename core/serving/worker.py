@@ -26,6 +26,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
+import psutil
+
 from core.errors import IdlebloomError, ModelError
 from core.swarm.loop import new_event_loop
 from core.terms import Span
@@ -57,6 +59,8 @@ class WorkerConfig:
     threads: int = 0
     rest: float = 0.0
     speculate: bool = True
+    ram_gb: float = 0.0
+    """Host memory for logs of outputs; 0: 4 GB or a quarter of what is free, whichever is less."""
     version: str = ""
 
     def to_line(self) -> str:
@@ -205,6 +209,7 @@ def _donor(peer: Peer, model: SpanModel, config: WorkerConfig) -> Donor:
             rest=config.rest,
             version=config.version,
             speculate=config.speculate,
+            log_bytes=log_bytes(config.ram_gb),
         ),
     )
 
@@ -227,6 +232,13 @@ def _load(config: WorkerConfig) -> SpanModel:
         )
     except MemoryError as error:
         raise ModelError("there is too little memory for this span", "Serve fewer layers.") from error
+
+
+def log_bytes(ram_gb: float) -> int:
+    """Bytes for logs of outputs."""
+    if ram_gb:
+        return int(ram_gb * 1e9)
+    return min(4_000_000_000, psutil.virtual_memory().available // 4)
 
 
 def fast_dtype() -> Literal["float32", "bfloat16"]:

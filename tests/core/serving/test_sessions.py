@@ -360,3 +360,21 @@ async def test_credit_holds_the_tail(ring: FakeRing) -> None:
     [held] = ring.donors[1].sessions._held.values()
     await asyncio.sleep(0.05)
     assert held.part.credit == 50
+
+
+async def test_logs_of_outputs_stay_below_their_cap(folder: Path) -> None:
+    """Those of sessions that were idle longest go first, and no text changes."""
+    model = reference(folder)
+    async with fake_ring(folder, [(0, 3), (3, 8)]) as ring:
+        entry = ring.donors[0].sessions
+        entry.log_bytes = 100 * HIDDEN * 4
+        prompts = [list(range(first, first + 60)) for first in (3, 13, 23)]
+        readers = [ring.session() for _ in prompts]
+        for session, ids in zip(readers, prompts, strict=True):
+            assert await ring.ask(session, ids, 4) == greedy(model, ids, 4)
+        entry.sweep()
+        sizes = [held.part.log.size for held in entry._held.values()]
+        assert sum(sizes) <= entry.log_bytes
+        assert sizes[:2] == [0, 0]
+        assert sizes[2] > 0
+        assert entry.free_log_bytes == entry.log_bytes - sum(sizes)
