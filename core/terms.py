@@ -60,6 +60,10 @@ class WireDtype(StrEnum):
     BFLOAT16 = "bfloat16"
 
 
+NEAR_NAME = 6
+"""Characters of a peer id that are enough to know a neighbour by."""
+
+
 @dataclass(frozen=True)
 class Record:
     """What a donor announces about itself in the DHT, at most 1 KiB once encoded and signed."""
@@ -88,6 +92,13 @@ class Record:
     coordinate: tuple[float, ...] = ()
     """Network coordinate (Vivaldi), for delays not measured yet; empty when unknown."""
     coordinate_error: float = 1.0
+    near: tuple[tuple[str, float], ...] = ()
+    """Round trips that it has measured to donors of neighbouring layers: the last ``NEAR_NAME`` characters
+    of their peer ids, and seconds."""
+    upload_rate: float = 0.0
+    """Bytes a second that it was measured to send; 0 until measured."""
+    readers: int = 0
+    """Sessions that it has lately run steps of."""
     expected_online: float = 0.0
     """While joining: seconds until it expects to serve."""
     version: str = ""

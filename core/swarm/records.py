@@ -9,6 +9,7 @@ sealed record proves itself wherever it is found, in the DHT or inside a message
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -17,7 +18,7 @@ import msgpack
 
 from core.errors import SwarmError
 from core.swarm.identity import SIGNATURE_BYTES, Identity, peer_id_of, public_key_of, verify
-from core.terms import DonorState, ModelRef, PeerId, Record, Span, WireDtype
+from core.terms import NEAR_NAME, DonorState, ModelRef, PeerId, Record, Span, WireDtype
 
 WIRE_VERSION = 1
 MAX_RECORD_BYTES = 1024
@@ -35,11 +36,20 @@ _MAX_ADDRESS = 256
 _MAX_ADDRESSES = 8
 _MAX_COORDINATE = 8
 _MAX_NUMBER = 1e15
+MAX_NEAR = 8
+_NEAR = struct.Struct(f">{NEAR_NAME}sH")
+_NEAR_SECONDS = 1e-4  # the unit of a round trip that a neighbour was measured at
 _STATES = {DonorState.JOINING: "j", DonorState.ONLINE: "o", DonorState.LEAVING: "l"}
 _STATE_OF = {letter: state for state, letter in _STATES.items()}
 # What has a default travels only where it differs from it.
-_NUMBERS = {"d": "step_seconds", "e": "decode_rate", "f": "prefill_rate", "i": "expected_online"}
-_COUNTS = {"c": "free_tokens", "g": "log_bytes"}
+_NUMBERS = {
+    "d": "step_seconds",
+    "e": "decode_rate",
+    "f": "prefill_rate",
+    "i": "expected_online",
+    "u": "upload_rate",
+}
+_COUNTS = {"c": "free_tokens", "g": "log_bytes", "l": "readers"}
 _TEXTS = {"q": "quantization", "k": "device", "h": "reach", "z": "version"}
 
 T = TypeVar("T")
@@ -50,12 +60,14 @@ class BadRecord(SwarmError):
 
 
 def seal(record: Record, identity: Identity) -> bytes:
-    """The signed bytes of this peer's own record. Raises ``BadRecord`` for one that
-    no reader would accept."""
+    """The signed bytes of this peer's own record, without its neighbours where they make it too large.
+    Raises ``BadRecord`` for one that no reader would accept."""
     if record.peer_id != identity.peer_id:
         raise BadRecord("a record can be signed only by the peer it is about")
     body: bytes = msgpack.packb(_to_map(record))
     data = identity.sign(_DOMAIN + body) + body
+    if len(data) > MAX_RECORD_BYTES and record.near:
+        return seal(replace(record, near=()), identity)
     if len(data) > MAX_RECORD_BYTES:
         raise BadRecord(f"the record has {len(data)} bytes and may have {MAX_RECORD_BYTES}")
     _to_record(msgpack.unpackb(body))
@@ -122,7 +134,13 @@ def _to_map(record: Record) -> dict[str, object]:
     if record.coordinate:
         fields["V"] = list(record.coordinate)
         fields["E"] = record.coordinate_error
+    if record.near:
+        fields["N"] = b"".join(_near_bytes(name, seconds) for name, seconds in record.near)
     return fields
+
+
+def _near_bytes(name: str, seconds: float) -> bytes:
+    return _NEAR.pack(name.encode("ascii"), min(round(seconds / _NEAR_SECONDS), 0xFFFF))
 
 
 def _to_record(fields: Any) -> Record:
@@ -149,6 +167,7 @@ def _to_record(fields: Any) -> Record:
         addresses=_several(fields.get("A", []), _address, _MAX_ADDRESSES),
         coordinate=_several(fields.get("V", []), _signed, _MAX_COORDINATE),
         coordinate_error=_number(fields.get("E", Record.coordinate_error)),
+        near=_near(fields.get("N", b"")),
         **optional,
     )
 
@@ -191,6 +210,13 @@ def _state(value: object) -> DonorState:
     if not isinstance(value, str) or value not in _STATE_OF:
         raise BadRecord("a state that does not exist")
     return _STATE_OF[value]
+
+
+def _near(value: object) -> tuple[tuple[str, float], ...]:
+    if not isinstance(value, bytes) or len(value) % _NEAR.size or len(value) > MAX_NEAR * _NEAR.size:
+        raise BadRecord("not a short list of neighbours")
+    pairs = ((_text(name.decode("ascii")), units) for name, units in _NEAR.iter_unpack(value))
+    return tuple((name, round(units * _NEAR_SECONDS, 4)) for name, units in pairs)
 
 
 def _wire(value: object) -> tuple[WireDtype, ...]:

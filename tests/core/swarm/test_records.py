@@ -55,8 +55,11 @@ FULL = record(
         f"/ip4/203.0.113.{n}/tcp/40123/p2p/{MALLORY.peer_id}/p2p-circuit/p2p/{ALICE.peer_id}"
         for n in range(3)
     ),
-    coordinate=(0.01, -0.02, 0.003),
+    coordinate=(0.01, -0.02, 0.003, 0.002),
     coordinate_error=0.25,
+    near=tuple((f"peer0{n}", 0.0123 * n) for n in range(8)),
+    upload_rate=1.25e6,
+    readers=8,
     expected_online=30.0,
     version="0.1.0",
 )
@@ -158,6 +161,8 @@ def test_expired_and_eternal_records_are_refused(expires: float) -> None:
         {"decode_rate": math.nan},
         {"free_tokens": -1},
         {"coordinate": (math.nan,)},
+        {"near": (("peer00", 0.1),) * 9},
+        {"upload_rate": -1.0},
         {"addresses": ("not an address",)},
         {"addresses": tuple(f"/ip4/127.0.0.1/tcp/{n}" for n in range(9))},
         {"addresses": tuple("/dns4/" + c * 200 for c in "abcdefgh")},
@@ -167,6 +172,14 @@ def test_impossible_records_are_not_even_sealed(changes: dict[str, object]) -> N
     """What a reader would refuse fails at the one who announces it."""
     with pytest.raises(BadRecord):
         seal(record(**changes), ALICE)
+
+
+def test_neighbours_are_left_out_before_an_address_is() -> None:
+    """A record that would be too large goes without them."""
+    crowded = replace(FULL, addresses=(*FULL.addresses, FULL.addresses[0][:120]))
+    assert open_sealed(seal(crowded, ALICE), NOW) == replace(crowded, near=())
+    far = record(near=(("peer00", 1e9),))
+    assert open_sealed(seal(far, ALICE), NOW).near == (("peer00", 6.5535),)
 
 
 def test_newer_fields_and_values_are_passed_over() -> None:
