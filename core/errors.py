@@ -4,8 +4,9 @@
 IdlebloomError
 ├── UserError            what the user asked for cannot be done as asked
 │   ├── SettingError     a setting that does not exist or a value out of its limits
-│   └── PromptError      a prompt that is empty or not text
-│       └── TooLong      a prompt beyond the model's length
+│   ├── PromptError      a prompt that is empty or not text
+│   │   └── TooLong      a prompt beyond the model's length
+│   └── TooLittle        what may be used of this PC is too little for what should be served
 ├── DiskError            a folder or file of this PC that cannot be read or written, or a full disk
 ├── ModelError           a model folder, file or tensor that is missing, damaged or not BLOOM
 ├── SwarmError           the network side
@@ -58,6 +59,10 @@ class TooLong(PromptError):
             "Shorten the prompt, or ask for fewer new tokens.",
         )
         self.tokens, self.limit = tokens, limit
+
+
+class TooLittle(UserError):
+    pass
 
 
 class DiskError(IdlebloomError):
