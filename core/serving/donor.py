@@ -23,11 +23,16 @@ from core.serving.measure import measure
 from core.serving.sessions import Sessions
 from core.swarm.messages import CONTROL, LANES
 from core.swarm.peer import Peer
+from core.swarm.pinger import Pinger
 from core.swarm.watch import Announcer
 from core.terms import DonorState, Record, WireDtype
 
 UPDATE_SECONDS = 20
 """How often the record is made anew from what was measured since."""
+NEWS_SECONDS = 3
+"""Sooner where the way to its neighbours has become known, or has changed by more than"""
+NEWS_DELAY = 0.005
+"""seconds; but no sooner than this."""
 WITHDRAW_SECONDS = 2.0
 DRAIN_LOOK_SECONDS = 0.1
 
@@ -79,6 +84,7 @@ class Donor:
             finished=self.sessions.finished,
             rest=options.rest,
         )
+        self.pinger = Pinger(peer, ref(config), model.span)
         self._announcer = Announcer(peer.directory)
         self._keeping: asyncio.Task[None] | None = None
         self._started_at = time.time()
@@ -96,6 +102,7 @@ class Donor:
         for lane in Lane:
             await self.peer.serve(LANES[lane], partial(self.sessions.serve_lane, lane=lane))
         await self.peer.directory.announce(self._record(DonorState.ONLINE))
+        self.pinger.start()
         self._keeping = asyncio.create_task(self._keep())
 
     async def drain(self, seconds: float) -> None:
@@ -117,16 +124,25 @@ class Donor:
             self._keeping.cancel()
         self.sessions.close()
         self.engine.close()
+        await self.pinger.close()
         with suppress(SwarmError, TimeoutError):
             await asyncio.wait_for(self._announcer.withdraw(), WITHDRAW_SECONDS)
 
     async def _keep(self) -> None:
         """Tends the sessions, and tells the directory now and then what has changed."""
         while True:
-            self._announcer.update(self._record(DonorState.ONLINE))
-            for _ in range(UPDATE_SECONDS):
+            record = self._record(DonorState.ONLINE)
+            self._announcer.update(record)
+            for second in range(UPDATE_SECONDS):
                 await asyncio.sleep(1.0)
                 self.sessions.sweep()
+                if second >= NEWS_SECONDS and self._has_news(dict(record.near)):
+                    break
+
+    def _has_news(self, told: dict[str, float]) -> bool:
+        """Whether what was told of the ways to the neighbours is no longer so."""
+        now = dict(self.pinger.near)
+        return now.keys() != told.keys() or any(abs(now[peer] - told[peer]) > NEWS_DELAY for peer in now)
 
     def _record(self, state: DonorState) -> Record:
         now = time.time()
@@ -146,6 +162,9 @@ class Donor:
             wire=_wires(self.model.dtype),
             device=str(self.model.device),
             addresses=self.peer.addresses,
+            coordinate=self.pinger.coordinate.fields if self.pinger.knows else (),
+            coordinate_error=self.pinger.coordinate.error if self.pinger.knows else 1.0,
+            near=self.pinger.near,
             version=self.options.version,
         )
 
