@@ -299,6 +299,7 @@ class Session:
             if connection.remote not in stay:
                 connection.send(Close(self.id))
         self._leave()
+        self._broken = self._broken or _Lost(None, "its route was being changed")
 
     def _leave(self) -> None:
         for task in (self._warming, self._moving):
