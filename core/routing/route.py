@@ -3,7 +3,7 @@
 A stage may use any part of a donor's span, so changes from donor to donor happen at the boundaries of
 spans. A dynamic program over those boundaries keeps, for each boundary and donor, the best way to
 have covered everything before it. Time a token = compute of the stages + one-way delays between
-neighbours, the tail's way back to the entry included.
+neighbours, the tail's way back to the entry included + activations / upload of who sends them.
 """
 
 from __future__ import annotations
@@ -20,10 +20,14 @@ LAYER_SECONDS = 0.001
 """Assumed for a donor that has not measured itself yet."""
 STAGE_SECONDS = 0.0005
 """What a stage costs besides compute and delay: frames, threads, sampling."""
+UPLOAD_RATE = 100e6 / 8
+"""Bytes a second, assumed of a donor that has not measured its upload yet."""
 SPREAD = 0.01
 """Donors that differ by less are equal, and readers spread over them by chance."""
 
 Delay = Callable[[PeerId, PeerId], float]
+Load = Callable[[Record], float]
+"""How many times slower a donor is taken to be for what else it does; 1 for nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,10 @@ class _Path:
 
 def no_delay(_from: PeerId, _to: PeerId) -> float:
     return 0.0
+
+
+def no_load(_record: Record) -> float:
+    return 1.0
 
 
 def missing(records: Iterable[Record], layers: int) -> tuple[Span, ...]:
@@ -59,18 +67,21 @@ def plan(
     layers: int,
     *,
     delay: Delay = no_delay,
+    row_bytes: int = 0,
+    load: Load = no_load,
     avoid: Collection[PeerId] = (),
     chance: random.Random | None = None,
 ) -> Route:
-    """The best route over donors that are online and not avoided. ``chance`` spreads readers over
-    equal donors; without it the plan is a function of its arguments. Raises ``NoDonor``."""
+    """The best route over donors that are online and not avoided. A token's activations have
+    ``row_bytes``. ``load`` and ``chance`` spread readers over equal donors; without chance the plan is a
+    function of its arguments. Raises ``NoDonor``."""
     able = _able(records, layers, avoid)
     holes = missing(able, layers)
     if holes:
         raise NoDonor(holes)
-    paths = _cover(able, Span(0, layers), delay, chance)
+    paths = _cover(able, Span(0, layers), _Costs(delay, row_bytes, load, chance))
     path = min(paths.values(), key=lambda path: path.seconds + _way_back(path.stages, delay))
-    return Route(path.stages, path.seconds + _way_back(path.stages, delay))
+    return Route(path.stages, predict(path.stages, able, delay, row_bytes))
 
 
 def mend(
@@ -79,34 +90,42 @@ def mend(
     layers: int,
     *,
     delay: Delay = no_delay,
+    row_bytes: int = 0,
+    load: Load = no_load,
     avoid: Collection[PeerId] = (),
     chance: random.Random | None = None,
 ) -> Route:
     """The same route with other donors where its own are avoided or gone: what stays keeps its caches.
     Raises ``NoDonor``."""
     able = _able(records, layers, avoid)
+    costs = _Costs(delay, row_bytes, load, chance)
     spans = {record.peer_id: record.span for record in able}
     stages: list[Stage] = []
     gap: Span | None = None
     for stage in route.stages:
         stays = stage.peer_id in spans and stage.span in spans[stage.peer_id]
         if stays and gap is not None:
-            stages += _fill(able, gap, delay, chance)
+            stages += _fill(able, gap, costs)
             gap = None
         if stays:
             stages.append(stage)
         else:
             gap = Span(gap.start if gap is not None else stage.span.start, stage.span.end)
     if gap is not None:
-        stages += _fill(able, gap, delay, chance)
-    return Route(tuple(stages), predict(stages, able, delay))
+        stages += _fill(able, gap, costs)
+    return Route(tuple(stages), predict(stages, able, delay, row_bytes))
 
 
-def predict(stages: Sequence[Stage], records: Iterable[Record], delay: Delay = no_delay) -> float:
+def predict(
+    stages: Sequence[Stage], records: Iterable[Record], delay: Delay = no_delay, row_bytes: int = 0
+) -> float:
     """Seconds a token over these stages."""
     by_peer = {record.peer_id: record for record in records}
     compute = sum(_layer_seconds(by_peer[s.peer_id]) * len(s.span) + STAGE_SECONDS for s in stages)
-    hops = sum(delay(one.peer_id, other.peer_id) for one, other in pairwise(stages))
+    hops = sum(
+        delay(one.peer_id, other.peer_id) + _sending(by_peer[one.peer_id], row_bytes)
+        for one, other in pairwise(stages)
+    )
     return compute + hops + _way_back(stages, delay)
 
 
@@ -116,10 +135,21 @@ def _able(records: Iterable[Record], layers: int, avoid: Collection[PeerId]) -> 
     ]
 
 
-def _fill(
-    able: Collection[Record], gap: Span, delay: Delay, chance: random.Random | None
-) -> tuple[Stage, ...]:
-    paths = _cover(able, gap, delay, chance)
+@dataclass(frozen=True, slots=True)
+class _Costs:
+    delay: Delay
+    row_bytes: int
+    load: Load
+    chance: random.Random | None
+
+    def weight(self, record: Record) -> float:
+        """What a donor's compute is multiplied with."""
+        luck = self.chance.uniform(0, SPREAD) if self.chance else 0.0
+        return self.load(record) * (1 + luck)
+
+
+def _fill(able: Collection[Record], gap: Span, costs: _Costs) -> tuple[Stage, ...]:
+    paths = _cover(able, gap, costs)
     if not paths:
         holes = [
             Span(max(h.start, gap.start), min(h.end, gap.end))
@@ -130,16 +160,15 @@ def _fill(
     return min(paths.values(), key=lambda path: path.seconds).stages
 
 
-def _cover(
-    able: Collection[Record], part: Span, delay: Delay, chance: random.Random | None
-) -> dict[PeerId, _Path]:
+def _cover(able: Collection[Record], part: Span, costs: _Costs) -> dict[PeerId, _Path]:
     """The cheapest ways to cover ``part``, by the peer that each ends at."""
-    weight = {r.peer_id: 1 + (chance.uniform(0, SPREAD) if chance else 0.0) for r in able}
+    weight = {record.peer_id: costs.weight(record) for record in able}
+    sending = {record.peer_id: _sending(record, costs.row_bytes) for record in able}
     cuts = sorted(
         {part.start, part.end}
         | {cut for r in able for cut in (r.span.start, r.span.end) if part.start < cut < part.end}
     )
-    search = _Search(cuts, weight, delay, {cut: {} for cut in cuts})
+    search = _Search(cuts, weight, sending, costs.delay, {cut: {} for cut in cuts})
     for cut in cuts[:-1]:
         for record in able:
             if record.span.start <= cut < record.span.end:
@@ -155,6 +184,11 @@ def _layer_seconds(record: Record) -> float:
     return record.step_seconds / len(record.span) or LAYER_SECONDS
 
 
+def _sending(record: Record, row_bytes: int) -> float:
+    """Seconds that a token's activations take to leave."""
+    return row_bytes / (record.upload_rate or UPLOAD_RATE)
+
+
 @dataclass(frozen=True, slots=True)
 class _Search:
     """``best[cut][peer]`` is the cheapest way found to cover all layers below ``cut``, ending at
@@ -162,6 +196,7 @@ class _Search:
 
     cuts: list[int]
     weight: dict[PeerId, float]
+    sending: dict[PeerId, float]
     delay: Delay
     best: dict[int, dict[PeerId, _Path]]
 
@@ -172,7 +207,7 @@ class _Search:
             before = _Path(0.0, ())
         else:
             ways = [
-                _Path(path.seconds + self.delay(peer, me), path.stages)
+                _Path(path.seconds + self.sending[peer] + self.delay(peer, me), path.stages)
                 for peer, path in self.best[cut].items()
                 if peer != me
             ]

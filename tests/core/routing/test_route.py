@@ -54,6 +54,28 @@ def test_a_far_donor_is_passed_over() -> None:
     assert route.predicted_seconds == pytest.approx(0.005 + 2 * 0.0005 + 0.005 + 0.002)
 
 
+def test_a_thin_upload_is_passed_over() -> None:
+    """It counts for what a stage sends on, and not for the tail, which sends a token's id alone."""
+    thin = replace(donor("thin", 0, 5, 0.005), upload_rate=1e6)
+    wide = replace(donor("wide", 0, 5, 0.006), upload_rate=1e8)
+    tail = replace(donor("tail", 5, 10, 0.005), upload_rate=1e3)
+    assert plan([thin, wide, tail], LAYERS, row_bytes=0).entry.peer_id == "thin"
+    route = plan([thin, wide, tail], LAYERS, row_bytes=28_672)
+    assert route.entry.peer_id == "wide"
+    assert route.predicted_seconds == pytest.approx(0.011 + 2 * 0.0005 + 28_672 / 1e8)
+    unmeasured = donor("new", 0, 5, 0.006)
+    assert plan([thin, unmeasured, tail], LAYERS, row_bytes=28_672).entry.peer_id == "new"
+
+
+def test_a_loaded_donor_is_passed_over_among_equals() -> None:
+    """Not for one that is far slower; and what is predicted is what was measured, load or not."""
+    records = [donor("a", 0, 10, 0.01), donor("b", 0, 10, 0.01), donor("slow", 0, 10, 0.02)]
+    loads = {"a": 1.3, "b": 1.1, "slow": 1.0}
+    route = plan(records, LAYERS, load=lambda record: loads[record.peer_id], chance=random.Random(1))
+    assert route.entry.peer_id == "b"
+    assert route.predicted_seconds == pytest.approx(0.0105)
+
+
 def test_avoided_donors_are_not_used() -> None:
     """A lost peer is gone around, or its layers are named."""
     records = [donor("a", 0, 10), donor("b", 0, 10)]
