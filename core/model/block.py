@@ -6,6 +6,7 @@ are rounded to it. In bfloat16 that halves the error at no measurable cost.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -70,19 +71,43 @@ def load_linear(checkpoint: Checkpoint, name: str, dtype: torch.dtype, device: t
     return linear(weight, bias)
 
 
+LINEARS = (
+    "self_attention.query_key_value",
+    "self_attention.dense",
+    "mlp.dense_h_to_4h",
+    "mlp.dense_4h_to_h",
+)
+NORMS = ("input_layernorm", "post_attention_layernorm")
+
+
 def load_block(
     checkpoint: Checkpoint, config: ModelConfig, number: int, dtype: torch.dtype, device: torch.device
 ) -> Block:
     """Block ``number``, counted from 0 as in the checkpoint's names."""
-    name = f"h.{number}"
+    return make_block(
+        config,
+        dtype,
+        norm=lambda name: load_norm(checkpoint, f"h.{number}.{name}", config, device),
+        product=lambda name: load_linear(checkpoint, f"h.{number}.{name}", dtype, device),
+    )
+
+
+def make_block(
+    config: ModelConfig,
+    dtype: torch.dtype,
+    *,
+    norm: Callable[[str], Norm],
+    product: Callable[[str], Linear],
+) -> Block:
+    """A block of what ``norm`` and ``product`` give for its NORMS and LINEARS."""
     return Block(
         heads=config.heads,
         dtype=dtype,
         residual_post_layernorm=config.residual_post_layernorm,
-        before_attention=load_norm(checkpoint, f"{name}.input_layernorm", config, device),
-        qkv=load_linear(checkpoint, f"{name}.self_attention.query_key_value", dtype, device),
-        dense=load_linear(checkpoint, f"{name}.self_attention.dense", dtype, device),
-        before_mlp=load_norm(checkpoint, f"{name}.post_attention_layernorm", config, device),
-        up=load_linear(checkpoint, f"{name}.mlp.dense_h_to_4h", dtype, device),
-        down=load_linear(checkpoint, f"{name}.mlp.dense_4h_to_h", dtype, device),
+        before_attention=norm("input_layernorm"),
+        qkv=product("self_attention.query_key_value"),
+        dense=product("self_attention.dense"),
+        before_mlp=norm("post_attention_layernorm"),
+        up=product("mlp.dense_h_to_4h"),
+        down=product("mlp.dense_4h_to_h"),
     )

@@ -12,7 +12,7 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from core.model.config import SOURCE_FILE, ModelConfig, read_config, read_object
 from core.model.hub import Hub, HubFile, Snapshot, Source
 from core.model.parts import Part, PartFile, disk_error, part_name, plan_parts, remove, sync_folder
 from core.model.shelf import Shelf
-from core.model.weights import MAX_HEADER, Checkpoint, Entry, check_span, parse_header, span_tensors
+from core.model.weights import MAX_HEADER, Checkpoint, Entry, Shape, check_span, parse_header, span_tensors
 from core.paths import make_folder
 from core.terms import Span
 
@@ -48,6 +48,8 @@ class FetchProgress:
 
 
 Report = Callable[[FetchProgress], None]
+Held = Callable[[Path, ModelConfig], Collection[int]]
+"""Which layers of the model in that folder need no weights."""
 
 
 class Fetcher:
@@ -67,8 +69,11 @@ class Fetcher:
             )
         return folder
 
-    async def span(self, source: Source, span: Span, report: Report | None = None) -> Path:
-        """The folder with the weights of ``span``, verified; ``SpanModel.load`` takes it.
+    async def span(
+        self, source: Source, span: Span, report: Report | None = None, *, held: Held | None = None
+    ) -> Path:
+        """The folder with the weights of ``span``, verified; ``SpanModel.load`` takes it. Layers that
+        ``held`` names are left out: they are there in another form, quantized.
 
         Raises ModelError for a model that cannot be had or is not BLOOM, DiskError without space.
         """
@@ -76,7 +81,8 @@ class Fetcher:
         await self._small(snapshot, folder, CONFIG_FILES)
         config = read_config(folder)
         check_span(config, span)
-        plan = await self._plan(snapshot, folder, config, span)
+        missing = set(range(span.start, span.end)) - set(held(folder, config) if held else ())
+        plan = await self._plan(snapshot, folder, config, missing)
         files = [PartFile(folder, part) for part in plan.parts]
         paths = [file.path for file in files]
         await self._reserve(files, paths)
@@ -141,11 +147,15 @@ class Fetcher:
                 data += chunk
         return bytes(data)
 
-    async def _plan(self, snapshot: Snapshot, folder: Path, config: ModelConfig, span: Span) -> _Plan:
-        """Which bytes of which shards the span is."""
+    async def _plan(
+        self, snapshot: Snapshot, folder: Path, config: ModelConfig, layers: Collection[int]
+    ) -> _Plan:
+        """Which bytes of which shards the layers are."""
         where = await self._weight_map(snapshot, folder)
         stored = {name.removeprefix("transformer."): name for name in where}
-        wanted = span_tensors(config, span, tied="lm_head.weight" not in stored)
+        wanted: dict[str, Shape] = {}
+        for layer in sorted(layers):
+            wanted |= span_tensors(config, Span(layer, layer + 1), tied="lm_head.weight" not in stored)
         for name in wanted:
             if name not in stored:
                 raise ModelError(f"{snapshot.model_id} has no tensor {name}", "Choose another revision.")

@@ -20,10 +20,12 @@ from core.model.block import Block, Norm, load_block, load_norm
 from core.model.cache import CachePool
 from core.model.config import ModelConfig, read_config
 from core.model.linear import FloatOut, HalfLinear, output_matrix
-from core.model.weights import Checkpoint, block_tensors, blocks_of, check_span, span_tensors
+from core.model.quantize import Quantization, Quantized, layer_name
+from core.model.store import store_of
+from core.model.weights import Checkpoint, blocks_of, check_span, span_tensors
 from core.terms import Span
 
-__all__ = ["Embedding", "Head", "Rows", "SpanModel"]
+__all__ = ["Embedding", "Head", "Quantization", "Rows", "SpanModel"]
 
 Progress = Callable[[int, int], None]
 """Called with the bytes read so far and in all."""
@@ -80,18 +82,28 @@ class SpanModel:
         *,
         dtype: torch.dtype,
         device: torch.device | str = "cpu",
+        quantization: Quantization = Quantization.NONE,
+        store: Path | None = None,
         progress: Progress | None = None,
     ) -> SpanModel:
         """Read the tensors of ``span`` from the checkpoint in ``folder``, and no others.
+
+        With a ``quantization`` the layers are quantized one by one, kept below ``store`` where one is
+        given, and read from there next time, when the checkpoint need not have them any more.
 
         Raises ModelError, before anything is loaded, for a span outside the model and for files or
         tensors that are missing, damaged or of the wrong shape.
         """
         config = read_config(folder)
         check_span(config, span)
-        checkpoint = Checkpoint(folder)
+        checkpoint, place = Checkpoint(folder), torch.device(device)
+        quantized = None
+        if quantization is not Quantization.NONE:
+            kept = store_of(store, folder, config, quantization) if store else None
+            quantized = Quantized(checkpoint, config, quantization, dtype=dtype, device=place, store=kept)
         with torch.inference_mode():
-            return _Loader(checkpoint, config, span, dtype, torch.device(device), progress=progress).load()
+            loader = _Loader(checkpoint, config, span, dtype, place, quantized=quantized, progress=progress)
+            return loader.load()
 
     def check(self, rows: Rows) -> None:
         """FrameError unless ``rows`` fit this span and their slot."""
@@ -180,13 +192,15 @@ class _Loader:
         dtype: torch.dtype,
         device: torch.device,
         *,
+        quantized: Quantized | None,
         progress: Progress | None,
     ) -> None:
         self.checkpoint, self.config, self.span = checkpoint, config, span
-        self.dtype, self.device = dtype, device
+        self.dtype, self.device, self.quantized = dtype, device, quantized
         self._report = progress or (lambda done, total: None)
         self._tied = not checkpoint.has("lm_head.weight")
-        self._total = checkpoint.check(span_tensors(config, span, tied=self._tied))
+        self._sizes = {layer: self._size(layer) for layer in range(span.start, span.end)}
+        self._total = sum(self._sizes.values())
         self._done = 0
 
     def load(self) -> SpanModel:
@@ -194,17 +208,25 @@ class _Loader:
         embedding = self._embedding() if 0 in self.span else None
         blocks: dict[int, Block] = {}
         for number in blocks_of(self.config, self.span):
-            blocks[number + 1] = load_block(self.checkpoint, self.config, number, self.dtype, self.device)
-            self._step([f"h.{number}.{name}" for name in block_tensors(self.config.hidden)])
+            blocks[number + 1] = self._block(number)
+            self._done += self._sizes[number + 1]
+            self._report(self._done, self._total)
         head = self._head() if self.config.layers - 1 in self.span else None
         self._report(self._total, self._total)
         return SpanModel(
             self.config, self.span, self.dtype, self.device, embedding=embedding, blocks=blocks, head=head
         )
 
-    def _step(self, names: Sequence[str]) -> None:
-        self._done += sum(self.checkpoint.bytes_of(name) for name in names)
-        self._report(min(self._done, self._total), self._total)
+    def _size(self, layer: int) -> int:
+        """Bytes of a layer on disk: as it was quantized before, else in the checkpoint, which is checked."""
+        if self.quantized and (stored := self.quantized.stored(layer_name(self.config, layer))):
+            return stored
+        return self.checkpoint.check(span_tensors(self.config, Span(layer, layer + 1), tied=self._tied))
+
+    def _block(self, number: int) -> Block:
+        if self.quantized:
+            return self.quantized.block(number)
+        return load_block(self.checkpoint, self.config, number, self.dtype, self.device)
 
     def _embedding(self) -> Embedding:
         norm = load_norm(self.checkpoint, "word_embeddings_layernorm", self.config, self.device)
@@ -212,6 +234,8 @@ class _Loader:
 
     def _head(self) -> Head:
         name = "word_embeddings.weight" if self._tied else "lm_head.weight"
+        if self.quantized:
+            return Head(*self.quantized.head(name))
         matrix = self.checkpoint.tensor(name).to(self.device, self.dtype, copy=True)
         norm = load_norm(self.checkpoint, "ln_f", self.config, self.device)
         return Head(norm, output_matrix(matrix))

@@ -18,12 +18,14 @@ from huggingface_hub.utils import close_session
 from core.errors import DiskError, ModelError
 from core.meter import Bucket
 from core.model import parts
-from core.model.config import read_config
+from core.model.config import ModelConfig, read_config
 from core.model.fetch import Fetcher, FetchProgress
 from core.model.hub import Hub, Patience, Source
 from core.model.parts import PartFile, is_intact
+from core.model.quantize import Quantization, stored_layers
 from core.model.shelf import Shelf
 from core.model.span import SpanModel
+from core.model.store import store_of
 from core.model.weights import Checkpoint, span_tensors
 from core.terms import Span
 from tests.hub_server import COMMIT, FakeHub, Fault, serve
@@ -107,6 +109,28 @@ async def test_what_is_there_is_not_asked_for_again(hub: FakeHub, tmp_path: Path
     assert len(hub.asked) == asked
     await fetch(hub, shelf(tmp_path), SINGLE, Span(1, 4))
     assert hub.weights() - sent == span_bytes(original, Span(3, 4))
+
+
+async def test_quantized_layers_are_not_fetched(hub: FakeHub, tmp_path: Path) -> None:
+    """Once quantized, a span starts again without its weights: of a wider one only the rest is fetched."""
+    room = shelf(tmp_path)
+    quantized = room.root / "quantized"
+
+    def held(folder: Path, config: ModelConfig) -> frozenset[int]:
+        return stored_layers(store_of(quantized, folder, config, "nf4"), config)
+
+    def load(folder: Path, span: Span) -> None:
+        SpanModel.load(folder, span, dtype=torch.float32, quantization=Quantization.NF4, store=quantized)
+
+    load(await fetch(hub, room, SINGLE, Span(1, 3)), Span(1, 3))
+    for path in room.root.rglob("part-*.safetensors"):
+        path.unlink()
+    sent = hub.weights()
+    async with Hub(endpoint=hub.url, patience=QUICK) as client:
+        load(await Fetcher(client, room).span(SINGLE, Span(1, 3), held=held), Span(1, 3))
+        assert hub.weights() == sent
+        load(await Fetcher(client, room).span(SINGLE, Span(1, 4), held=held), Span(1, 4))
+    assert hub.weights() - sent == span_bytes(hub.models["maker/single"], Span(3, 4))
 
 
 async def test_the_tied_matrix_is_kept_once(hub: FakeHub, tmp_path: Path) -> None:

@@ -1,0 +1,104 @@
+"""Quantized layers on disk, a file a layer: written whole or not at all, and checked when read.
+
+A file is safetensors whose metadata holds the SHA-256 of its tensors. Layers rather than spans are kept,
+so that a span that grows, shrinks or moves by a layer uses what is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from core.model.config import SOURCE_FILE, ModelConfig
+from core.model.parts import disk_error, sync_folder
+from core.paths import make_folder
+
+log = logging.getLogger(__name__)
+
+FORMAT = "1"
+"""Raised when what the files hold changes its meaning: older ones are then made anew."""
+
+
+class Store:
+    """Quantized layers of one model, revision and kind, in ``folder``. Layers are named as their tensors."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, layer: str) -> Path:
+        return self.folder / f"{layer}.safetensors"
+
+    def size(self, layer: str) -> int:
+        """Bytes of a layer's file; 0 where there is none."""
+        try:
+            return self.path(layer).stat().st_size
+        except OSError:
+            return 0
+
+    def read(self, layer: str) -> dict[str, Tensor] | None:
+        """A layer's tensors, in memory. None where there is none; a damaged one is removed and said."""
+        path = self.path(layer)
+        try:
+            with safe_open(path, framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+                stated = (file.metadata() or {}).get("sha256")
+        except FileNotFoundError:
+            return None
+        except (SafetensorError, OSError) as error:
+            log.warning("%s cannot be read (%s) and is made anew", path, error)
+            stated, tensors = None, {}
+        if stated is None or stated != _digest(tensors):
+            log.warning("%s is damaged and is made anew", path)
+            path.unlink(missing_ok=True)
+            return None
+        os.utime(path)  # its time is when it was last used: core.model.shelf
+        return tensors
+
+    def write(self, layer: str, tensors: Mapping[str, Tensor]) -> None:
+        """Keep a layer. DiskError where it cannot be written; nothing is left of it then."""
+        path = make_folder(self.folder) / f"{layer}.safetensors"
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        here = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+        try:
+            save_file(here, draft, metadata={"sha256": _digest(here)})
+            with draft.open("rb") as file:
+                os.fsync(file.fileno())
+            draft.replace(path)
+            sync_folder(self.folder)
+        except (OSError, SafetensorError) as error:
+            draft.unlink(missing_ok=True)
+            known = error if isinstance(error, OSError) else OSError(str(error))
+            raise disk_error(path, known) from error
+
+
+def store_of(root: Path, folder: Path, config: ModelConfig, kind: str) -> Store:
+    """Where quantized layers of the checkpoint in ``folder`` are kept below ``root``."""
+    name = re.sub(r"[^\w.-]+", "--", config.model_id).strip(".") or "model"
+    return Store(root / name / f"{config.revision}{_stamp(folder)}" / f"{kind}-{FORMAT}")
+
+
+def _stamp(folder: Path) -> str:
+    """What a local folder's revision leaves out: when its files were written. A commit needs none."""
+    if (folder / SOURCE_FILE).is_file():
+        return ""
+    found = [(path.name, path.stat().st_mtime_ns) for path in sorted(folder.glob("*.safetensors"))]
+    return "-" + hashlib.sha256(json.dumps(found).encode()).hexdigest()[:8]
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)} ".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
