@@ -30,6 +30,8 @@ SHAPES = {
     "560m": Shape(hidden=1024, heads=16, blocks=24, vocab=32_768, dtype="bfloat16"),
     # Activations of 2 KiB in float32, next to no work: what is left is the ring.
     "thin": Shape(hidden=512, heads=8, blocks=3, vocab=512, dtype="float32"),
+    # The same activations through more layers, for many donors.
+    "long": Shape(hidden=512, heads=8, blocks=12, vocab=512, dtype="float32"),
     "tiny": Shape(hidden=64, heads=4, blocks=4, vocab=256, dtype="float32"),
 }
 

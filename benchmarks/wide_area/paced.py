@@ -1,0 +1,59 @@
+"""A worker whose engine takes a declared time: what a benchmark emulates where this machine cannot compute.
+
+    python -m benchmarks.wide_area.paced STEP ROW SESSION [the worker's own arguments]
+
+A batch of n rows of s sessions takes max(STEP, ROW × n) + SESSION × (s - 1) seconds, and no less than the
+real, small model needs: reading the weights binds a few rows, arithmetic binds many.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import core.serving.donor
+from core.serving import worker
+from core.serving.engine import Done, Engine, Job
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds."""
+
+    step: float
+    row: float
+    session: float
+
+    def seconds(self, rows: int, sessions: int) -> float:
+        return max(self.step, self.row * rows) + self.session * (sessions - 1)
+
+    def words(self) -> tuple[str, ...]:
+        return str(self.step), str(self.row), str(self.session)
+
+
+class PacedEngine(Engine):
+    pace: ClassVar[Pace]
+
+    def _is_short(self, jobs: Sequence[Job]) -> bool:
+        return False
+
+    def _run(self, jobs: Sequence[Job]) -> list[Done]:
+        until = time.perf_counter() + self.pace.seconds(sum(job.step.count for job in jobs), len(jobs))
+        results = super()._run(jobs)
+        time.sleep(max(0.0, until - time.perf_counter()))
+        return results
+
+
+def main() -> None:
+    step, row, session = sys.argv[1:4]
+    del sys.argv[1:4]
+    PacedEngine.pace = Pace(float(step), float(row), float(session))
+    core.serving.donor.Engine = PacedEngine  # type: ignore[attr-defined]
+    worker.main()
+
+
+if __name__ == "__main__":
+    main()
