@@ -119,6 +119,7 @@ class Session:
                 event = await self._next()
                 if isinstance(event, Token):
                     tries = 0
+                    avoid.clear()  # for longer than this, the planner remembers who failed
                     yield event
                     continue
                 self.moves += 1
@@ -146,12 +147,14 @@ class Session:
                 await self._reopen(frozenset(avoid))
                 return
             except NoDonor as error:
+                if avoid:  # who was blamed may only have been slow: better they than nobody
+                    avoid.clear()
+                    continue
                 if clock() + pause > until:
                     raise NoDonor(error.missing, lost.why) from None
                 yield Waiting(error.missing)
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
-            avoid.clear()
 
     def close(self) -> None:
         """Frees the caches at every stage."""

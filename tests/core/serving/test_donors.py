@@ -150,6 +150,22 @@ async def test_a_lost_log_means_computing_again_and_nothing_worse(folder: Path) 
         assert held == greedy(model, ids, 20)
 
 
+async def test_a_donor_that_was_only_slow_is_kept_where_it_is_the_only_one(folder: Path) -> None:
+    """Blamed for its silence, it is asked again before the reader is told that nobody is left."""
+    model = reference(folder)
+    async with fake_ring(folder, [(0, 3), (3, 6), (6, 8)]) as ring:
+        session = ring.session()
+        ids, held = list(range(3, 60)), []
+        async for event in session.answer(ids, *_greedy_200(20)):
+            assert not isinstance(event, Waiting)
+            held.append(event.token_id)
+            if len(held) == 6:
+                slow = ring.donors[1].peer.peer_id
+                session._lost(slow, "it does not answer")
+        assert held == greedy(model, ids, 20)
+        assert session.moves == 1
+
+
 async def test_an_answer_waits_for_a_donor_of_lost_layers(folder: Path) -> None:
     """The reader is told which; the answer goes on when one comes, and is the same."""
     model = reference(folder)
