@@ -106,6 +106,13 @@ class Ended:
     first_token_seconds: float
     tokens_per_second: float
     """New tokens after the first, over the time since the first; 0 with fewer than two."""
+    predicted_seconds: float = 0.0
+    """What a token was predicted to take when the route was opened; 0 where nothing was predicted."""
+
+    @property
+    def token_seconds(self) -> float:
+        """What a token after the first did take; 0 with fewer than two."""
+        return 1 / self.tokens_per_second if self.tokens_per_second else 0.0
 
 
 Event = Started | Piece | Moved | Waiting | Ended

@@ -36,6 +36,7 @@ class Connection:
         self.sessions: dict[bytes, tuple[OnMessage, OnLost]] = {}
         self.round_trip = FIRST_ROUND_TRIP
         """Seconds there and back, the least of late."""
+        self.measured = False
         self._leases: dict[int, float] = {}
         self._number = 0
         self.idle_since = asyncio.get_running_loop().time()
@@ -79,7 +80,9 @@ class Connection:
             return
         took = asyncio.get_running_loop().time() - sent
         # Anything may delay an answer, nothing hastens it: small values count more.
-        self.round_trip = took if took < self.round_trip else 0.8 * self.round_trip + 0.2 * took
+        best = took < self.round_trip or not self.measured
+        self.measured = True
+        self.round_trip = took if best else 0.8 * self.round_trip + 0.2 * took
 
     async def _renew(self) -> None:
         """Renews the lease while there are sessions, and measures the way on it."""
@@ -117,6 +120,11 @@ class Connections:
         connection = Connection(remote, await self._peer.dial(remote, addresses, CONTROL))
         self._open[remote] = connection
         return connection
+
+    @property
+    def round_trips(self) -> dict[PeerId, float]:
+        """Seconds there and back to every donor that was measured of late."""
+        return {remote: line.round_trip for remote, line in self._open.items() if line.measured}
 
     def _sweep(self) -> None:
         now = asyncio.get_running_loop().time()

@@ -1,7 +1,7 @@
 """Answers: a request in words becomes tokens through a session, and tokens become text to show.
 
 ``Generator`` keeps the sessions of conversations, so that a next turn sends only what is new, and
-plans routes from the directory's records. It needs a tokenizer and no weights.
+has routes planned from the directory's records. It needs a tokenizer and no weights.
 """
 
 from __future__ import annotations
@@ -11,21 +11,20 @@ import logging
 import random
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Collection
-from contextlib import aclosing, suppress
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 
-from core.errors import NoDonor, PromptError, TooLong
+from core.errors import PromptError, TooLong
 from core.model.config import ModelConfig, ref
 from core.model.text import Pieces, Text
 from core.routing.ask import Ask, Ended, Event, Moved, Piece, Started, Waiting, check
 from core.routing.connections import Connections
-from core.routing.route import mend, plan
-from core.routing.session import Session, Way
+from core.routing.planner import Planner
+from core.routing.session import Session
 from core.swarm.peer import Peer
-from core.swarm.watch import Watcher
-from core.terms import DonorState, Finish, PeerId, Record, Route, Token
+from core.terms import Finish, Record, Route, Token
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +35,10 @@ ROOM_FOR_ANSWER = 512
 
 @dataclass
 class _Kept:
-    """A conversation's session; ``lock`` lets one answer at a time through."""
+    """A conversation's session; ``lock`` lets one answer at a time through, ``number`` is the planner's
+    name for it."""
 
+    number: int
     session: Session
     lock: asyncio.Lock
 
@@ -50,7 +51,7 @@ class Generator:
         self.model = ref(config)
         self._connections = Connections(peer)
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
-        self._watcher = Watcher(peer.directory, self.model)
+        self._planner = Planner(peer, self.model, config.hidden, self._connections)
         self._chance = random.Random()
 
     # Answers
@@ -65,27 +66,31 @@ class Generator:
         kept = self._session(ask.conversation)
         try:
             async with kept.lock:
-                route = await kept.session.open()
+                route = self._planner.begin(kept.number, await kept.session.open())
                 reused = kept.session.common(ids)
                 yield Started(self.model.model_id, route, len(ids), reused, forgotten)
                 pieces = Pieces(self.text, stops)
                 answer = kept.session.answer(ids, ask.sampling, limit, self.text.stops)
-                shown = self._show(kept.session, answer, pieces, len(ids), started)
+                shown = self._show(kept, answer, pieces, started=started, prompt=len(ids), route=route)
                 async with aclosing(shown) as events:  # type: ignore[type-var]
                     async for event in events:
                         yield event
         finally:
+            self._planner.end(kept.number)
             if ask.conversation is None:
-                kept.session.close()
+                self._close(kept)
 
     async def _show(
         self,
-        session: Session,
+        kept: _Kept,
         answer: AsyncIterator[Token | Waiting],
         pieces: Pieces,
-        prompt: int,
+        *,
         started: float,
+        prompt: int,
+        route: Route,
     ) -> AsyncIterator[Event]:
+        session = kept.session
         moves = session.moves
         first = last = time.monotonic()
         ids: list[int] = []
@@ -100,7 +105,8 @@ class Generator:
                 before, last = last, time.monotonic()
                 if session.moves != moves and session.route is not None:
                     moves = session.moves
-                    yield Moved(session.route, last - before)
+                    route = self._planner.begin(kept.number, session.route)
+                    yield Moved(route, last - before)
                 first = last if not ids else first
                 ids.append(token.token_id)
                 if token.token_id in self.text.stops:
@@ -127,6 +133,7 @@ class Generator:
             time.monotonic() - started,
             first - started,
             (len(ids) - 1) / (last - first) if len(ids) > 1 and last > first else 0.0,
+            route.predicted_seconds,
         )
 
     def _prompt(self, ask: Ask) -> tuple[list[int], tuple[str, ...], int]:
@@ -166,9 +173,10 @@ class Generator:
     def _session(self, conversation: str | None) -> _Kept:
         kept = self._kept.get(conversation) if conversation is not None else None
         if kept is None:
-            way = partial(self._way, self._chance.getrandbits(32))
+            number = self._chance.getrandbits(63)
+            way = partial(self._planner.way, number)
             session = Session(self._connections, way, self.config.max_length, chunk=self.chunk)
-            kept = _Kept(session, asyncio.Lock())
+            kept = _Kept(number, session, asyncio.Lock())
             if conversation is not None:
                 self._kept[conversation] = kept
         if conversation is not None:
@@ -181,18 +189,22 @@ class Generator:
             if len(self._kept) <= KEPT_SESSIONS:
                 return
             if not kept.lock.locked():
-                kept.session.close()
+                self._close(kept)
                 del self._kept[conversation]
 
     def forget(self, conversation: str) -> None:
         """Frees what the donors hold of a conversation."""
         kept = self._kept.pop(conversation, None)
         if kept is not None:
-            kept.session.close()
+            self._close(kept)
+
+    def _close(self, kept: _Kept) -> None:
+        kept.session.close()
+        self._planner.forget(kept.number)
 
     def close(self) -> None:
         for kept in self._kept.values():
-            kept.session.close()
+            self._close(kept)
         self._kept.clear()
 
     async def leave(self) -> None:
@@ -200,42 +212,8 @@ class Generator:
         self.close()
         await asyncio.sleep(0.05)
         self._connections.close()
-        await self._watcher.close()
-
-    # Records
+        await self._planner.close()
 
     async def records(self, *, fresh: bool = False) -> tuple[Record, ...]:
         """The donors of this model: as last read, or read now."""
-        known = self._watcher.records
-        return await self._watcher.refresh() if fresh or not known else known
-
-    async def _way(self, seed: int, avoid: Collection[PeerId], before: Route | None) -> Way:
-        """A route around ``avoid``, over records read a moment ago where the known ones do not do.
-        ``seed`` is the session's: it spreads sessions over equal donors, each time alike."""
-        try:
-            return self._plan(await self.records(fresh=bool(avoid)), seed, avoid, before)
-        except NoDonor:
-            return self._plan(await self.records(fresh=True), seed, avoid, before)
-
-    def _plan(
-        self, records: Collection[Record], seed: int, avoid: Collection[PeerId], before: Route | None
-    ) -> Way:
-        layers = self.model.layers
-
-        def mended(route: Route, without: Collection[PeerId]) -> Route | None:
-            with suppress(NoDonor):
-                return mend(route, records, layers, avoid=without, chance=random.Random(seed))
-            return None
-
-        route = mended(before, avoid) if before is not None else None
-        if route is None:
-            route = plan(records, layers, avoid=avoid, chance=random.Random(seed))
-        standbys = {}
-        for index, stage in enumerate(route.stages):
-            other = mended(route, {*avoid, stage.peer_id})
-            if other is not None:
-                standbys[index] = other.stages[index].peer_id
-        used = {stage.peer_id for stage in route.stages} | set(standbys.values())
-        chosen = {r.peer_id: r for r in records if r.peer_id in used and r.state is DonorState.ONLINE}
-        sealed = {peer: self.peer.directory.sealed(record) for peer, record in chosen.items()}
-        return Way(route, chosen, sealed, standbys)
+        return await self._planner.records(fresh=fresh)

@@ -1,0 +1,173 @@
+"""Routes for a client's sessions: what is known of donors, delays and load, given to ``route``.
+
+The records come from the directory, delays from them and from this client's own round trips. Readers
+are spread: a donor counts as slower the more it has, those of this client known at once, others' as its
+record tells.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import replace
+
+from core.errors import NoDonor, SwarmError
+from core.routing.connections import Connections
+from core.routing.delays import Delays
+from core.routing.route import mend, plan, predict
+from core.routing.session import Way
+from core.routing.suspects import Suspects
+from core.swarm.peer import Peer
+from core.swarm.watch import Watcher
+from core.terms import DonorState, ModelRef, PeerId, Record, Route, WireDtype
+
+log = logging.getLogger(__name__)
+
+READER = 0.04
+"""What one more reader adds to a donor's step: eight at once cost 1.2 to 1.3 times one."""
+CROWDED_TOKENS = 256
+"""A donor with less free cache may have to turn a new session away,"""
+CROWDED = 0.2
+"""and counts as so much slower."""
+WARM = 0.9
+"""Who was said to replace a stage is taken before an equal: streams to it are open."""
+
+
+class Planner:
+    """``hidden`` is the width of the model's activations. Sessions are told apart by numbers of their
+    own, which also seed how they spread over equal donors."""
+
+    def __init__(self, peer: Peer, model: ModelRef, hidden: int, connections: Connections) -> None:
+        self._peer, self._model, self._hidden = peer, model, hidden
+        self._connections = connections
+        self._watcher = Watcher(peer.directory, model)
+        self._suspects = Suspects(time.monotonic)
+        self._answering: dict[int, Route] = {}
+        self._standbys: dict[int, frozenset[PeerId]] = {}
+
+    async def close(self) -> None:
+        await self._watcher.close()
+
+    async def records(self, *, fresh: bool = False) -> tuple[Record, ...]:
+        """The donors of this model: as last read, or read now."""
+        known = self._watcher.records
+        return await self._watcher.refresh() if fresh or not known else known
+
+    # Who answers over which donors
+
+    def begin(self, session: int, route: Route) -> Route:
+        """This session answers over this route now: its donors have one more reader. Returns the route
+        with what is predicted from all that is known, its opening included."""
+        self._answering[session] = route
+        records = self._watcher.records
+        if not {stage.peer_id for stage in route.stages} <= {record.peer_id for record in records}:
+            return route
+        seconds = predict(route.stages, records, self._delays(records), self._row_bytes(records))
+        return replace(route, predicted_seconds=seconds)
+
+    def end(self, session: int) -> None:
+        """The answer has ended."""
+        self._answering.pop(session, None)
+
+    def forget(self, session: int) -> None:
+        """The session is gone."""
+        self.end(session)
+        self._standbys.pop(session, None)
+
+    # Planning
+
+    async def way(self, session: int, avoid: Collection[PeerId], before: Route | None) -> Way:
+        """A route around ``avoid``, over records read a moment ago where the known ones do not do; as
+        much of ``before`` as can stay does. Raises ``NoDonor``."""
+        self._suspects.failed(avoid)
+        records = await self._known(fresh=bool(avoid))
+        left_out = set(avoid) - self._suspects.again(records) | self._suspects.among(records)
+        try:
+            return self._plan(records, session, left_out, before)
+        except NoDonor:
+            records = await self._known(fresh=True)
+            return self._plan(records, session, set(avoid) - self._suspects.again(records), before)
+
+    async def _known(self, *, fresh: bool) -> tuple[Record, ...]:
+        """The records, read now if ``fresh``; where the directory does not answer, those known before."""
+        try:
+            return await self.records(fresh=fresh)
+        except SwarmError as error:
+            log.info("planning over the records known before: %s", error)
+            return self._watcher.records
+
+    def _plan(
+        self, records: Collection[Record], session: int, avoid: Collection[PeerId], before: Route | None
+    ) -> Way:
+        layers, row_bytes = self._model.layers, self._row_bytes(records)
+        delays = self._delays(records)
+        readers = self._readers(session)
+        warm = self._standbys.get(session, frozenset())
+
+        def load(record: Record) -> float:
+            return loaded(record, readers[record.peer_id]) * (WARM if record.peer_id in warm else 1.0)
+
+        def mended(route: Route, without: Collection[PeerId]) -> Route | None:
+            with suppress(NoDonor):
+                return mend(
+                    route,
+                    records,
+                    layers,
+                    delay=delays,
+                    row_bytes=row_bytes,
+                    load=load,
+                    avoid=without,
+                    chance=random.Random(session),
+                )
+            return None
+
+        route = mended(before, avoid) if before is not None else None
+        if route is None:
+            route = plan(
+                records,
+                layers,
+                delay=delays,
+                row_bytes=row_bytes,
+                load=load,
+                avoid=avoid,
+                chance=random.Random(session),
+            )
+        self._answering[session] = route
+        standbys = {}
+        for index, stage in enumerate(route.stages):
+            other = mended(route, {*avoid, stage.peer_id})
+            if other is not None:
+                standbys[index] = other.stages[index].peer_id
+        self._standbys[session] = frozenset(standbys.values())
+        return self._with_proofs(route, records, standbys)
+
+    def _with_proofs(self, route: Route, records: Collection[Record], standbys: dict[int, PeerId]) -> Way:
+        used = {stage.peer_id for stage in route.stages} | set(standbys.values())
+        chosen = {r.peer_id: r for r in records if r.peer_id in used and r.state is DonorState.ONLINE}
+        self._suspects.relied_on(chosen.values())
+        sealed = {peer: self._peer.directory.sealed(record) for peer, record in chosen.items()}
+        return Way(route, chosen, sealed, standbys)
+
+    def _delays(self, records: Collection[Record]) -> Delays:
+        return Delays(records, self._connections.round_trips)
+
+    def _row_bytes(self, records: Collection[Record]) -> int:
+        """Of a token's activations, in the dtype that these donors would speak."""
+        wide = all(record.wire[:1] == (WireDtype.FLOAT32,) for record in records)
+        return self._hidden * (4 if wide else 2)
+
+    def _readers(self, session: int) -> Counter[PeerId]:
+        """This client's other sessions that are answering, by donor."""
+        routes = [route for number, route in self._answering.items() if number != session]
+        return Counter(stage.peer_id for route in routes for stage in route.stages)
+
+
+def loaded(record: Record, ours: int) -> float:
+    """How many times slower a donor is taken to be; ``ours`` of this client's sessions use it now, some
+    of which its record may count."""
+    crowded = CROWDED if record.free_tokens < CROWDED_TOKENS else 0.0
+    return 1 + READER * max(record.readers, ours) + crowded
