@@ -99,7 +99,14 @@ class Daemon:
     async def start(cls, flags: Flags, runtime: Path) -> Daemon:
         """Starts it and waits until it listens. Raises ``SwarmError``."""
         words, folder = [*_with_parent(), str(_binary())], socket_folder(runtime)
-        environment = os.environ | {"GOLOG_LOG_LEVEL": "error", "GOLOG_LOG_FMT": "json"}
+        environment = os.environ | {
+            "GOLOG_LOG_LEVEL": "error",
+            "GOLOG_LOG_FMT": "json",
+            # Else it dials from the port that it listens at, and two peers that dial each other within
+            # one delay, as neighbours in a new ring do, meet in a TCP connection that both began: its
+            # handshake fails ("noise: message is too short"), and neither may try again for 5 s.
+            "LIBP2P_TCP_REUSEPORT": "false",
+        }
         try:
             # In this thread: when the thread that forked it ends, the kernel kills it.
             process = subprocess.Popen(  # noqa: ASYNC220 - returns within milliseconds
