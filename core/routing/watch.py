@@ -23,7 +23,8 @@ FIRST_SECONDS = 1.0
 ANSWER_SECONDS = 0.25
 """Beyond two round trips, what a probe's answer may take."""
 STUCK_SECONDS = 1.0
-"""For so long, with no step waiting or under way anywhere, a frame is concluded to be lost."""
+"""For so long, with no step waiting or under way anywhere, a token's frame is concluded to be lost. A part of
+a prompt may be on its way for as long as a step may take: 3.7 MB at 10 Mbit/s need 3 s."""
 HUNG_SECONDS = 20.0
 """For so long a step may wait or run before its stage is concluded to hang."""
 
@@ -115,7 +116,8 @@ class Watch:
             busy = [n for n, p in sorted(self._pulses.items()) if p.running or p.length > p.ran]
             if busy and still > max(HUNG_SECONDS, 5 * STEPS * self._step):
                 return Blame(busy[0], "its step does not end")
-            if not busy and still > max(STUCK_SECONDS, STEPS * self._step):
+            lost = HUNG_SECONDS if self._token_at is None else STUCK_SECONDS
+            if not busy and still > max(lost, STEPS * self._step):
                 return Blame(self._behind(), "what is sent to it does not arrive")
         patience = max(LEAST_SECONDS, STEPS * self._step) if self._step else FIRST_SECONDS
         if now - self._heard_at < patience:

@@ -113,3 +113,14 @@ def test_a_long_step_is_waited_for_but_not_for_ever() -> None:
             case.pulse(stage, found.number, 20 if stage == 1 else 10, running=stage == 1)
     assert found == Blame(1, "its step does not end")
     assert case.now - begun > HUNG_SECONDS
+
+
+def test_a_prompt_on_a_slow_link_is_waited_for() -> None:
+    """Until the first token, frames of megabytes may be on their way for seconds, and nobody is to blame."""
+    case = Case()
+    begun = case.now
+    while isinstance(found := case.due(), AskAll):
+        for stage, ran in enumerate((128, 0, 0)):
+            case.pulse(stage, found.number, ran, ran)
+    assert found == Blame(1, "what is sent to it does not arrive")
+    assert case.now - begun > HUNG_SECONDS
