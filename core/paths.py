@@ -70,6 +70,11 @@ class Paths:
         return self.state / "state.json"
 
     @property
+    def history_file(self) -> Path:
+        """Conversations, of this user alone."""
+        return self.state / "history.sqlite3"
+
+    @property
     def log_file(self) -> Path:
         return self.state / "idlebloom.log"
 

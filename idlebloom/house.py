@@ -17,15 +17,25 @@ from core.preferences import Preferences
 
 @contextlib.asynccontextmanager
 async def door(
-    node: Node, port: int, door_file: Path, preferences: Preferences | None = None
+    node: Node,
+    port: int,
+    door_file: Path,
+    preferences: Preferences | None = None,
+    *,
+    history_file: Path,
+    only_here: bool = False,
 ) -> AsyncIterator[RunningNode]:
-    """Serves the pages and APIs of ``node`` for as long as the block runs."""
+    """Serves the pages and APIs of ``node`` for as long as the block runs. ``only_here``: its whole swarm
+    runs on this PC."""
     from webchat.app import create_app
     from webchat.door import Door
+    from webchat.history import History
     from webchat.serve import Server
 
     entrance = Door()
-    server = Server(create_app(NodeReader(node, preferences), entrance), port=port)
+    history = History(history_file)
+    app = create_app(NodeReader(node, preferences), entrance, history, only_here=only_here)
+    server = Server(app, port=port)
     server.start()
     running = RunningNode(server.url, os.getpid(), entrance.token)
     try:
@@ -34,6 +44,7 @@ async def door(
     finally:
         await asyncio.to_thread(server.stop)
         await asyncio.to_thread(door_file.unlink, missing_ok=True)
+        history.close()
 
 
 def told_to_end() -> asyncio.Event:

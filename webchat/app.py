@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from flask import Flask
 
-from webchat import api, chat, control, pages, refusals
+from webchat import api, chat, control, conversations, pages, refusals
+from webchat.answers import Answers
 from webchat.bulletin import Bulletin
 from webchat.door import Door
+from webchat.history import History
 from webchat.reader import Reader
 
 MAX_BODY = 2 * 2**20
 """Bytes. The longest prompt a model of 2,048 tokens takes is far below."""
 
 
-def create_app(reader: Reader, door: Door) -> Flask:
+def create_app(
+    reader: Reader, door: Door, history: History | None = None, *, only_here: bool = False
+) -> Flask:
+    """Without a ``history``, conversations are kept in memory. ``only_here``: all donors run on this PC, so
+    nothing that is typed leaves it, and the page says so."""
     app = Flask(__name__)
     app.config.update(
         MAX_CONTENT_LENGTH=MAX_BODY,
@@ -22,10 +28,12 @@ def create_app(reader: Reader, door: Door) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask's default provider has it
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     bulletin = Bulletin(reader)
+    answers = Answers(reader, History(None) if history is None else history)
     door.guard(app)
     refusals.install(app)
-    app.register_blueprint(pages.blueprint(reader))
-    app.register_blueprint(chat.blueprint(reader, bulletin))
+    app.register_blueprint(pages.blueprint(reader, only_here))
+    app.register_blueprint(chat.blueprint(reader, bulletin, answers))
+    app.register_blueprint(conversations.blueprint(answers))
     app.register_blueprint(control.blueprint(reader, bulletin))
     app.register_blueprint(api.blueprint(reader))
     return app

@@ -1,19 +1,22 @@
-"""The page's WebSocket ``/api/chat``: questions go in, pieces of the answer come out.
+"""The WebSocket ``/api/chat``: questions go in, pieces of the answers come out.
 
-The page sends ``ask``, ``stop`` and ``forget``; it hears ``hello`` once, ``status`` at each change, and for
-each ask, named by the number that the page gave it: ``started``, any number of ``piece``, then ``ended`` or
-``error``. One answer runs at a time on a connection; when the connection goes, its answer is cancelled.
+All hear ``hello`` once and ``status`` at each change. A page sends ``show`` with the conversation that it
+shows, and then hears of that one: ``shown`` with all of it, ``said``, ``started``, ``piece``, ``block`` (text
+that has become markup), ``moved``, ``ended``, ``deleted``; and ``conversations`` whenever their list changes.
+It sends ``say``, ``again``, ``set`` (the branch, the system prompt) and ``stop``; ``refused`` says why one of
+these was not done. The answers are the node's, not the connection's: see ``webchat.answers``.
+
+A command sends ``ask``: one answer that nobody keeps. It hears ``started``, ``piece``, then ``ended`` or
+``error``, named by the number that it gave; when it goes, the answer is cancelled.
 """
 
 from __future__ import annotations
 
 import json
-import re
+import queue
 import secrets
 import threading
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Literal, get_args
 
 from flask import Blueprint
@@ -23,21 +26,29 @@ from simple_websocket import Server as Socket
 
 from core.errors import IdlebloomError
 from core.routing.ask import Ask, Ended, Event, Message, Piece, Started
-from core.terms import Finish, Sampling
+from core.terms import Sampling
+from webchat.answers import Answers, How, Question
 from webchat.bulletin import Bulletin
+from webchat.conversations import MAX_SYSTEM, short_text
 from webchat.door import check_owner
 from webchat.reader import Reader, Stream
-from webchat.refusals import Refusal, advice_of, refusal_of, sentence
+from webchat.refusals import error_shape
+from webchat.serve import hang_up
 from webchat.snapshots import Shape, card_shape, route_shape, status_shape
+from webchat.tally import Tally, ended_shape
 from webchat.values import BadValue, Body, checked_text, mapping, number, text, whole
 
 MAX_MESSAGES = 1000
+MAX_QUESTION = 200_000
+"""Characters; far more than any model takes."""
+MAX_WAITING = 20_000
+"""Messages that a page may leave unread."""
 LOOK_UP_SECONDS = 1.0
 """How often a connection with nothing to read looks for a new status."""
 Role = Literal["system", "user", "assistant"]
 
 
-def blueprint(reader: Reader, bulletin: Bulletin) -> Blueprint:
+def blueprint(reader: Reader, bulletin: Bulletin, answers: Answers) -> Blueprint:
     chat = Blueprint("chat", __name__)
 
     # Before the view: flask-sock shakes hands before it calls that.
@@ -45,7 +56,7 @@ def blueprint(reader: Reader, bulletin: Bulletin) -> Blueprint:
 
     @Sock().route("/api/chat", bp=chat)  # type: ignore[untyped-decorator]  # flask-sock has no types
     def talk(ws: Socket) -> None:
-        Talk(reader, bulletin, Line(ws)).run()
+        Talk(reader, bulletin, answers, Line(ws)).run()
 
     return chat
 
@@ -70,40 +81,16 @@ class Line:
         except (ValueError, RecursionError):
             return {}
 
-
-@dataclass
-class Tally:
-    """What is known of an answer so far, for one that is stopped before its end."""
-
-    begun: float = field(default_factory=time.monotonic)
-    first: float = 0.0
-    last: float = 0.0
-    prompt_tokens: int = 0
-    token_ids: list[int] = field(default_factory=list)
-
-    def count(self, piece: Piece) -> None:
-        self.last = time.monotonic() - self.begun
-        self.first = self.first or self.last
-        self.token_ids += [token.token_id for token in piece.tokens]
-
-    def shape(self) -> Shape:
-        spread, tokens = self.last - self.first, len(self.token_ids)
-        rate = (tokens - 1) / spread if tokens > 1 and spread > 0 else 0.0
-        return _ended_shape(
-            Finish.CANCELLED,
-            self.token_ids,
-            prompt_tokens=self.prompt_tokens,
-            seconds=self.last,
-            first=self.first,
-            rate=rate,
-        )
+    def drop(self) -> None:
+        hang_up(self.ws.sock)
 
 
 class Talk:
-    """One page's connection."""
+    """One connection: of a page, or of a command."""
 
-    def __init__(self, reader: Reader, bulletin: Bulletin, line: Line) -> None:
-        self._reader, self._bulletin, self._line = reader, bulletin, line
+    def __init__(self, reader: Reader, bulletin: Bulletin, answers: Answers, line: Line) -> None:
+        self._reader, self._bulletin, self._answers, self._line = reader, bulletin, answers, line
+        self._page: OpenPage | None = None
         self._stream: Stream[Event] | None = None
         self._thread: threading.Thread | None = None
         self._shown = 0
@@ -121,12 +108,15 @@ class Talk:
             pass
         finally:
             self._stop()
+            if self._page is not None:
+                self._answers.leave(self._page)
+                self._page.close()
 
     def _greet(self) -> None:
         try:
             self._line.send("hello", card=card_shape(self._reader.card()))
         except IdlebloomError as error:
-            self._line.send("hello", card=None, **_error_shape(error))
+            self._line.send("hello", card=None, **error_shape(error))
 
     def _tell_status(self, timeout: float) -> None:
         number, status = self._bulletin.after(self._shown, timeout)
@@ -135,15 +125,27 @@ class Talk:
             self._shown = number
 
     def _act(self, message: Body) -> None:
-        match message.get("type"):
-            case "ask":
-                self._ask(message)
-            case "stop":
-                self._stop()
-            case "forget":
-                self._forget(message)
-            case _:
-                self._line.send("error", ask=None, title="That message could not be read.", advice="")
+        acts = {
+            "show": self._show,
+            "say": self._say,
+            "again": self._again,
+            "set": self._set,
+            "stop": self._halt,
+        }
+        kind = message.get("type")
+        if kind == "ask":
+            self._ask(message)
+        elif isinstance(kind, str) and kind in acts:
+            try:
+                acts[kind](message)
+            except (ConnectionClosed, OSError):
+                raise
+            except Exception as error:  # noqa: BLE001 every error becomes words
+                self._line.send("refused", about=kind, **error_shape(error))
+        else:
+            self._line.send("error", ask=None, title="That message could not be read.", advice="")
+
+    # A command, whose answer nobody keeps
 
     def _ask(self, message: Body) -> None:
         self._stop()
@@ -152,7 +154,7 @@ class Talk:
             ask = read_ask(message)
             self._stream = self._reader.generate(ask)
         except Exception as error:  # noqa: BLE001 every error becomes words
-            self._line.send("error", ask=message.get("ask"), **_error_shape(error))
+            self._line.send("error", ask=message.get("ask"), **error_shape(error))
             return
         self._thread = threading.Thread(
             target=self._answer, args=(self._stream, label, ask.sampling.seed), name="answer", daemon=True
@@ -165,14 +167,6 @@ class Talk:
         if self._thread is not None:
             self._thread.join()
         self._stream = self._thread = None
-
-    def _forget(self, message: Body) -> None:
-        try:
-            key = conversation_key(message)
-        except BadValue:
-            return
-        if key is not None:
-            self._reader.forget(key)
 
     def _answer(self, stream: Stream[Event], label: int | None, seed: int) -> None:
         tally, finished = Tally(), False
@@ -187,7 +181,7 @@ class Talk:
                         self._line.send("piece", ask=label, text=event.text)
                     case Ended():
                         finished = True
-                        self._line.send("ended", ask=label, **_ended_event_shape(event))
+                        self._line.send("ended", ask=label, **ended_shape(event))
             if not finished:
                 self._line.send("ended", ask=label, **tally.shape())
         except (ConnectionClosed, OSError):
@@ -199,35 +193,106 @@ class Talk:
 
     def _complain(self, label: int | None, error: Exception) -> None:
         try:
-            self._line.send("error", ask=label, **_error_shape(error))
+            self._line.send("error", ask=label, **error_shape(error))
         except (ConnectionClosed, OSError):
             pass
 
+    # A page, which shows kept conversations
+
+    def _show(self, message: Body) -> None:
+        conversation = _name(message, "conversation")
+        if self._page is None:
+            self._page = OpenPage(self._line)
+            self._answers.join(self._page)
+        self._answers.show(self._page, conversation)
+
+    def _say(self, message: Body) -> None:
+        if self._page is None:
+            raise BadValue("say", "must come after show")
+        said = text(message, "text")
+        if not said.strip():
+            raise BadValue("text", "must not be empty")
+        if len(said) > MAX_QUESTION:
+            raise BadValue("text", f"must be at most {MAX_QUESTION} characters")
+        asked = Question(
+            conversation=_name(message, "conversation"),
+            parent=_name(message, "parent"),
+            text=said,
+            system=short_text(message, "system", MAX_SYSTEM) or "",
+        )
+        self._answers.ask(self._page, asked, read_how(message))
+
+    def _again(self, message: Body) -> None:
+        conversation, question = _name(message, "conversation"), _name(message, "question")
+        if conversation is None or question is None:
+            raise BadValue("question", "must be a message of a conversation")
+        self._answers.again(conversation, question, read_how(message))
+
+    def _set(self, message: Body) -> None:
+        conversation = _name(message, "conversation")
+        if conversation is None:
+            raise BadValue("conversation", "must be one that is kept")
+        self._answers.choose(conversation, _name(message, "leaf"), short_text(message, "system", MAX_SYSTEM))
+
+    def _halt(self, message: Body) -> None:
+        conversation = _name(message, "conversation")
+        if conversation is None:
+            self._stop()
+        else:
+            self._answers.stop(conversation)
+
+
+class OpenPage:
+    """What a page hears, sent by a thread of its own: a slow page holds up neither answers nor others."""
+
+    def __init__(self, line: Line) -> None:
+        self.shows: str | None = None
+        self._line = line
+        self._waiting: queue.Queue[tuple[str, Mapping[str, object]] | None] = queue.Queue(MAX_WAITING)
+        threading.Thread(target=self._send, name="page", daemon=True).start()
+
+    def hear(self, kind: str, fields: Mapping[str, object]) -> None:
+        try:
+            self._waiting.put_nowait((kind, fields))
+        except queue.Full:
+            self._line.drop()  # it reads nothing; should it come back, it is told all anew
+
+    def close(self) -> None:
+        try:
+            self._waiting.put_nowait(None)
+        except queue.Full:
+            self._line.drop()
+
+    def _send(self) -> None:
+        try:
+            while (waiting := self._waiting.get()) is not None:
+                kind, fields = waiting
+                self._line.send(kind, **fields)
+        except (ConnectionClosed, OSError):
+            pass  # the page has gone; ``Talk.run`` notices too
+
 
 def read_ask(message: Body) -> Ask:
+    how = read_how(message)
+    return Ask(prompt=_messages(message), max_tokens=how.max_tokens, sampling=how.sampling)
+
+
+def read_how(message: Body) -> How:
     sampling = mapping(message.get("sampling") or {}, "sampling")
     seed = whole(sampling, "seed", 0, 2**31 - 1)
-    return Ask(
-        prompt=_messages(message),
-        max_tokens=whole(message, "max_tokens", 1, 1_000_000),
-        sampling=Sampling(
+    return How(
+        Sampling(
             temperature=number(sampling, "temperature", 0, 2, 0.0),
             top_p=number(sampling, "top_p", 0, 1, 1.0),
             repetition_penalty=number(sampling, "repetition_penalty", 0.5, 2, 1.0),
             seed=secrets.randbelow(2**31) if seed is None else seed,
         ),
-        conversation=conversation_key(message),
+        whole(message, "max_tokens", 1, 1_000_000),
     )
 
 
-def conversation_key(message: Body) -> str | None:
-    """The page makes up the id; the prefix keeps it apart from keys made elsewhere in this program."""
-    if message.get("conversation") is None:
-        return None
-    name = text(message, "conversation")
-    if not re.fullmatch(r"[A-Za-z0-9_-]{8,64}", name):
-        raise BadValue("conversation", "must be 8 to 64 letters, digits, - or _")
-    return f"page:{name}"
+def _name(message: Body, field: str) -> str | None:
+    return None if message.get(field) is None else text(message, field)
 
 
 def _messages(message: Body) -> tuple[Message, ...]:
@@ -255,35 +320,3 @@ def _started_shape(event: Started) -> Shape:
         "reused_tokens": event.reused_tokens,
         "route": route_shape(event.route),
     }
-
-
-def _ended_event_shape(event: Ended) -> Shape:
-    return _ended_shape(
-        event.finish,
-        event.token_ids,
-        prompt_tokens=event.prompt_tokens,
-        seconds=event.seconds,
-        first=event.first_token_seconds,
-        rate=event.tokens_per_second,
-    )
-
-
-def _ended_shape(
-    finish: Finish, token_ids: Sequence[int], *, prompt_tokens: int, seconds: float, first: float, rate: float
-) -> Shape:
-    return {
-        "finish": finish.value,
-        "tokens": len(token_ids),
-        "token_ids": list(token_ids),
-        "prompt_tokens": prompt_tokens,
-        "seconds": seconds,
-        "first_token_seconds": first,
-        "tokens_per_second": rate,
-    }
-
-
-def _error_shape(error: Exception) -> Shape:
-    if isinstance(error, IdlebloomError):
-        return {"title": sentence(error.message), "advice": advice_of(error), "kind": type(error).__name__}
-    refusal: Refusal = refusal_of(error)
-    return {"title": sentence(refusal.message), "advice": refusal.advice, "kind": "error"}

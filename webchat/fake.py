@@ -71,6 +71,9 @@ class FakeReader:
     status_now: Status = WHOLE
     asks: list[Ask] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
+    """Conversations whose sessions were freed."""
+    forgotten_messages: int = 0
+    """So many oldest messages do not fit the model."""
     cancelled: threading.Event = field(default_factory=threading.Event)
     model: ModelCard = DEMO
     _settings: dict[str, object] = field(default_factory=lambda: {"port": 7714, "donate": "off"})
@@ -157,7 +160,7 @@ class FakeAnswer:
                 raise error()
         prompt = len(text.split())
         begun = time.monotonic()
-        yield Started(reader.model.model_id, reader.route(), prompt, 0)
+        yield Started(reader.model.model_id, reader.route(), prompt, 0, reader.forgotten_messages)
         yield from self._pieces(prompt, begun)
         # An answer that came to its end cannot be cancelled any more.
         self._closed.set()

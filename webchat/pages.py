@@ -12,13 +12,19 @@ from webchat.door import Door
 from webchat.reader import Reader
 from webchat.snapshots import Shape, record_shape, span_shape
 
+ONLY_HERE = "Nothing leaves this computer: all donors of this demo run on it."
+ON_ROUTE = (
+    "The donors on the route compute your chat, and the first and the last can read it: "
+    "write only what you would say in public."
+)
 
-def blueprint(reader: Reader) -> Blueprint:
+
+def blueprint(reader: Reader, only_here: bool) -> Blueprint:
     pages = Blueprint("pages", __name__)
 
     @pages.get("/")
     def chat() -> Response:
-        return _page("chat.html")
+        return _page("chat.html", privacy=ONLY_HERE if only_here else ON_ROUTE)
 
     @pages.get("/swarm")
     def swarm() -> Response:
@@ -44,6 +50,6 @@ def state_shape(card: ModelCard, view: SwarmView, records: Iterable[Record]) -> 
     }
 
 
-def _page(template: str) -> Response:
+def _page(template: str, **values: str) -> Response:
     door: Door = current_app.extensions["door"]
-    return door.let_in(make_response(render_template(template)))
+    return door.let_in(make_response(render_template(template, **values)))

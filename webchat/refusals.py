@@ -104,6 +104,14 @@ def advice_of(error: IdlebloomError) -> str:
     return "Try again: another route may work."
 
 
+def error_shape(error: Exception) -> dict[str, object]:
+    """As the page shows it: what is wrong, and what to do."""
+    if isinstance(error, IdlebloomError):
+        return {"title": sentence(error.message), "advice": advice_of(error), "kind": type(error).__name__}
+    refusal = refusal_of(error)
+    return {"title": sentence(refusal.message), "advice": refusal.advice, "kind": "error"}
+
+
 def sentence(words: str) -> str:
     """``the prompt is empty`` → ``The prompt is empty.``"""
     words = words[:1].upper() + words[1:]

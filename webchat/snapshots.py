@@ -7,6 +7,8 @@ from dataclasses import asdict
 from core import words
 from core.routing.ask import ModelCard
 from core.terms import PeerId, Record, Route, Span, Status
+from webchat.history import Conversation, Entry
+from webchat.markup import render
 
 Shape = dict[str, object]
 
@@ -83,3 +85,34 @@ def record_shape(record: Record) -> Shape:
         "expected_online": record.expected_online,
         "version": record.version,
     }
+
+
+def conversation_shape(conversation: Conversation) -> Shape:
+    return {
+        "id": conversation.id,
+        "title": conversation.title,
+        "system": conversation.system,
+        "created": conversation.created,
+        "changed": conversation.changed,
+    }
+
+
+def entry_shape(entry: Entry) -> Shape:
+    """A message; an answer with its text as harmless HTML too. ``upto``: what of the text that covers."""
+    html = render(entry.text) if entry.role == "assistant" else ""
+    return {
+        **entry.facts,
+        "id": entry.id,
+        "parent": entry.parent,
+        "role": entry.role,
+        "text": entry.text,
+        "html": html,
+        "upto": page_length(entry.text) if html else 0,
+        "state": entry.state,
+        "created": entry.created,
+    }
+
+
+def page_length(text: str) -> int:
+    """As JavaScript counts: in halves of UTF-16 pairs."""
+    return len(text.encode("utf-16-le")) // 2

@@ -71,7 +71,7 @@ async def _run(args: argparse.Namespace, paths: Paths, preferences: Preferences,
         await giver.follow(settings)
         preferences.listen(giver)
         port = settings.port if args.port is None else args.port
-        async with door(node, port, paths.door_file, preferences) as running:
+        async with door(node, port, paths.door_file, preferences, history_file=paths.history_file) as running:
             print(
                 json.dumps({"url": running.url, "pid": os.getpid()}) if args.json else running.url, flush=True
             )

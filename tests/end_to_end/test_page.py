@@ -65,8 +65,10 @@ class Page:
     def wait(self, until: Callable[[], object], seconds: float = 60) -> None:
         WebDriverWait(self.chrome, seconds, poll_frequency=0.05).until(lambda _: until())
 
-    def states(self) -> list[str | None]:
-        return [one.get_attribute("data-state") for one in self.all(".turn")]
+    def states(self) -> list[str]:
+        script = "return [...document.querySelectorAll('.turn')].map((turn) => turn.dataset.state)"
+        found: list[str] = self.chrome.execute_script(script)
+        return found
 
     def heard(self, kind: str) -> list[dict[str, Any]]:
         """What the node told the page, of one kind."""

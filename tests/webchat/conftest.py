@@ -11,7 +11,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 from selenium.webdriver import Chrome
 
-from tests.browser import open_browser
+from tests.browser import complaints, open_browser, view
+from tests.chat_page import Page
 from webchat.app import create_app
 from webchat.door import Door
 from webchat.fake import FakeReader
@@ -80,3 +81,14 @@ def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
 @pytest.fixture(scope="session")
 def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("screenshots")
+
+
+@pytest.fixture
+def page(chrome: Chrome, server: Server, reader: FakeReader) -> Iterator[Page]:
+    opened = Page(chrome, reader)
+    view(chrome, 1280, 860)
+    chrome.get(f"{server.url}/")
+    opened.wait(lambda: len(opened.all("#questions button")) == 4 and opened.all("#big-bloom svg"))
+    yield opened
+    assert complaints(chrome) == []
+    chrome.get("about:blank")

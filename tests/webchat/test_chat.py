@@ -15,7 +15,6 @@ from websocket import (
 )
 
 from core.errors import NodeError
-from core.routing.ask import Message
 from core.terms import Sampling, Span, SwarmView
 from webchat.door import Door
 from webchat.fake import ANSWER, PEERS, WHOLE, FakeReader
@@ -81,18 +80,6 @@ def test_a_question_is_answered_piece_by_piece(page: WebSocket) -> None:
     assert len(ended["token_ids"]) == 36 and ended["prompt_tokens"] == 2
 
 
-def test_a_second_question_goes_on_with_the_conversation(page: WebSocket, reader: FakeReader) -> None:
-    """The same key and the whole talk reach the node."""
-    ask(page, "one", conversation="a-conversation")
-    hear(page, "ended")
-    turns = [("user", "one"), ("assistant", "two"), ("user", "three")]
-    messages = [{"role": role, "text": text} for role, text in turns]
-    ask(page, "", 2, conversation="a-conversation", messages=messages)
-    hear(page, "ended")
-    assert {one.conversation for one in reader.asks} == {"page:a-conversation"}
-    assert reader.asks[1].prompt == tuple(Message(role, text) for role, text in turns)  # type: ignore[arg-type]
-
-
 def test_sampling_is_greedy_unless_chosen(page: WebSocket, reader: FakeReader) -> None:
     """What the page chose arrives; the seed that was drawn is told."""
     ask(page, "hi")
@@ -130,8 +117,8 @@ def test_a_new_question_ends_the_one_before(page: WebSocket, reader: FakeReader)
     assert hear(page, "ended")["ask"] == 2
 
 
-def test_a_page_that_goes_cancels_its_answer(page: WebSocket, reader: FakeReader) -> None:
-    """The donors stop when nobody listens."""
+def test_a_command_that_goes_cancels_its_answer(page: WebSocket, reader: FakeReader) -> None:
+    """The donors stop when nobody listens; a page's answers are another matter."""
     reader.late = 60
     ask(page, "hi")
     hear(page, "started")
@@ -164,8 +151,6 @@ BAD_FIELDS: list[Shape] = [
     {"messages": [{"role": "robot", "text": "hi"}]},
     {"messages": [{"role": "user", "text": 5}]},
     {"messages": [{"role": "user", "text": "a"}] * 1001},
-    {"conversation": "../../etc"},
-    {"conversation": 5},
     {"sampling": 5},
     {"sampling": {"temperature": -1}},
     {"max_tokens": 0},
@@ -198,15 +183,6 @@ def test_an_oversized_message_ends_the_connection(page: WebSocket, reader: FakeR
             pass
     page.shutdown()
     assert not reader.asks
-
-
-def test_forget_frees_the_session(page: WebSocket, reader: FakeReader) -> None:
-    """A new chat lets the old one's caches go."""
-    page.send('{"type": "forget", "conversation": "a-conversation"}')
-    page.send('{"type": "forget", "conversation": "?"}')
-    ask(page, "hi")
-    hear(page, "ended")
-    assert reader.forgotten == ["page:a-conversation"]
 
 
 def test_status_comes_at_each_change(page: WebSocket, reader: FakeReader) -> None:

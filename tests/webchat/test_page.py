@@ -3,65 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from selenium.webdriver import ActionChains, Chrome
-from selenium.webdriver.common.by import By
+from selenium.webdriver import ActionChains
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.ui import WebDriverWait
 
 from core.terms import Span, SwarmView
 from tests.browser import complaints, view
-from webchat.fake import ANSWER, QUESTIONS, WHOLE, FakeReader
+from tests.chat_page import Page
+from webchat.fake import ANSWER, QUESTIONS, WHOLE
 from webchat.serve import Server
 
 pytestmark = pytest.mark.chromium
 SCREENS = [(1280, 860, "light"), (1280, 860, "dark"), (390, 844, "light"), (390, 844, "dark")]
-
-
-@dataclass
-class Page:
-    """The page as a person meets it."""
-
-    chrome: Chrome
-    reader: FakeReader
-
-    def find(self, css: str) -> WebElement:
-        return self.chrome.find_element(By.CSS_SELECTOR, css)
-
-    def all(self, css: str) -> list[WebElement]:
-        return self.chrome.find_elements(By.CSS_SELECTOR, css)
-
-    def wait(self, until: Callable[[], object], seconds: float = 8) -> None:
-        WebDriverWait(self.chrome, seconds, poll_frequency=0.02).until(lambda _: until())
-
-    def answers(self) -> list[str]:
-        return [one.get_property("textContent") for one in self.all(".bloomed .text")]  # type: ignore[misc]
-
-    def states(self) -> list[str | None]:
-        return [one.get_attribute("data-state") for one in self.all(".turn")]
-
-    def ask(self, text: str) -> None:
-        self.find("#question").send_keys(text, Keys.ENTER)
-
-    def focus(self) -> str | None:
-        return self.chrome.switch_to.active_element.get_attribute("id")
-
-
-@pytest.fixture
-def page(chrome: Chrome, server: Server, reader: FakeReader) -> Iterator[Page]:
-    opened = Page(chrome, reader)
-    view(chrome, 1280, 860)
-    chrome.get(f"{server.url}/")
-    opened.wait(lambda: len(opened.all("#questions button")) == 4 and opened.all("#big-bloom svg"))
-    yield opened
-    assert complaints(chrome) == []
-    chrome.get("about:blank")
 
 
 def test_an_answer_grows_and_ends_with_its_route_and_numbers(page: Page) -> None:
@@ -127,16 +84,20 @@ def test_questions_are_offered_as_buttons(page: Page) -> None:
     assert not page.find("#welcome").is_displayed()
 
 
-def test_a_new_chat_starts_over(page: Page) -> None:
-    """The old conversation is forgotten by page and node."""
+def test_a_new_chat_starts_over_and_keeps_the_old_one(page: Page) -> None:
+    """The old conversation is in the list, and opens again as it was."""
     page.ask("one")
     page.wait(lambda: page.states() == ["done"])
     page.find("#new").click()
-    page.wait(lambda: page.find("#welcome").is_displayed() and page.reader.forgotten)
+    page.wait(lambda: page.find("#welcome").is_displayed())
     assert page.states() == []
     page.ask("two")
     page.wait(lambda: page.states() == ["done"])
-    assert page.reader.asks[0].conversation == page.reader.forgotten[0] != page.reader.asks[1].conversation
+    assert page.reader.asks[0].conversation != page.reader.asks[1].conversation
+    page.wait(lambda: page.chats() == ["two", "one"])
+    page.all("#chats a")[1].click()
+    page.wait(lambda: page.find(".you .text").text == "one")
+    assert page.answers() == [ANSWER] and page.states() == ["done"]
 
 
 def test_an_error_says_what_to_do_and_can_be_tried_again(page: Page) -> None:
@@ -222,7 +183,8 @@ def test_everything_works_by_keyboard(page: Page) -> None:
     assert page.find("#question").get_property("value") == "one\ntwo"
     ActionChains(page.chrome).send_keys(Keys.TAB, Keys.ENTER).perform()
     page.wait(lambda: page.find("#sampling").is_displayed())
-    ActionChains(page.chrome).send_keys(Keys.TAB, Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ESCAPE).perform()
+    presets = [Keys.TAB] * 3
+    ActionChains(page.chrome).send_keys(*presets, Keys.TAB, *[Keys.ARROW_RIGHT] * 2, Keys.ESCAPE).perform()
     assert page.find("#sampling-words").text == "Temperature 0.2"
     assert not page.find("#sampling").is_displayed() and page.focus() == "sampling-button"
     ActionChains(page.chrome).send_keys(Keys.TAB, Keys.ENTER).perform()

@@ -8,6 +8,8 @@ from flask.testing import FlaskClient
 
 import webchat
 from core.errors import NodeError
+from webchat.app import create_app
+from webchat.door import Door
 from webchat.fake import FakeReader
 
 SOURCES = Path(webchat.__file__).parent
@@ -21,11 +23,10 @@ def test_pages_have_no_inline_script_or_style(client: FlaskClient, path: str) ->
 
 
 def test_scripts_never_parse_markup() -> None:
-    """What a model or a peer sends reaches the page as text."""
-    for script in (SOURCES / "static" / "js").glob("*.js"):
-        assert not re.search(
-            r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(", script.read_text()
-        )
+    """What a model or a peer sends reaches the page as text; sanitised answers enter at one place alone."""
+    parsing = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|createHTML"
+    scripts = (SOURCES / "static" / "js").glob("*.js")
+    assert [script.name for script in scripts if re.search(parsing, script.read_text())] == ["markup.js"]
 
 
 def test_pages_load_nothing_from_elsewhere(client: FlaskClient) -> None:
@@ -66,3 +67,14 @@ def test_an_unknown_page_is_not_found(client: FlaskClient) -> None:
     answer = client.get("/nothing")
     assert answer.status_code == 404
     assert answer.get_json()["error"]["message"] == "There is nothing at this address."
+
+
+def test_the_demos_page_says_that_nothing_leaves_this_pc(reader: FakeReader, door: Door) -> None:
+    """Where all donors run here nobody else can read the chat, and elsewhere they can."""
+    for only_here, words in (
+        (True, "Nothing leaves this computer"),
+        (False, "write only what you would say"),
+    ):
+        client = create_app(reader, door, only_here=only_here).test_client()
+        page = client.get("/", base_url="http://127.0.0.1:7714").text
+        assert words in page and "not encrypted" in page

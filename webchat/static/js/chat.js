@@ -1,7 +1,9 @@
 // The chat page: the store in the middle, the socket on one side, the views on the other.
 
 import { bloom, ownersOf } from "./bloom.js";
+import { closeDrawer, markChat, readChats, setUpChats } from "./chats.js";
 import { byId, element } from "./dom.js";
+import { setUpKeys } from "./keys.js";
 import { Line } from "./line.js";
 import { samplingFields, setUpSampling } from "./sampling.js";
 import { store } from "./store.js";
@@ -9,49 +11,83 @@ import { TurnView } from "./turn.js";
 import { capital, count, missingWords } from "./words.js";
 
 const DRAFT = "idlebloom.draft";
-const LOST = {
-  title: "The connection to Idlebloom was lost.",
-  advice: "See that it is still running on this computer. This page goes on looking for it.",
-};
+const SYSTEM = "idlebloom.system";
 
 const line = new Line();
-const views = new Map();
 const field = byId("question");
+const system = byId("system");
 const scroller = byId("scroller");
+let views = []; // of the turns that are shown, in order
 let card = null;
 let swarm = null;
 let isConnected = false;
 let follows = true;
+let waitsFor = ""; // a question that the node has not taken yet
 
 function send(question) {
   const text = question.trim();
   if (!text || store.running()) return false;
-  deliver(store.ask(text));
-  return true;
+  return say(text, store.leaf);
 }
 
-function retry(ask) {
-  if (store.running()) return;
-  const turn = store.again(ask);
-  if (turn) deliver(turn);
-  field.focus();
+function say(text, parent) {
+  const about = { conversation: store.conversation, parent, text, ...samplingFields() };
+  if (!store.conversation) about.system = system.value;
+  return deliver("say", about, text);
 }
 
-function deliver(turn) {
+function deliver(kind, fields, text = "") {
   follows = true;
-  const fields = { ask: turn.ask, conversation: store.conversation, messages: store.messages(), ...samplingFields() };
-  if (!line.send("ask", fields)) store.change(turn.ask, { state: "failed", error: LOST });
-  scrollDown();
+  notice("");
+  waitsFor = text;
+  if (line.send(kind, fields)) return true;
+  notice("The connection to Idlebloom was lost. See that it is still running on this computer.");
+  return false;
 }
+
+const acts = {
+  again: (question) => {
+    if (store.running()) return;
+    deliver("again", { conversation: store.conversation, question: question.id, ...samplingFields() });
+    field.focus();
+  },
+  edit: (question, text) => {
+    if (say(text, question.parent)) field.focus();
+  },
+  choose: (version, name) => {
+    const leaf = store.newest(version).id;
+    const at = store.turns().findIndex((turn) => [turn.question, turn.answer].some((one) => one?.parent === version.parent));
+    const label = document.activeElement?.dataset.icon;
+    follows = false;
+    store.choose(leaf);
+    line.send("set", { conversation: store.conversation, leaf });
+    // The button that was pressed is drawn anew: the keyboard stays at its place.
+    const row = views[at]?.root.querySelector(name === "question" ? ".mine" : ".under .row");
+    const again = row?.querySelector(`[data-icon=${label}]:enabled`) ?? row?.querySelector("[data-icon=left]:enabled, [data-icon=right]:enabled");
+    again?.focus();
+  },
+};
 
 function stop() {
-  if (store.running()) line.send("stop");
+  if (store.running()) line.send("stop", { conversation: store.conversation });
+}
+
+function open(id) {
+  if (location.hash.slice(1) !== (id ?? "")) history.pushState(null, "", id ? `#${id}` : "/");
+  if (!id) startOver();
+  line.send("show", { conversation: id });
 }
 
 function startOver() {
-  stop();
-  line.send("forget", { conversation: store.clear() });
-  field.focus();
+  notice("");
+  follows = true;
+  store.clear();
+  system.value = remembered();
+}
+
+function notice(words) {
+  byId("notice").textContent = words;
+  byId("notice").hidden = !words;
 }
 
 // From the socket into the store.
@@ -61,62 +97,97 @@ line.addEventListener("hello", ({ detail }) => {
   card = detail.card;
   drawWelcome(detail);
   drawSwarm();
+  line.send("show", { conversation: location.hash.slice(1) || null });
+  readChats();
 });
 line.addEventListener("status", ({ detail }) => {
   swarm = detail.status.swarm;
   drawSwarm();
   drawBigBloom();
 });
-line.addEventListener("started", ({ detail: { ask, route, seed } }) => {
-  const isDrawn = samplingFields().sampling.temperature > 0;
-  store.change(ask, { state: "streaming", route, seed: isDrawn ? seed : null });
+line.addEventListener("conversations", readChats);
+line.addEventListener("shown", ({ detail }) => {
+  follows = true;
+  system.value = detail.system;
+  store.load(detail);
 });
-line.addEventListener("piece", ({ detail }) => store.piece(detail.ask, detail.text));
-line.addEventListener("ended", ({ detail }) => {
-  store.change(detail.ask, { state: detail.finish === "cancelled" ? "stopped" : "done", stats: detail });
+line.addEventListener("deleted", ({ detail }) => {
+  if (location.hash.slice(1) !== detail.conversation) return;
+  history.replaceState(null, "", "/");
+  startOver();
 });
-line.addEventListener("error", ({ detail: { ask, title, advice } }) => {
-  if (ask !== undefined && ask !== null) store.change(ask, { state: "failed", error: { title, advice } });
+line.addEventListener("said", ({ detail: { conversation, messages } }) => {
+  if (!store.conversation) history.replaceState(null, "", `#${conversation}`);
+  waitsFor = "";
+  store.add(conversation, messages);
+});
+for (const kind of ["started", "moved"]) {
+  line.addEventListener(kind, ({ detail: { type, message, ...facts } }) => {
+    if (ours(facts)) store.change(message, facts);
+  });
+}
+line.addEventListener("piece", ({ detail }) => ours(detail) && store.piece(detail.message, detail.text));
+line.addEventListener("block", ({ detail }) => ours(detail) && store.block(detail.message, detail.html, detail.upto));
+line.addEventListener("ended", ({ detail: { type, message, html, upto, ...facts } }) => {
+  if (!ours(facts)) return;
+  if (html) store.block(message, html, upto);
+  store.change(message, facts);
+});
+line.addEventListener("refused", ({ detail: { title, advice } }) => {
+  notice(`${title} ${advice}`);
+  if (waitsFor && !field.value) field.value = waitsFor;
+  fitField();
 });
 line.addEventListener("lost", () => {
   isConnected = false;
-  const running = store.running();
-  if (running) store.change(running.ask, { state: "failed", error: LOST });
   drawSwarm();
 });
+// A message of the conversation that was shown before may still be on its way.
+function ours({ conversation }) {
+  return conversation === store.conversation;
+}
 
 // From the store to the page.
 
-store.subscribe((turn) => {
-  if (turn === null) clearLog();
-  else if (turn.removed) removeTurn(turn.removed);
-  else drawTurn(turn);
+store.subscribe((changed) => {
+  if (!changed) drawTurns();
+  else {
+    views.find((view) => view.answer === changed)?.draw();
+    if (changed.memory_start) drawMemory();
+  }
   drawButtons();
+  if (follows) scrollDown();
 });
 
-function drawTurn(turn) {
-  const view = views.get(turn.ask);
-  if (view) view.draw(turn);
-  else {
-    const made = new TurnView(turn, card?.blocks ?? 0, retry);
-    views.set(turn.ask, made);
-    byId("welcome").hidden = true;
-    byId("log").hidden = false;
-    byId("log").append(made.root);
+function drawTurns() {
+  const turns = store.turns().filter((turn) => turn.answer);
+  const isNew = views.length === 0 && turns.length > 1;
+  const log = byId("log");
+  if (isNew) log.setAttribute("aria-live", "off"); // an old chat that is opened is not read out whole
+  const same = views.findIndex((view, at) => view.question !== turns[at]?.question || view.answer !== turns[at]?.answer);
+  for (const view of views.splice(same < 0 ? views.length : same)) view.root.remove();
+  for (const turn of turns.slice(views.length)) {
+    const view = new TurnView(turn, card?.blocks ?? 0, acts);
+    views.push(view);
+    log.append(view.root);
   }
-  if (follows) scrollDown();
+  byId("welcome").hidden = views.length > 0;
+  log.hidden = !views.length;
+  drawMemory();
+  markChat();
+  if (isNew) setTimeout(() => log.removeAttribute("aria-live"), 500);
 }
 
-function removeTurn(ask) {
-  views.get(ask)?.root.remove();
-  views.delete(ask);
-}
-
-function clearLog() {
-  views.clear();
-  byId("log").replaceChildren();
-  byId("log").hidden = true;
-  byId("welcome").hidden = false;
+// Where the model's memory starts, by the newest answer that had to forget something.
+function drawMemory() {
+  const start = views.at(-1)?.answer.memory_start;
+  const view = start && views.find((one) => one.question.id === start);
+  const mark = byId("memory");
+  if (view && mark && mark.nextElementSibling === view.root) return;
+  mark?.remove();
+  if (!view) return;
+  const words = "The model remembers from here on. What is above no longer fits into its memory.";
+  view.root.before(element("p", { id: "memory", class: "memory", text: words }));
 }
 
 function drawButtons() {
@@ -223,16 +294,48 @@ byId("composer").addEventListener("submit", (event) => {
   field.focus();
 });
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape" && !event.isComposing && !document.querySelector(":popover-open")) stop();
+  if (event.key === "Escape" && !event.isComposing && !document.querySelector(":popover-open, dialog[open]")) stop();
 });
 byId("stop").addEventListener("click", stop);
-byId("new").addEventListener("click", startOver);
+byId("new").addEventListener("click", () => begin());
 
+function begin() {
+  closeDrawer();
+  open(null);
+  field.focus();
+}
+
+// What the model is told first: of a new chat in this browser, of another with the chat.
+
+system.addEventListener("change", () => {
+  if (store.conversation) {
+    line.send("set", { conversation: store.conversation, system: system.value });
+    return;
+  }
+  try {
+    localStorage.setItem(SYSTEM, system.value);
+  } catch {
+    // A browser that keeps nothing still chats.
+  }
+});
+
+function remembered() {
+  try {
+    return localStorage.getItem(SYSTEM) ?? "";
+  } catch {
+    return "";
+  }
+}
+
+addEventListener("popstate", () => open(location.hash.slice(1) || null));
 try {
   field.value = sessionStorage.getItem(DRAFT) ?? "";
 } catch {
   // As above.
 }
+system.value = remembered();
+setUpChats(open);
+setUpKeys({ begin, search: () => byId("search") });
 setUpSampling();
 fitField();
 line.open();

@@ -1,8 +1,13 @@
-// How the next words are drawn: a small popover, remembered in this browser.
+// How the next words are drawn, and what the model is told first: a popover, remembered in this browser.
 
 import { byId } from "./dom.js";
 
 const STEADY = { temperature: 0, top_p: 1, seed: null, max_tokens: null };
+const PRESETS = {
+  Steady: { temperature: 0, top_p: 1 },
+  Balanced: { temperature: 0.7, top_p: 0.9 },
+  Lively: { temperature: 1, top_p: 0.95 },
+};
 const KEY = "idlebloom.sampling";
 const NAMES = Object.keys(STEADY);
 
@@ -24,11 +29,13 @@ export function setUpSampling() {
       show();
     });
   }
-  byId("sampling-reset").addEventListener("click", () => {
-    chosen = { ...STEADY };
-    fill();
-    show();
-  });
+  for (const button of popover.querySelectorAll("[data-preset]")) {
+    button.addEventListener("click", () => {
+      Object.assign(chosen, PRESETS[button.dataset.preset]);
+      fill();
+      show();
+    });
+  }
   popover.addEventListener("submit", (event) => {
     event.preventDefault();
     popover.hidePopover();
@@ -47,13 +54,26 @@ function place(popover) {
   popover.style.bottom = `${innerHeight - composer.top + 10}px`;
 }
 
+// At temperature 0 top-p does not count.
+function presetName() {
+  const { temperature, top_p } = chosen;
+  const found = Object.entries(PRESETS).find(
+    ([, preset]) => preset.temperature === temperature && (temperature === 0 || preset.top_p === top_p),
+  );
+  return found ? found[0] : null;
+}
+
 function fill() {
   for (const name of NAMES) byId(name).value = chosen[name] ?? "";
 }
 
 function show() {
   for (const name of ["temperature", "top_p"]) byId(`${name}-value`).textContent = chosen[name];
-  byId("sampling-words").textContent = chosen.temperature ? `Temperature ${chosen.temperature}` : "Steady";
+  const preset = presetName();
+  byId("sampling-words").textContent = preset ?? `Temperature ${chosen.temperature}`;
+  for (const button of document.querySelectorAll("[data-preset]")) {
+    button.setAttribute("aria-pressed", String(button.dataset.preset === preset));
+  }
   try {
     localStorage.setItem(KEY, JSON.stringify(chosen));
   } catch {

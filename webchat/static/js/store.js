@@ -1,96 +1,110 @@
-// The conversation as data. Views draw from it and never read it back from the page.
+// The conversation as data: a tree of messages, and the leaf of the branch that is shown. Views draw from it and
+// never read it back from the page.
 
-/** @typedef {{peer: string, name: string, start: number, end: number}} Stage */
+/** @typedef {{id: string, parent: string|null, role: "user"|"assistant", text: string, state: string,
+ *             blocks: {html: string, upto: number}[]}} Message
+ * `state`: running, done, stopped, failed. `blocks`: what of an answer's text is markup already. */
 
 let listeners = [];
-let nextAsk = 1;
-
-/** One turn is a question with its answer. `state`: waiting, streaming, done, stopped, failed. */
-function turn(question) {
-  return {
-    ask: nextAsk++,
-    question,
-    answer: "",
-    state: "waiting",
-    route: null,
-    seed: null,
-    stats: null,
-    error: null,
-  };
-}
 
 export const store = {
-  conversation: newId(),
-  turns: [],
+  conversation: null,
+  system: "",
+  leaf: null,
+  /** @type {Map<string, Message>} */
+  messages: new Map(),
 
+  /** A listener hears the message that changed, or null when anything else did. */
   subscribe(listener) {
     listeners.push(listener);
   },
 
-  /** Begin a turn; the messages to send with it are `messages()`. */
-  ask(question) {
-    const added = turn(question);
-    this.turns.push(added);
-    tell(added);
-    return added;
+  load({ id, system, leaf, messages }) {
+    this.conversation = id;
+    this.system = system;
+    this.messages = new Map(messages.map((one) => [one.id, message(one)]));
+    this.leaf = leaf;
+    tell(null);
   },
 
-  /** Ask the question of a failed turn anew, as the last one. */
-  again(ask) {
-    const index = this.turns.findIndex((one) => one.ask === ask);
-    if (index < 0) return null;
-    const [old] = this.turns.splice(index, 1);
-    tell({ removed: ask });
-    return this.ask(old.question);
+  clear() {
+    this.conversation = this.leaf = null;
+    this.messages = new Map();
+    tell(null);
   },
 
-  change(ask, changes) {
-    const found = this.turns.find((one) => one.ask === ask);
-    if (!found || isOver(found)) return;
+  /** New messages; the last one is shown. */
+  add(conversation, messages) {
+    this.conversation = conversation;
+    for (const one of messages) this.messages.set(one.id, message(one));
+    this.leaf = messages.at(-1).id;
+    tell(null);
+  },
+
+  change(id, changes) {
+    const found = this.messages.get(id);
+    if (!found) return;
     Object.assign(found, changes);
     tell(found);
   },
 
-  piece(ask, text) {
-    const found = this.turns.find((one) => one.ask === ask);
-    if (found) this.change(ask, { answer: found.answer + text });
+  piece(id, text) {
+    const found = this.messages.get(id);
+    if (found) this.change(id, { text: found.text + text });
   },
 
-  /** The turn that is being answered, if any. */
-  running() {
-    return this.turns.find((one) => !isOver(one)) ?? null;
+  block(id, html, upto) {
+    const found = this.messages.get(id);
+    if (found && upto) this.change(id, { blocks: [...found.blocks, { html, upto }] });
   },
 
-  /** What the model is to know: whole turns, and last the question that waits. */
-  messages() {
-    const said = [];
-    for (const one of this.turns) {
-      const waits = one.state === "waiting";
-      if (!waits && (one.state === "failed" || !one.answer)) continue;
-      said.push({ role: "user", text: one.question });
-      if (!waits) said.push({ role: "assistant", text: one.answer });
-    }
-    return said;
-  },
-
-  /** Start over; returns the id of the conversation that ended. */
-  clear() {
-    const ended = this.conversation;
-    this.conversation = newId();
-    this.turns = [];
+  choose(leaf) {
+    this.leaf = leaf;
     tell(null);
-    return ended;
+  },
+
+  /** The messages of the branch that is shown. */
+  path() {
+    const path = [];
+    for (let one = this.messages.get(this.leaf); one; one = this.messages.get(one.parent)) path.unshift(one);
+    return path;
+  },
+
+  /** Questions with their answers along the branch. */
+  turns() {
+    const path = this.path();
+    const turns = [];
+    for (let index = 0; index < path.length; index += 2) {
+      turns.push({ question: path[index], answer: path[index + 1] ?? null });
+    }
+    return turns;
+  },
+
+  /** All versions of a message, itself included. */
+  siblings(one) {
+    return [...this.messages.values()].filter((other) => other.parent === one.parent && other.role === one.role);
+  },
+
+  /** The end of the newest branch that goes on from a message. */
+  newest(one) {
+    const next = [...this.messages.values()].filter((other) => other.parent === one.id).at(-1);
+    return next ? this.newest(next) : one;
+  },
+
+  /** The answer that is being made, if any is shown. */
+  running() {
+    return this.path().find((one) => one.state === "running") ?? null;
   },
 };
 
 export function isOver(one) {
-  return ["done", "stopped", "failed"].includes(one.state);
+  return one.state !== "running";
+}
+
+function message({ html, upto, ...given }) {
+  return { ...given, blocks: upto ? [{ html, upto }] : [] };
 }
 
 function tell(changed) {
   for (const listener of listeners) listener(changed);
-}
-
-function newId() {
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

@@ -1,81 +1,145 @@
 // One turn on the page: what you said, what Idlebloom said, its route and its numbers.
 
-import { bloom, colour, ownersOf } from "./bloom.js";
-import { element } from "./dom.js";
-import { isOver } from "./store.js";
-import { count, partWords, rate, seconds, sentenceEnd } from "./words.js";
+import { AnswerText } from "./answer.js";
+import { bloom, ownersOf } from "./bloom.js";
+import { setUpCopy } from "./copy.js";
+import { element, icon } from "./dom.js";
+import { routeStrip } from "./route.js";
+import { isOver, store } from "./store.js";
+
+/** @typedef {{again: Function, edit: Function, choose: Function}} Acts */
 
 export class TurnView {
-  #told = 0; // how much of the answer is in the log as whole sentences
   #state = "";
 
-  constructor(turn, blocks, onRetry) {
+  constructor({ question, answer }, blocks, acts) {
+    this.question = question;
+    this.answer = answer;
     this.blocks = blocks;
-    this.onRetry = onRetry;
-    const id = `answer-${turn.ask}`;
+    this.acts = acts;
     this.glyph = element("span", { class: "glyph", "aria-hidden": "true" }, bloom([null]));
-    this.told = element("span");
-    this.coming = element("span", { class: "coming", "aria-hidden": "true" });
-    this.text = element("div", { class: "text", dir: "auto" }, this.told, this.coming);
+    this.text = new AnswerText(answer);
     this.under = element("div", { class: "under" });
     this.hint = element("p", { class: "hint", "aria-hidden": "true", text: "Finding a route through the swarm…" });
-    const asked = element(
+    this.asked = element(
       "article",
       { class: "you" },
       element("h2", { class: "unseen", text: "You said" }),
-      element("div", { class: "text", dir: "auto", text: turn.question }),
+      element("div", { class: "text", dir: "auto", text: question.text }),
     );
     const answered = element(
       "article",
-      { class: "bloomed", id },
+      { class: "bloomed" },
       this.glyph,
       element(
         "div",
         { class: "body" },
         element("h2", { class: "unseen", text: "Idlebloom said" }),
         this.hint,
-        this.text,
+        this.text.root,
         this.under,
       ),
     );
-    this.root = element("div", { class: "turn" }, asked, answered);
-    this.draw(turn);
+    this.root = element("div", { class: "turn" }, this.asked, this.#questionTools(), answered);
+    this.draw();
   }
 
-  draw(turn) {
-    this.#drawText(turn);
-    if (turn.state === this.#state) return;
-    this.#state = turn.state;
-    this.root.dataset.state = turn.state;
-    this.hint.hidden = turn.state !== "waiting";
-    if (turn.route) {
-      const layers = this.blocks + 2;
-      this.glyph.replaceChildren(bloom(ownersOf(turn.route, layers)));
-    }
-    if (isOver(turn)) this.#finish(turn);
+  draw() {
+    const answer = this.answer;
+    this.text.draw(answer);
+    const state = isOver(answer) ? answer.state : answer.route ? "streaming" : "waiting";
+    const key = `${state} ${answer.moves?.length ?? 0}`;
+    if (key === this.#state) return;
+    this.#state = key;
+    this.root.dataset.state = state;
+    this.hint.hidden = state !== "waiting";
+    if (answer.route) this.glyph.replaceChildren(bloom(ownersOf(answer.route, this.blocks + 2)));
+    if (isOver(answer)) this.#finish(answer);
   }
 
-  // Whole sentences join the log, where a screen reader finds them; the rest is only seen until it is whole.
-  #drawText(turn) {
-    const answer = turn.answer.trimStart(); // models like to begin with a space; the store keeps it
-    const end = isOver(turn) ? answer.length : sentenceEnd(answer, this.#told);
-    if (end > this.#told) {
-      this.told.append(element("span", { text: answer.slice(this.#told, end) }));
-      this.#told = end;
-    }
-    this.coming.textContent = answer.slice(end);
-  }
-
-  #finish(turn) {
+  #finish(answer) {
     const parts = [];
-    if (turn.error) parts.push(errorBox(turn.error, () => this.onRetry(turn.ask)));
-    if (turn.state === "stopped") parts.push(element("p", { class: "aside", text: "Stopped." }));
-    if (turn.stats?.finish === "length") {
+    if (answer.error) parts.push(errorBox(answer.error, () => this.acts.again(this.question)));
+    if (answer.state === "stopped") parts.push(element("p", { class: "aside", text: "Stopped." }));
+    if (answer.finish === "length") {
       parts.push(element("p", { class: "aside", text: "It ended at the longest answer allowed." }));
     }
-    if (turn.route) parts.push(routeStrip(turn, this.blocks));
-    this.under.replaceChildren(...parts);
+    const tools = element("div", { class: "row" });
+    if (answer.text) {
+      tools.append(setUpCopy(tool("copy", "Copy the answer"), () => answer.text.trim()));
+    }
+    if (!answer.error) {
+      const again = tool("again", "Answer again");
+      again.addEventListener("click", () => this.acts.again(this.question));
+      tools.append(again);
+    }
+    tools.append(...this.#versions(answer, "answer"));
+    if (answer.route) tools.append(routeStrip(answer, this.blocks));
+    this.under.replaceChildren(...parts, tools);
   }
+
+  #questionTools() {
+    const edit = tool("edit", "Edit and ask again");
+    edit.addEventListener("click", () => this.#edit());
+    const copy = setUpCopy(tool("copy", "Copy the question"), () => this.question.text);
+    return element("div", { class: "row mine" }, ...this.#versions(this.question, "question"), copy, edit);
+  }
+
+  // "2 of 3", with a button to either side.
+  #versions(one, name) {
+    const all = store.siblings(one);
+    if (all.length < 2) return [];
+    const at = all.findIndex((other) => other.id === one.id);
+    const step = (to, sign, words) => {
+      const button = tool(sign, `${words} version of the ${name}`);
+      button.disabled = !all[to];
+      button.addEventListener("click", () => this.acts.choose(all[to], name));
+      return button;
+    };
+    return [
+      step(at - 1, "left", "Earlier"),
+      element("span", { class: "versions", text: `${at + 1}/${all.length}` }),
+      step(at + 1, "right", "Later"),
+    ];
+  }
+
+  #edit() {
+    const text = this.asked.querySelector(".text");
+    const field = element("textarea", { value: this.question.text, rows: 3, dir: "auto", maxLength: 100000 });
+    field.setAttribute("aria-label", "Your question");
+    const cancel = element("button", { type: "button", class: "quiet", text: "Cancel" });
+    const save = element("button", { type: "submit", class: "quiet strong", text: "Ask this" });
+    const form = element("form", { class: "edit" }, field, element("div", { class: "row" }, cancel, save));
+    const close = () => {
+      form.replaceWith(text);
+      this.root.querySelector(".mine [data-icon=edit]").focus();
+    };
+    cancel.addEventListener("click", close);
+    form.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") {
+        event.stopPropagation();
+        close();
+      } else if (event.key === "Enter" && !event.shiftKey && event.target === field && !event.isComposing) {
+        event.preventDefault();
+        form.requestSubmit();
+      }
+    });
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      if (field.value.trim()) this.acts.edit(this.question, field.value.trim());
+    });
+    text.replaceWith(form);
+    field.focus();
+  }
+}
+
+function tool(name, words) {
+  return element(
+    "button",
+    { type: "button", class: "small-tool", title: words, "data-icon": name },
+    icon(name),
+    element("span", { class: "unseen label", text: words }),
+  );
 }
 
 function errorBox({ title, advice }, retry) {
@@ -88,52 +152,4 @@ function errorBox({ title, advice }, retry) {
     element("p", { text: advice }),
     button,
   );
-}
-
-// A button that shows the strip and the numbers, and opens the list of donors.
-function routeStrip(turn, blocks) {
-  const listId = `route-${turn.ask}`;
-  const strip = element("span", { class: "strip", "aria-hidden": "true" });
-  const list = element("ol", { id: listId, class: "route", hidden: true });
-  for (const stage of turn.route) {
-    const name = `${stage.name} holds ${partWords(stage, blocks)}`;
-    const segment = element("span", { class: colour(stage.peer), title: name });
-    segment.style.flexGrow = stage.end - stage.start;
-    strip.append(segment);
-    list.append(routeItem(stage, blocks));
-  }
-  if (turn.seed !== null) {
-    list.append(element("li", { class: "seed", text: `Seed ${turn.seed}` }));
-  }
-  const numbers = element("span", { class: "numbers", text: numbersOf(turn).join(" · ") });
-  const button = element(
-    "button",
-    { type: "button", class: "summary", "aria-expanded": "false", "aria-controls": listId },
-    strip,
-    numbers,
-  );
-  button.addEventListener("click", () => {
-    list.hidden = !list.hidden;
-    button.setAttribute("aria-expanded", String(!list.hidden));
-  });
-  return element("div", { class: "facts" }, button, list);
-}
-
-function routeItem(stage, blocks) {
-  return element(
-    "li",
-    {},
-    element("span", { class: `mark ${colour(stage.peer)}`, "aria-hidden": "true" }),
-    element("code", { text: stage.name, title: stage.peer }),
-    element("span", { text: partWords(stage, blocks) }),
-  );
-}
-
-function numbersOf({ route, stats }) {
-  const numbers = [count(new Set(route.map((stage) => stage.peer)).size, "donor")];
-  if (!stats) return numbers;
-  if (stats.tokens_per_second) numbers.push(`${rate(stats.tokens_per_second)} tokens/s`);
-  if (stats.first_token_seconds) numbers.push(`first token ${seconds(stats.first_token_seconds)}`);
-  numbers.push(count(stats.tokens, "token"));
-  return numbers;
 }
