@@ -85,6 +85,7 @@ class Donor:
             rest=options.rest,
         )
         self.pinger = Pinger(peer, ref(config), model.span)
+        self.sessions.upload.round_trip = self.pinger.round_trip
         self._announcer = Announcer(peer.directory)
         self._keeping: asyncio.Task[None] | None = None
         self._started_at = time.time()
@@ -165,6 +166,8 @@ class Donor:
             coordinate=self.pinger.coordinate.fields if self.pinger.knows else (),
             coordinate_error=self.pinger.coordinate.error if self.pinger.knows else 1.0,
             near=self.pinger.near,
+            upload_rate=self.sessions.upload.rate,
+            readers=self.sessions.readers,
             version=self.options.version,
         )
 

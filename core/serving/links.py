@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from core.errors import FrameError, SwarmError
 from core.ring import Ack, Frame, Lane
+from core.serving.upload import Upload, Way
 from core.swarm.messages import LANES, Dtype, Header, Kind, pack_frame, read_header
 from core.swarm.peer import Peer, Stream, StreamClosed, Unreachable
 from core.terms import PeerId
@@ -45,6 +47,7 @@ class Link:
     addresses: tuple[str, ...]
     lane: Lane
     events: LinkEvents
+    upload: Upload
     stream: Stream | None = None
     users: int = 0
     used_at: float = 0.0
@@ -69,6 +72,8 @@ class Link:
         header = pack_frame(frame, dtype)
         if self.lane is Lane.BULK:
             self._outgoing.put_nowait((header, frame.payload))
+            way = Way(self.remote, frame.session, frame.stage, frame.epoch)
+            self.upload.sent(way, frame.hop, len(frame.payload), time.monotonic())
             return
         with suppress(StreamClosed):
             self.stream.write(header, frame.payload)
@@ -98,8 +103,9 @@ class Link:
             while True:
                 header = await read_header(stream)
                 if header.kind is Kind.ACK:
-                    self.events.acknowledged(self.remote, header.ack())
+                    self._acknowledged(header.ack())
                 elif header.kind is Kind.UNKNOWN:
+                    self.upload.lost(self.remote)
                     self.events.unknown(self.remote, header)
                 else:
                     raise FrameError("it sent a frame where only acknowledgements belong")
@@ -108,9 +114,16 @@ class Link:
             stream.close()
         except StreamClosed:
             pass
+        self.upload.lost(self.remote)
         if self.stream is stream:
             self.stream = None
             self._opening = asyncio.create_task(self._redial(why))
+
+    def _acknowledged(self, ack: Ack) -> None:
+        if ack.lane is Lane.BULK:
+            way = Way(self.remote, ack.session, ack.stage, ack.epoch)
+            self.upload.received(way, ack.received, time.monotonic())
+        self.events.acknowledged(self.remote, ack)
 
     async def _redial(self, why: str) -> None:
         if not self.users:
@@ -137,6 +150,7 @@ class Links:
     """All links of a donor."""
 
     def __init__(self, peer: Peer, events: LinkEvents) -> None:
+        self.upload = Upload()
         self._peer, self._events = peer, events
         self._links: dict[tuple[PeerId, Lane], Link] = {}
 
@@ -144,7 +158,7 @@ class Links:
         """The link to a peer, ready. Raises ``SwarmError`` when the peer cannot be dialled."""
         link = self._links.get((remote, lane))
         if link is None:
-            link = Link(self._peer, remote, tuple(addresses), lane, self._events)
+            link = Link(self._peer, remote, tuple(addresses), lane, self._events, self.upload)
             self._links[remote, lane] = link
         link.addresses = tuple(addresses)
         link.users += 1

@@ -38,6 +38,7 @@ from core.ring import (
 from core.serving.engine import Done, Drawing, Job
 from core.serving.links import Link, LinkEvents, Links
 from core.serving.propose import NgramProposer
+from core.serving.upload import Upload
 from core.swarm.messages import (
     WIRE,
     Close,
@@ -74,6 +75,8 @@ ACK_SECONDS = 0.02
 """How long an acknowledgement may wait for others of its session to go with it."""
 BUSY_SECONDS = 1.0
 """A session used so short a time ago is not idle."""
+READER_SECONDS = 10.0
+"""For so long after its last step a session counts as someone who reads."""
 SKIP_LIMIT = 1 << 20
 """A frame for a session that is not here is read over up to this size, else its stream is closed."""
 
@@ -142,6 +145,16 @@ class Sessions:
 
     def __len__(self) -> int:
         return len(self._held)
+
+    @property
+    def readers(self) -> int:
+        """Sessions that were used a moment ago."""
+        now = time.monotonic()
+        return len({key[0] for key, held in self._held.items() if now - held.used_at < READER_SECONDS})
+
+    @property
+    def upload(self) -> Upload:
+        return self._links.upload
 
     # The engine's side
 

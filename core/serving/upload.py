@@ -1,0 +1,78 @@
+"""How fast this donor sends, measured on the prompts that it sends on anyway. Pure: the caller has the clock.
+
+A busy time begins when a frame leaves while none is under way, and ends when all were received. Its bytes
+over its seconds, less the way there and back, are what the upload gave. A stage that is slow to *run*
+does not count: frames are acknowledged as received on arrival.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from core.terms import PeerId
+
+LEAST_BYTES = 64 << 10
+"""Of a busy time that says anything."""
+LEAST_SECONDS = 0.05
+"""Shorter ones tell only that the upload is no slower: acknowledgements may wait 20 ms for each other."""
+GIVEN_UP_SECONDS = 30.0
+"""What was not acknowledged by then never will be."""
+FASTEST = 1.25e9
+WEIGHT = 0.3
+"""Of a new measurement against the average of those before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Where the frames of one session go: their hops have no gaps there."""
+
+    remote: PeerId
+    session: bytes
+    stage: int
+    epoch: int
+
+
+class Upload:
+    """``rate`` is bytes a second, 0 until measured. ``round_trip`` tells the seconds there and back to a
+    peer, ``None`` where they are not known."""
+
+    def __init__(self) -> None:
+        self.rate = 0.0
+        self.round_trip: Callable[[PeerId], float | None] = lambda _peer: None
+        self._under_way: set[tuple[Way, int]] = set()
+        self._since = 0.0
+        self._bytes = 0
+        self._spoilt = False
+
+    def sent(self, way: Way, hop: int, size: int, now: float) -> None:
+        """A frame of ``size`` bytes is to leave."""
+        if now - self._since > GIVEN_UP_SECONDS:
+            self._under_way.clear()
+        if not self._under_way:
+            self._since, self._bytes, self._spoilt = now, 0, False
+        self._under_way.add((way, hop))
+        self._bytes += size
+
+    def received(self, way: Way, upto: int, now: float) -> None:
+        """Frames up to hop ``upto`` have arrived."""
+        arrived = {(to, hop) for to, hop in self._under_way if to == way and hop <= upto}
+        if not arrived:
+            return
+        self._under_way -= arrived
+        if not self._under_way and not self._spoilt and self._bytes >= LEAST_BYTES:
+            self._measured(now - self._since - (self.round_trip(way.remote) or 0.0))
+
+    def lost(self, remote: PeerId) -> None:
+        """What is under way to this peer may never be acknowledged."""
+        gone = {(way, hop) for way, hop in self._under_way if way.remote == remote}
+        if gone:
+            self._under_way -= gone
+            self._spoilt = True
+
+    def _measured(self, seconds: float) -> None:
+        rate = self._bytes / max(seconds, self._bytes / FASTEST)
+        if seconds < LEAST_SECONDS:
+            self.rate = max(self.rate, rate) if self.rate else 0.0
+        else:
+            self.rate = rate if not self.rate else (1 - WEIGHT) * self.rate + WEIGHT * rate

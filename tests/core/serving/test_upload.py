@@ -1,0 +1,81 @@
+"""What the frames of prompts tell of this donor's upload."""
+
+from __future__ import annotations
+
+import pytest
+
+from core.serving.upload import GIVEN_UP_SECONDS, LEAST_BYTES, Upload, Way
+from core.terms import PeerId
+
+ONE = Way(PeerId("one"), b"s" * 16, 1, 1)
+OTHER = Way(PeerId("other"), b"t" * 16, 2, 1)
+SIZE = 1_000_000
+
+
+def measured(*times: tuple[float, float]) -> Upload:
+    """After frames of 1 MB, each sent and received at these times, one after the other."""
+    upload = Upload()
+    for hop, (sent, received) in enumerate(times):
+        upload.sent(ONE, hop, SIZE, sent)
+        upload.received(ONE, hop, received)
+    return upload
+
+
+def test_nothing_is_known_before_anything_was_sent() -> None:
+    """Zero is unknown; routes assume something then."""
+    assert Upload().rate == 0
+
+
+def test_bytes_over_the_seconds_until_they_were_received() -> None:
+    """The way there and back is no sending."""
+    assert measured((10.0, 11.0)).rate == pytest.approx(1e6)
+    upload = Upload()
+    upload.round_trip = {ONE.remote: 0.2}.get
+    upload.sent(ONE, 0, SIZE, 10.0)
+    upload.received(ONE, 0, 11.2)
+    assert upload.rate == pytest.approx(1e6)
+
+
+def test_all_streams_share_one_upload() -> None:
+    """A busy time lasts until the last frame to anybody has arrived; pauses between them do not count."""
+    upload = Upload()
+    upload.sent(ONE, 0, SIZE, 10.0)
+    upload.sent(OTHER, 0, SIZE, 10.5)
+    upload.sent(ONE, 1, SIZE, 10.6)
+    upload.received(ONE, 1, 12.0)
+    assert upload.rate == 0
+    upload.received(OTHER, 0, 13.0)
+    assert upload.rate == pytest.approx(1e6)
+    assert measured((10.0, 11.0), (20.0, 21.0)).rate == pytest.approx(1e6)
+
+
+def test_changes_are_followed_a_little_each_time() -> None:
+    """One slow transfer does not decide."""
+    rate = measured((0.0, 1.0), (2.0, 12.0)).rate
+    assert 0.1e6 < rate < 1e6
+    assert measured(*((20.0 * n, 20.0 * n + 10.0) for n in range(30))).rate == pytest.approx(1e5)
+
+
+def test_what_says_little_establishes_nothing() -> None:
+    """A short busy time may only show that the upload is faster than was thought."""
+    assert measured((10.0, 10.001)).rate == 0
+    assert measured((10.0, 11.0), (20.0, 20.01)).rate == pytest.approx(1e8)
+    small = Upload()
+    small.sent(ONE, 0, LEAST_BYTES - 1, 10.0)
+    small.received(ONE, 0, 15.0)
+    assert small.rate == 0
+
+
+def test_lost_frames_are_no_measurement() -> None:
+    """A broken stream, a session that is gone, acknowledgements out of nowhere."""
+    upload = Upload()
+    upload.received(ONE, 5, 9.0)
+    upload.sent(ONE, 0, SIZE, 10.0)
+    upload.sent(OTHER, 0, SIZE, 10.0)
+    upload.lost(ONE.remote)
+    upload.received(OTHER, 0, 11.0)
+    assert upload.rate == 0
+    upload.sent(ONE, 0, SIZE, 20.0)
+    upload.sent(OTHER, 1, SIZE, 21.0 + GIVEN_UP_SECONDS)
+    upload.received(OTHER, 1, 22.0 + GIVEN_UP_SECONDS)
+    assert upload.rate == pytest.approx(1e6)
