@@ -61,6 +61,8 @@ def summary(started: Started, ended: Ended) -> dict[str, Any]:
             {"peer": stage.peer_id, "start": stage.span.start, "end": stage.span.end}
             for stage in started.route.stages
         ],
+        "predicted": {"seconds_per_token": round(ended.predicted_seconds, 6)},
+        "measured": {"seconds_per_token": round(ended.token_seconds, 6)},
     }
 
 
@@ -69,5 +71,6 @@ def closing_line(started: Started, ended: Ended) -> str:
     donors = len(started.route.stages)
     return (
         f"[{len(ended.token_ids)} tokens over {donors} donor{'s' if donors != 1 else ''}, "
-        f"first after {ended.first_token_seconds:.2f} s, {ended.tokens_per_second:.1f} tokens/s]"
+        f"first after {ended.first_token_seconds:.2f} s, {ended.tokens_per_second:.1f} tokens/s"
+        f"{f', predicted {1 / ended.predicted_seconds:.1f}' if ended.predicted_seconds else ''}]"
     )

@@ -89,6 +89,7 @@ def _event(said: dict[str, Any], text: str) -> Event | None:
                 said["seconds"],
                 said["first_token_seconds"],
                 said["tokens_per_second"],
+                said.get("predicted_seconds", 0.0),
             )
         case "error":
             raise IdlebloomError(said["title"].rstrip("."), said["advice"])

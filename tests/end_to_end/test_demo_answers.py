@@ -22,6 +22,8 @@ KEYS = [
     "finish",
     "model",
     "route",
+    "predicted",
+    "measured",
 ]
 
 
@@ -70,6 +72,8 @@ def test_the_text_is_transformers_own(
     assert len({stage["peer"] for stage in answer["route"]}) == len(expected)
     assert answer["finish"] == "stop" and answer["tokens_per_second"] > 0
     assert 0 < answer["first_token_seconds"] < answer["seconds"]
+    assert answer["predicted"]["seconds_per_token"] > 0
+    assert answer["measured"]["seconds_per_token"] == pytest.approx(1 / answer["tokens_per_second"], rel=0.05)
     assert program.is_gone()
 
 
