@@ -39,6 +39,7 @@ class Forked:
         """Returns when the process has gone; how it ended only its parent knows, which does not tell."""
         while _runs(self.pid):  # noqa: ASYNC110 - nobody else's child can be waited for
             await asyncio.sleep(0.005)
+        self.stdin.close()
         self.returncode = 0
         return 0
 

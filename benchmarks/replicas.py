@@ -179,7 +179,9 @@ class Replicas:
 
 
 @asynccontextmanager
-async def replicas(folder: Path, spans: Sequence[Span], *, rest: float = 0.0) -> AsyncIterator[Replicas]:
+async def replicas(
+    folder: Path, spans: Sequence[Span], *, rest: float = 0.0, speculate: bool = True
+) -> AsyncIterator[Replicas]:
     """Two donors for each span of the checkpoint in ``folder``, all serving when entered. They sleep
     ``rest`` seconds after each step, so that several answers are under way when one is disturbed."""
     async with AsyncExitStack() as stack:
@@ -199,6 +201,7 @@ async def replicas(folder: Path, spans: Sequence[Span], *, rest: float = 0.0) ->
             dtype="float32",
             threads=1,
             rest=rest,
+            speculate=speculate,
         )
         places = [Place(number, pair, forking, base) for number, pair in enumerate([*pairs, *pairs])]
         for place in places:

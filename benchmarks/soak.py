@@ -5,7 +5,7 @@
 Every layer is on two donors, real worker processes on loopback that serve the bundled model; readers in
 one client process ask greedy and seeded prompts. First each prompt is answered undisturbed; what it
 says then it must say ever after. Each disturbance and each answer is a line of JSON in ``--log``, which
-``--continue`` goes on with: N is how many disturbances the file shall hold in all.
+``--continue`` goes on with: N is how many disturbances the file shall hold in all. Ctrl-C ends it in order.
 """
 
 from __future__ import annotations
@@ -322,7 +322,7 @@ def _run(kills: int, file: Path, out: Path) -> None:
 
         write({"event": "run", "run": asdict(Run.here(quick=False))})
         try:
-            with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            with suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=new_event_loop) as runner:
                 runner.run(soak(max(0, kills - before), write))
         finally:
             report(file, out)
