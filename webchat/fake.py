@@ -179,7 +179,8 @@ class FakeAnswer:
         seconds = time.monotonic() - begun
         rate = (len(words) - 1) / (seconds - first) if len(words) > 1 and seconds > first else 0.0
         finish = Finish.LENGTH if len(words) == self._ask.max_tokens else Finish.STOP
-        yield Ended(finish, said, tuple(range(len(words))), prompt, seconds, first, rate)
+        predicted = reader.route().predicted_seconds
+        yield Ended(finish, said, tuple(range(len(words))), prompt, seconds, first, rate, predicted)
 
 
 def _last_words(ask: Ask) -> str:

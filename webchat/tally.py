@@ -47,12 +47,20 @@ def ended_shape(event: Ended) -> Shape:
         seconds=event.seconds,
         first=event.first_token_seconds,
         rate=event.tokens_per_second,
+        predicted=event.predicted_seconds,
     )
     return {**counted, "predicted_seconds": event.predicted_seconds}
 
 
 def _shape(
-    finish: Finish, token_ids: Sequence[int], *, prompt_tokens: int, seconds: float, first: float, rate: float
+    finish: Finish,
+    token_ids: Sequence[int],
+    *,
+    prompt_tokens: int,
+    seconds: float,
+    first: float,
+    rate: float,
+    predicted: float = 0.0,
 ) -> Shape:
     return {
         "finish": finish.value,
@@ -62,4 +70,5 @@ def _shape(
         "seconds": seconds,
         "first_token_seconds": first,
         "tokens_per_second": rate,
+        "predicted_seconds": predicted,
     }

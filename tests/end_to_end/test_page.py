@@ -143,9 +143,11 @@ def test_the_route_and_the_speed_are_shown(page: Page) -> None:
     """Three donors with their layers, and the numbers of the answer."""
     assert re.search(r"3 donors · [\d.]+ tokens/s · first token [\d.]+ s", page.find(".summary").text)
     page.find(".summary").click()
-    route = [item.text for item in page.all(".route li")]
+    route = [item.text for item in page.all(".route li:not(.predicted)")]
     assert len(route) == 3
     assert route[0].endswith("words in, blocks 1 and 2") and route[2].endswith("words out")
+    words = page.find(".route .predicted").text
+    assert re.search(r"promised [\d.]+ tokens/s by their distances and speeds; it was [\d.]+$", words)
     if wanted := os.environ.get("IDLEBLOOM_SCREENSHOTS"):
         page.chrome.save_screenshot(str(Path(wanted) / "chat.png"))
 

@@ -77,6 +77,7 @@ def test_a_question_is_answered_piece_by_piece(page: WebSocket) -> None:
     assert said == ANSWER
     assert (ended["ask"], ended["finish"], ended["tokens"]) == (5, "stop", 36)
     assert ended["tokens_per_second"] > 0
+    assert ended["predicted_seconds"] == 0.02
     assert len(ended["token_ids"]) == 36 and ended["prompt_tokens"] == 2
 
 

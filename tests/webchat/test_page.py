@@ -39,6 +39,7 @@ def test_an_answer_grows_and_ends_with_its_route_and_numbers(page: Page) -> None
     assert len(page.all(".strip span")) == 3
     page.find(".summary").click()
     assert page.find(".route li").text.endswith("words in, blocks 1 to 3")
+    assert page.find(".route .predicted").text.startswith("These donors promised 50.0 tokens/s")
 
 
 def test_the_next_question_goes_on_with_the_conversation(page: Page) -> None:

@@ -14,6 +14,9 @@ export function routeStrip(answer, blocks) {
     strip.append(segment);
     list.append(routeItem(stage, blocks));
   }
+  if (answer.predicted_seconds && answer.tokens_per_second) {
+    list.append(element("li", { class: "predicted", text: predictedWords(answer) }));
+  }
   if (typeof answer.seed === "number") {
     list.append(element("li", { class: "seed", text: `Seed ${answer.seed}: with it, the same question gives this answer again` }));
   }
@@ -39,6 +42,10 @@ function routeItem(stage, blocks) {
     element("code", { text: stage.name, title: stage.peer }),
     element("span", { text: partWords(stage, blocks) }),
   );
+}
+
+function predictedWords({ predicted_seconds: predicted, tokens_per_second: measured }) {
+  return `These donors promised ${rate(1 / predicted)} tokens/s by their distances and speeds; it was ${rate(measured)}`;
 }
 
 function numbersOf(answer) {
