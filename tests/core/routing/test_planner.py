@@ -1,0 +1,130 @@
+"""Routes over what donors have measured, and readers spread over equal donors, in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+
+from core.routing.connections import Connections
+from core.routing.planner import READER, Planner, loaded
+from core.swarm.fake import FakePeer, FakeSwarm
+from core.swarm.messages import CONTROL, Heard, Lease, pack, receive
+from core.swarm.peer import Stream
+from core.swarm.pinger import Pinger
+from core.terms import DonorState, ModelRef, PeerId, Record, Span
+
+MODEL = ModelRef("bloom", "main", 8)
+HIDDEN = 64
+
+
+def record(peer: FakePeer, span: Span, **more: object) -> Record:
+    plain = Record(
+        peer.peer_id, MODEL, span, DonorState.ONLINE, 1.0, 0.0, step_seconds=0.01, free_tokens=4096
+    )
+    return replace(plain, **more)  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def planning(client: FakePeer) -> AsyncIterator[Planner]:
+    connections = Connections(client)
+    planner = Planner(client, MODEL, HIDDEN, connections)
+    try:
+        yield planner
+    finally:
+        connections.close()
+        await planner.close()
+
+
+async def answering(stream: Stream) -> None:
+    while True:
+        message = await receive(stream)
+        if isinstance(message, Lease):
+            stream.write(pack(Heard(message.number)))
+
+
+async def test_the_near_donor_is_chosen_once_the_ways_are_measured() -> None:
+    """Its neighbour has measured both; what is predicted then holds the way there and back."""
+    swarm = FakeSwarm()
+    entry, near, far = (swarm.peer() for _ in range(3))
+    for link in swarm.wires(entry.peer_id, far.peer_id):
+        link.delay = 0.25
+    spans = {entry.peer_id: Span(0, 4), near.peer_id: Span(4, 8), far.peer_id: Span(4, 8)}
+    for peer in (entry, near, far):
+        await peer.serve(CONTROL, answering)
+        seconds = 0.009 if peer is far else 0.01
+        await peer.directory.announce(record(peer, spans[peer.peer_id], step_seconds=seconds))
+    async with planning(swarm.peer()) as planner:
+        before = await planner.way(1, (), None)
+        assert before.route.tail.peer_id == far.peer_id  # the faster, as far as anybody knows
+        pinger = Pinger(entry, MODEL, Span(0, 4), pace=0.02)
+        pinger.start()
+        async with asyncio.timeout(20):
+            while len(pinger.near) < 2:  # noqa: ASYNC110 nothing tells when
+                await asyncio.sleep(0.01)
+        await pinger.close()
+        await entry.directory.announce(record(entry, Span(0, 4), near=pinger.near))
+        await planner.records(fresh=True)
+        after = await planner.way(2, (), None)
+        assert after.route.tail.peer_id == near.peer_id
+        assert after.standbys == {1: far.peer_id}
+        assert after.route.predicted_seconds < 0.5
+        moved = await planner.way(2, {near.peer_id}, after.route)
+        assert moved.route.predicted_seconds > 0.5
+
+
+async def test_readers_of_one_client_spread_over_equal_donors_at_once() -> None:
+    """No record tells yet that the first has taken a place; eight readers make four each."""
+    swarm = FakeSwarm()
+    donors = [swarm.peer() for _ in range(2)]
+    for donor in donors:
+        await donor.directory.announce(record(donor, Span(0, 8)))
+    async with planning(swarm.peer()) as planner:
+        ways = [await planner.way(number, (), None) for number in range(8)]
+        used = Counter(way.route.entry.peer_id for way in ways)
+        assert sorted(used.values()) == [4, 4]
+        gone = [number for number, way in enumerate(ways) if way.route.entry.peer_id == donors[0].peer_id]
+        for number in gone:
+            planner.forget(number)
+        again = [await planner.way(100 + number, (), None) for number in range(4)]
+        assert {way.route.entry.peer_id for way in again} == {donors[0].peer_id}
+
+
+async def test_readers_of_other_clients_are_seen_in_the_records() -> None:
+    """Who has few is taken before who has many, and before who has no cache left."""
+    swarm = FakeSwarm()
+    busy, calm, full = (swarm.peer() for _ in range(3))
+    await busy.directory.announce(record(busy, Span(0, 8), readers=8))
+    await calm.directory.announce(record(calm, Span(0, 8), readers=1))
+    await full.directory.announce(record(full, Span(0, 8), free_tokens=10))
+    async with planning(swarm.peer()) as planner:
+        assert {(await planner.way(n, (), None)).route.entry.peer_id for n in (1, 2)} == {calm.peer_id}
+
+
+async def test_who_was_kept_warm_takes_over() -> None:
+    """Among equals the standby that was named is the one that replaces."""
+    swarm = FakeSwarm()
+    donors = [swarm.peer() for _ in range(6)]
+    for donor in donors:
+        await donor.directory.announce(record(donor, Span(0, 8)))
+    async with planning(swarm.peer()) as planner:
+        for number in range(5):
+            way = await planner.way(number, (), None)
+            moved = await planner.way(number, {way.route.entry.peer_id}, way.route)
+            assert moved.route.entry.peer_id == way.standbys[0]
+
+
+@pytest.mark.parametrize(
+    ("readers", "ours", "free", "factor"),
+    [(0, 0, 4096, 1.0), (3, 0, 4096, 1 + 3 * READER), (3, 5, 4096, 1 + 5 * READER), (0, 0, 0, 1.2)],
+)
+def test_load_makes_a_donor_slower(readers: int, ours: int, free: int, factor: float) -> None:
+    """Our readers may be among those that its record counts, so they are not added."""
+    one = Record(
+        PeerId("p"), MODEL, Span(0, 8), DonorState.ONLINE, 0.0, 1e12, free_tokens=free, readers=readers
+    )
+    assert loaded(one, ours) == pytest.approx(factor)
