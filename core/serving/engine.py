@@ -102,8 +102,9 @@ def _average(old: float, new: float) -> float:
 
 class Engine:
     """``waiting`` yields the jobs that could run now, oldest first (it begins none); ``begin`` begins
-    one, cut to a number of rows; ``finished`` takes the results of a batch. All three are called in
-    the loop. ``rest`` seconds are slept after each batch, to keep a hot device cool."""
+    one, cut to a number of rows; ``finished`` takes the results of a batch; ``gathers`` says whether
+    large batches are worth waiting for. All four are called in the loop. ``rest`` seconds are slept
+    after each batch, to keep a hot device cool."""
 
     def __init__(
         self,
@@ -113,6 +114,7 @@ class Engine:
         waiting: Callable[[], Iterable[tuple[object, Step]]],
         begin: Callable[[object, int | None], Job],
         finished: Callable[[list[Done]], None],
+        gathers: Callable[[], bool] = lambda: False,
         rest: float = 0.0,
     ) -> None:
         self.model, self.pool, self.rest = model, pool, rest
@@ -126,6 +128,9 @@ class Engine:
         self._batches: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
         self._busy = False
         self._last_decode = 0.0
+        self._gathers_now = gathers
+        self._decoded_at: dict[object, float] = {}
+        self._gathering_until = 0.0
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self._thread.start()
 
@@ -159,6 +164,8 @@ class Engine:
             else:
                 prefill.append((key, step))
         now = time.monotonic()
+        if decode and self._gathers(decode, now):
+            return []
         if decode:
             self._last_decode = now
         jobs = [self._begin(key, None) for key in decode]
@@ -169,6 +176,23 @@ class Engine:
             jobs.append(self._begin(key, min(room, step.count)))
             room -= step.count
         return jobs
+
+    def _gathers(self, decode: Sequence[object], now: float) -> bool:
+        """Whether a batch of decode steps waits for the other sessions that are decoding, for the time of
+        one step at most. Readers that fall out of step stay so, which keeps every stage of a ring busy
+        but makes small batches, and those cost nearly what large ones do."""
+        step = self.speed.decode_step
+        if step < INLINE_SECONDS or not self._gathers_now():
+            return False
+        self._decoded_at |= dict.fromkeys(decode, now)
+        self._decoded_at = {k: at for k, at in self._decoded_at.items() if now - at < DECODING_SECONDS}
+        if len(decode) == len(self._decoded_at) or 0 < self._gathering_until <= now:
+            self._gathering_until = 0.0
+            return False
+        if not self._gathering_until:
+            self._gathering_until = now + step
+            self._loop.call_later(step, self.kick)
+        return True
 
     def _prefill_room(self, now: float, with_decode: bool) -> int:
         """Rows of prompts that keep a batch under twice a decode step while answers are under way."""

@@ -94,6 +94,8 @@ class Held:
     max_length: int
     previous: PeerId
     following: PeerId
+    on_this_pc: bool
+    """The next stage is reached over loopback."""
     links: dict[Lane, Link]
     opened_at: float
     used_at: float
@@ -493,6 +495,9 @@ class Sessions:
         if here is not None and here is not before:
             self._free(here)
         following = next(iter(links.values())).remote if links else self.peer.peer_id
+        loopback = bool(links) and all(
+            address.startswith("/ip4/127.") for link in links.values() for address in link.addresses
+        )
         now = time.monotonic()
         self._held[key] = Held(
             client=stream.remote,
@@ -504,6 +509,7 @@ class Sessions:
             max_length=message.max_length,
             previous=message.previous,
             following=following,
+            on_this_pc=loopback,
             links=links,
             opened_at=before.opened_at if before is not None else now,
             used_at=now,
@@ -682,6 +688,13 @@ class Sessions:
         }
         self._links.sweep(now)
         self._trim_logs()
+
+    def gathers(self) -> bool:
+        """Whether this is an entry whose next stages run on this same PC: they share its cores, so that
+        one large batch after the other is better than many small ones at once."""
+        return any(
+            held.part.stage == 0 and held.on_this_pc and not held.part.broken for held in self._held.values()
+        )
 
     @property
     def free_log_bytes(self) -> int:
