@@ -34,7 +34,11 @@ class Clock(BaseStreamer):
 
 
 def load(folder: Path, dtype: str) -> Answer:
-    model = BloomForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
+    return answering(BloomForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)))
+
+
+def answering(model: BloomForCausalLM) -> Answer:
+    """Answers by ``model.generate``."""
     model.train(False)
 
     def answer(ids: Sequence[int], count: int) -> Timing:

@@ -92,7 +92,7 @@ class Scale:
     positions: tuple[int, ...]
 
 
-FULL = Scale(pairs=30, few=7, tokens=16, positions=(64, 128, 512, 1024, 1984))
+FULL = Scale(pairs=30, few=4, tokens=12, positions=(64, 128, 512, 1024, 1984))
 QUICK = Scale(pairs=2, few=1, tokens=6, positions=(64, 128))
 
 
@@ -119,7 +119,14 @@ class Stand:
 
 @asynccontextmanager
 async def stand(
-    bench: Bench, link: Net, shape: str, dtype: Dtype, places: Sequence[Place], *, alone: bool = False
+    bench: Bench,
+    link: Net,
+    shape: str,
+    dtype: Dtype,
+    places: Sequence[Place],
+    *,
+    alone: bool = False,
+    hosts: Sequence[Host] = (),
 ) -> AsyncIterator[Stand]:
     folder = await random_weights(shape, bench.folder)
     config = read_config(folder)
@@ -129,8 +136,10 @@ async def stand(
             one = await stack.enter_async_context(
                 child("benchmarks.engine_alone", folder, dtype=dtype, threads=1)
             )
-        hosts = [link.host(name) for name in dict.fromkeys((CLIENT, *(place.host for place in places)))]
-        net = await stack.enter_async_context(Internet(hosts, mtu=link.mtu))
+        names = dict.fromkeys((CLIENT, *(place.host for place in places)))
+        special = {host.name: host for host in hosts}
+        linked = [special.get(name) or link.host(name) for name in names]
+        net = await stack.enter_async_context(Internet(linked, mtu=link.mtu))
         swarm = await stack.enter_async_context(wide_swarm(net, folder, places, dtype=dtype, threads=1))
         yield Stand(net, swarm, config.layers, config.vocab, one)
 
@@ -143,13 +152,18 @@ def _places(spans: Sequence[Span], pace: Pace | None = None) -> list[Place]:
     return [Place(f"s{number}", span, pace=pace) for number, span in enumerate(spans, 1)]
 
 
+def thirds(layers: int) -> list[Place]:
+    """Three donors with a near-equal part of the layers each."""
+    return _places(split(layers, DONORS))
+
+
 # What is measured
 
 
 async def ring(bench: Bench, name: str) -> list[Row]:
     """A token over three distant donors against the chain alone and three delays."""
-    spans = split(await _layers(bench, "560m"), DONORS)
-    async with stand(bench, FAR, "560m", "bfloat16", _places(spans), alone=True) as here:
+    places = thirds(await _layers(bench, "560m"))
+    async with stand(bench, FAR, "560m", "bfloat16", places, alone=True) as here:
         assert here.alone is not None
         contenders: dict[str, Contender] = {"alone": here.alone, "ours": here.swarm}
         carried = await here.net.cpu_seconds()
@@ -243,7 +257,7 @@ async def speculation(bench: Bench, name: str) -> list[Row]:
             ),
         ):
             contenders: dict[str, Contender] = {"off": Drawn(off, sampling), "on": Drawn(on, sampling)}
-            timings = await rounds(contenders, bench.prompts(pairs, 64, here.vocab), 2 * AHEAD)
+            timings = await rounds(contenders, bench.prompts(pairs, 64, here.vocab), 32)
             both = list(zip(timings["on"], timings["off"], strict=True))
             rows.append(
                 Row(
@@ -355,6 +369,50 @@ def emulated(donors: int, link: Net) -> Callable[[Bench, str], Awaitable[list[Ro
     return measure
 
 
+# As in the reference: 2 RTX 3060, 4 2080 Ti, 2 3090, 2 A4000, 4 A5000, here with made-up links. A donor's
+# rate in Mbit/s, delay to the middle in ms, part of packets that are lost, and time against the mean.
+_UNEQUAL = (
+    (100, 8, 0.002, 1.5), (200, 45, 0.005, 1.5), (100, 12, 0.001, 1.2), (500, 40, 0.001, 1.2),
+    (1000, 9, 0.001, 1.2), (100, 50, 0.010, 1.2), (300, 15, 0.002, 0.8), (1000, 42, 0.001, 0.8),
+    (100, 10, 0.003, 1.1), (500, 48, 0.002, 1.1), (1000, 7, 0.001, 0.7), (100, 44, 0.005, 0.7),
+    (200, 14, 0.002, 0.7), (1000, 46, 0.001, 0.7),
+)  # fmt: skip
+
+
+async def fourteen(bench: Bench, name: str) -> list[Row]:
+    """Donors of unequal speed on unequal links that lose packets."""
+    base = paced(len(_UNEQUAL))
+    spans = split(await _layers(bench, "long"), len(_UNEQUAL))
+    places, hosts = [], []
+    for number, (span, (mbit, delay, loss, share)) in enumerate(zip(spans, _UNEQUAL, strict=True), 1):
+        pace = Pace(base.step * share, base.row * share, base.session * share)
+        places.append(Place(f"s{number}", span, pace=pace))
+        hosts.append(Host(f"s{number}", mbit, mbit, delay, jitter_ms=2, loss=loss))
+    async with stand(bench, FAR, "long", "float32", places, hosts=hosts) as here:
+        prompts = bench.prompts(bench.scale.few, 128, here.vocab)
+        timings = [await here.swarm.answer(ids, AHEAD) for ids in prompts]
+    token = _median(timing.step for timing in timings)
+    compute, ways = (
+        base.step * sum(share for *_, share in _UNEQUAL),
+        2 * sum(d for _, d, *_ in _UNEQUAL) / 1e3,
+    )
+    return [
+        Row(
+            name,
+            "*emulated*, 14 unequal donors, 100 to 1,000 Mbit/s, 7 to 50 ms to the middle, 0.1 to 1 % loss: "
+            "1 reader at 128",
+            "steps/s",
+            Interval.of(timing.rate for timing in timings),
+            1,
+            "float32",
+            None,
+            {"a token, ms": token * 1e3, "Petals, its own 14 donors, steps/s": 0.83},
+            f"of a token's {token * 1e3:.0f} ms, {compute * 1e3:.0f} are declared computing, "
+            f"{ways * 1e3:.0f} delays, {(token - compute - ways) * 1e3:.0f} the rest: jitter, losses, hops",
+        )
+    ]
+
+
 def _step_together(all_: Sequence[Timing], timing: Timing) -> float:
     """Seconds a token of one reader while all of them decode."""
     start = max(other.times[0] for other in all_)
@@ -431,6 +489,7 @@ BENCHMARKS: dict[str, Measure] = {
     "12-100-100": emulated(12, FAR),
     "12-1000-4": emulated(12, NEAR_FAST),
     "12-100-4": emulated(12, NEAR),
+    "14-unequal": fourteen,
     "3-emulated-100-100": emulated(3, FAR),
     "3-1000-4": three(NEAR_FAST),
     "3-100-4": three(NEAR),
