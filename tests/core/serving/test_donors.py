@@ -9,7 +9,7 @@ import pytest
 
 from core.errors import NoDonor
 from core.routing.ask import Waiting
-from core.terms import Span
+from core.terms import DonorState, Span
 from tests.core.rings import FakeRing, fake_ring, greedy, make_checkpoint, reference
 
 SPLITS = [
@@ -271,3 +271,16 @@ async def test_a_donor_that_leaves_as_planned_is_replaced_while_it_serves(folder
         assert session.moves == 1
         assert all(rows < len(ids) + 200 for rows in _rows_of(ring, staying, before))
         assert len(gone.sessions) == 0
+
+
+async def test_a_thin_upload_is_measured_and_announced(folder: Path) -> None:
+    """On the prompt's own activations, by who sends them; the record tells the next reader."""
+    async with fake_ring(folder, [(0, 3), (3, 8)]) as ring:
+        entry, tail = ring.donors
+        ring.swarm.link(entry.peer.peer_id, tail.peer.peer_id).rate = 200_000
+        session = ring.session(chunk=512)
+        await ring.ask(session, [(7 * i) % 97 for i in range(500)], 2)
+        record = entry._record(DonorState.ONLINE)
+        assert 0 < record.upload_rate < 300_000
+        assert record.readers == 1
+        assert tail._record(DonorState.ONLINE).upload_rate == 0
