@@ -251,7 +251,7 @@ def summary(lines: Sequence[Line]) -> Summary:
 def markdown(found: Summary, runs: Sequence[Line]) -> str:
     stall = f"median {found.stall_median:.2f} s, 95 % below {found.stall_p95:.2f} s"
     rows = {
-        "disturbances": f"{found.disturbances}, of which {found.in_use} hit a donor that readers used",
+        "disturbances": f"{found.disturbances} of the 1,000 aimed at; {found.in_use} hit a donor in use",
         "by kind": ", ".join(f"{kind} {number}" for kind, number in sorted(found.kinds.items())),
         "by role": ", ".join(f"{role} {number}" for role, number in sorted(found.roles.items())),
         "answers": f"{found.answers} ({found.greedy} greedy, {found.seeded} seeded), {found.tokens} tokens",
@@ -264,7 +264,7 @@ def markdown(found: Summary, runs: Sequence[Line]) -> str:
     return PAGE.format(
         rows="\n".join(f"| {name} | {value} |" for name, value in rows.items()),
         kinds="\n".join(f"- **{kind}**: {words}" for kind, words in KINDS.items()),
-        runs="\n".join(f"- {Run(**line['run'])}" for line in runs),
+        runs="\n".join(f"- {Run(**line['run'])} {line.get('note', '')}".rstrip() for line in runs),
     )
 
 
