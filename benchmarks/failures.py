@@ -65,7 +65,8 @@ class TimedSession(Session):
 
 @dataclass(frozen=True)
 class Stall:
-    """Seconds: the whole, and what of it came after the new route was open."""
+    """Seconds without a token beyond a usual step: the whole, and what of it came after the new route was
+    open."""
 
     seconds: float
     replay: float
@@ -110,7 +111,7 @@ async def _timed(swarm: Replicas, session: TimedSession, stage: int) -> Stall:
     await place.worker.ended()
     await place.start()
     step = statistics.median(b - a for a, b in pairwise(times[10:KILL_AT]))
-    return Stall(back_at - killed_at - step, back_at - session.opened_at, step)
+    return Stall(back_at - killed_at - step, max(back_at - session.opened_at - step, 0.0), step)
 
 
 def _kill(swarm: Replicas, session: Session, stage: int) -> Place:
@@ -130,7 +131,8 @@ async def kills(count: int, results: Results, run: Run) -> None:
                 for warm in (True, False):
                     stall = await kill_once(swarm, role, warm=warm)
                     found.setdefault((role, warm), []).append(stall)
-            results.put([_stall_row(role, warm, stalls) for (role, warm), stalls in found.items()], run)
+            rows = [_stall_row(role, warm, stalls) for (role, warm), stalls in found.items()]
+            results.put(rows, run)  # after each round: what a killed run has measured stays
 
 
 def _stall_row(role: str, warm: bool, stalls: Sequence[Stall]) -> Row:
