@@ -182,6 +182,7 @@ class Reason(StrEnum):
     QUOTA = "quota"
     NO_DEVICE = "no_device"
     NO_SPACE = "no_space"
+    NO_ROOM = "no_room"
     WORKER_FAILED = "worker_failed"
     NO_NETWORK = "no_network"
 

@@ -52,6 +52,7 @@ REASONS = {
     Reason.QUOTA: N_("the monthly quota of {gb} GB is used"),
     Reason.NO_DEVICE: N_("there is no device to serve with"),
     Reason.NO_SPACE: N_("there is too little space on the disk of {folder}"),
+    Reason.NO_ROOM: N_("nothing fits: {why}"),
     Reason.WORKER_FAILED: N_("the worker failed: {why}"),
     Reason.NO_NETWORK: N_("there is no network"),
 }

@@ -37,8 +37,8 @@ BYTES_A_SECOND = 8e9
 @dataclass(frozen=True)
 class Form:
     """How a donor holds its layers. ``dtype`` is what it computes in and what its cache holds; ``blocks``
-    and ``head`` are how matrices are kept; ``stored`` are bytes a number in the checkpoint's files, which hold the ends' matrix
-    once if it is ``tied``."""
+    and ``head`` are how matrices are kept; ``stored`` are bytes a number in the checkpoint's files, which
+    hold the ends' matrix once if it is ``tied``."""
 
     dtype: Numbers = Numbers.BFLOAT16
     blocks: Numbers = Numbers.BFLOAT16
@@ -147,11 +147,11 @@ def _embedding(config: ModelConfig, form: Form, speed: float) -> LayerCost:
 def _head(config: ModelConfig, form: Form, speed: float) -> LayerCost:
     numbers, norm = config.vocab * config.hidden, 2 * config.hidden
     memory = _matrix(config.vocab, config.hidden, form.head) + norm * 4
-    # Repacked or quantized from a copy in the dtype of computing; a 16-bit one goes through float32.
-    copies = _PLAIN[form.dtype] + (4 if form.head is not Numbers.FLOAT32 else 0)
+    # Quantized some rows at a time; else repacked from a whole copy, and a 16-bit one goes through float32.
+    copies = 0 if form.head not in _PLAIN else _PLAIN[form.dtype] + 4 * (form.head is not Numbers.FLOAT32)
     return LayerCost(
         memory=memory,
-        loading=numbers * copies,
+        loading=numbers * copies or 4 * config.hidden * config.hidden * _PLAIN[form.dtype],
         disk=(numbers + norm) * form.stored,
         cache=0,
         seconds=memory / speed,

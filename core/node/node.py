@@ -140,6 +140,11 @@ class Node:
 
     # Giving
 
+    @property
+    def gives(self) -> bool:
+        """Whether it serves, or tries to."""
+        return self._giving is not None
+
     def give(self, config: WorkerConfig, log_file: Path) -> None:
         """Serves a span from now on, starting the worker again when it fails."""
         if self._giving is None:

@@ -58,14 +58,14 @@ def strangers(_peer: PeerId) -> float:
 @dataclass(frozen=True)
 class Levels:
     """The swarm without this donor. Per layer: ``rates`` steps a second; ``held`` how many believed donors
-    hold it; ``steady`` how many of them will not move in this window. ``movable`` donors could leave without
-    opening a hole, of ``donors`` in all."""
+    hold it; ``steady`` how many of them will not move in this window. Of ``donors`` in all those may move
+    whose lot is below ``limit``."""
 
     rates: tuple[float, ...]
     held: tuple[int, ...]
     steady: tuple[int, ...]
     donors: int
-    movable: int
+    limit: float
 
     @property
     def holes(self) -> int:
@@ -133,27 +133,28 @@ def levels(
     records: Iterable[Record], layers: int, me: PeerId, now: float, trust: Trust = strangers
 ) -> Levels:
     """What the others' records say at Unix time ``now``."""
-    counted = [record for record in records if record.peer_id != me and _counts(record, now, layers)]
-    typical = _typical(counted)
-    rates, held = [0.0] * layers, [0] * layers
+    counted = [record for record in records if _counts(record, now, layers)]
+    typical = _typical([record for record in counted if record.peer_id != me])
+    rates = [0.0] * layers
     believed: list[Record] = []
     for record in counted:
         weight = max(0.0, min(1.0, trust(record.peer_id)))
-        rate = weight * min(_layer_rate(record), PLAUSIBLE * typical) / len(record.span)
-        for layer in range(record.span.start, record.span.end):
-            rates[layer] += rate
-        if weight >= BELIEVED:
+        if record.peer_id == me or weight >= BELIEVED:
             believed.append(record)
+        if record.peer_id != me:
+            rate = weight * min(_layer_rate(record), PLAUSIBLE * typical) / len(record.span)
             for layer in range(record.span.start, record.span.end):
-                held[layer] += 1
-    movable = [r for r in believed if min(held[r.span.start : r.span.end]) > 1]
-    lot, window = share(held.count(0), len(believed) + 1, len(movable) + 1), int(now // WINDOW_SECONDS)
-    steady = list(held)
-    for record in movable:
-        if turn(record.peer_id, window) < lot:
-            for layer in range(record.span.start, record.span.end):
-                steady[layer] -= 1
-    return Levels(tuple(rates), tuple(held), tuple(steady), len(believed), len(movable))
+                rates[layer] += rate
+    # With the own record: only so does everyone come to the same lots.
+    held = _held(believed, layers)
+    movable = [record for record in believed if min(held[record.span.start : record.span.end]) > 1]
+    limit, window = share(held.count(0), len(believed), len(movable)), int(now // WINDOW_SECONDS)
+    going = [record for record in movable if turn(record.peer_id, window) < limit]
+    others = [record for record in believed if record.peer_id != me]
+    staying = [record for record in others if record not in going]
+    return Levels(
+        tuple(rates), tuple(_held(others, layers)), tuple(_held(staying, layers)), len(others), limit
+    )
 
 
 def choose(seen: Levels, hand: Hand, lot: float, chance: random.Random) -> Choice | None:
@@ -164,7 +165,7 @@ def choose(seen: Levels, hand: Hand, lot: float, chance: random.Random) -> Choic
         span = best(seen, hand, _starts(seen, hand, chance), chance)
         return None if span is None else Choice(span, Why.JOIN)
     stay = Choice(now, Why.KEEP)
-    if lot >= share(seen.holes, seen.donors + 1, seen.movable + 1):
+    if lot >= seen.limit:
         return stay
     starts = [start for start in _starts(seen, hand, chance) if _may_leave(seen, now, _longest(hand, start))]
     span = best(seen, hand, starts, chance)
@@ -194,6 +195,14 @@ def best(seen: Levels, hand: Hand, starts: Collection[int], chance: random.Rando
         return -_pieces(seen, span), sorted(after), -hand.away(span), lots
 
     return max(spans, key=merit)
+
+
+def _held(records: Iterable[Record], layers: int) -> list[int]:
+    held = [0] * layers
+    for record in records:
+        for layer in range(record.span.start, record.span.end):
+            held[layer] += 1
+    return held
 
 
 def _counts(record: Record, now: float, layers: int) -> bool:

@@ -6,12 +6,14 @@ import argparse
 import asyncio
 import json
 import os
+import random
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from core.errors import SwarmError
+from core.errors import SwarmError, TooLittle
 from core.paths import Paths
 from core.settings import Addresses, Change, Donate, Settings
 from core.terms import Because, Reason, State
@@ -19,11 +21,14 @@ from idlebloom import numbers
 
 if TYPE_CHECKING:
     from core.node.node import Model, Node
+    from core.node.placing import Place
     from core.preferences import Preferences
     from core.serving.worker import WorkerConfig
 
 NAME = "node"
 HELP = "the background node without the tray"
+LOOK_AGAIN_SECONDS = 60.0
+"""Until memory is looked at anew where nothing fitted."""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -97,6 +102,7 @@ class Giver:
         self._node, self._paths, self._host = node, paths, host
         self._loop = asyncio.get_running_loop()
         self._turn = asyncio.Lock()
+        self._again: asyncio.TimerHandle | None = None
 
     def verify(self, change: Change) -> None:
         """Any value will do."""
@@ -108,21 +114,56 @@ class Giver:
 
     async def follow(self, settings: Settings) -> None:
         async with self._turn:
+            if self._again is not None:
+                self._again.cancel()
+                self._again = None
             match settings.donate:
                 case Donate.OFF:
                     await self._node.stop_giving(State.OFF, Because(Reason.NO_CONSENT))
                 case Donate.WHEN_IDLE:
                     await self._node.stop_giving(State.WAITING, Because(Reason.NO_IDLE_SOURCE))
                 case Donate.ALWAYS:
-                    self._node.give(self._config(), self._paths.state / "worker.log")
+                    await self._give(settings)
 
-    def _config(self) -> WorkerConfig:
+    async def _give(self, settings: Settings) -> None:
+        """Serves what fits; where nothing does, says so and looks again in a while."""
+        if self._node.gives:
+            return
+        try:
+            place = await self._place()
+        except TooLittle as error:
+            await self._node.stop_giving(State.WAITING, Because(Reason.NO_ROOM, {"why": str(error)}))
+            self._again = self._loop.call_later(
+                LOOK_AGAIN_SECONDS, lambda: self._loop.create_task(self.follow(settings))
+            )
+            return
+        self._node.give(self._config(place), self._paths.state / "worker.log")
+
+    async def _place(self) -> Place:
+        from core.node.placing import fitting, place, whole
+        from core.pc.machine import read_machine
+        from core.serving.worker import fast_dtype
+        from core.swarm.identity import load_identity
+
+        able = fitting(self._node.model.config, fast_dtype(), read_machine().available_bytes)
+        everything = whole(able)
+        if everything is not None:
+            return everything
+        me = await asyncio.to_thread(load_identity, self._paths.state / "worker.key")
+        try:
+            records = await self._node.generator.records(fresh=True)
+        except SwarmError:
+            records = ()  # nobody to be seen: the first of the swarm begins anywhere
+        return place(able, records, me.peer_id, time.time(), random.Random())
+
+    def _config(self, place: Place) -> WorkerConfig:
         from core.serving.worker import WorkerConfig
         from idlebloom.launch import version
 
         return WorkerConfig(
             model=str(self._node.model.folder),
-            span=(0, self._node.model.config.layers),
+            span=(place.span.start, place.span.end),
+            cache_tokens=place.cache_tokens,
             identity=str(self._paths.state / "worker.key"),
             runtime=str(self._paths.runtime),
             peers=self._node.peer.addresses,

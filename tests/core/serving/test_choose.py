@@ -1,0 +1,188 @@
+"""Where a donor goes: tables of small swarms, and what must hold in any."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.model.cost import LayerCost
+from core.serving.choose import (
+    PLAUSIBLE,
+    Choice,
+    Hand,
+    Levels,
+    Why,
+    choose,
+    levels,
+    share,
+    turn,
+)
+from core.terms import DonorState, ModelRef, PeerId, Record, Span
+
+LAYERS = 8
+MODEL = ModelRef("m", "1", LAYERS)
+ME = PeerId("me")
+
+
+def record(
+    name: str, start: int, end: int, step: float = 0.0, state: DonorState = DonorState.ONLINE
+) -> Record:
+    return Record(PeerId(name), MODEL, Span(start, end), state, 1000.0, 1090.0, step or 0.01 * (end - start))
+
+
+def hand(length: int, serving: Span | None = None, *, disk: int = 1, stay: float = 36_000.0) -> Hand:
+    table = (LayerCost(1, 0, disk, 0, 0.01),) * LAYERS
+    ends = tuple(min(start + length, LAYERS) for start in range(LAYERS))
+    return Hand(table, ends, serving, serving, fetch_rate=1.0, load_rate=1.0, stay=stay, replay_seconds=1.0)
+
+
+def chosen(records: list[Record], mine: Hand, lot: float = 0.0) -> Choice | None:
+    return choose(levels(records, LAYERS, ME, 1001.0), mine, lot, random.Random(1))
+
+
+@pytest.mark.parametrize(
+    ("records", "length", "span"),
+    [
+        ([], 8, "0:8"),
+        ([record("a", 0, 3)], 3, "3:6|5:8"),
+        ([record("a", 0, 3), record("b", 3, 6)], 3, "5:8"),
+        ([record("a", 0, 3), record("b", 5, 8)], 2, "3:5"),
+        ([record("a", 0, 8), record("b", 0, 5)], 3, "5:8"),
+        ([record("a", 0, 8), record("b", 0, 4), record("c", 4, 8, step=4.0)], 4, "4:8"),
+    ],
+    ids=["alone", "beside the first", "the last hole", "between two", "the weak end", "beside a slow one"],
+)
+def test_a_joining_donor_fills_holes_then_strengthens(records: list[Record], length: int, span: str) -> None:
+    """Holes first, kept together; then the layers with the least throughput."""
+    choice = chosen(records, hand(length))
+    assert choice is not None and choice.why is Why.JOIN and str(choice.span) in span.split("|")
+
+
+def test_nothing_that_fits_is_no_choice() -> None:
+    """The words for that are ``fit``'s."""
+    assert chosen([], hand(0)) is None
+
+
+@pytest.mark.parametrize(
+    ("state", "now", "held"),
+    [
+        (DonorState.ONLINE, 1001.0, 1),
+        (DonorState.JOINING, 1001.0, 1),
+        (DonorState.JOINING, 1500.0, 0),
+        (DonorState.LEAVING, 1001.0, 0),
+    ],
+)
+def test_who_holds_a_layer(state: DonorState, now: float, held: int) -> None:
+    """One that is joining does, unless it is long overdue; one that leaves no longer does."""
+    assert levels([record("a", 0, 8, state=state)], LAYERS, ME, now).held == (held,) * LAYERS
+
+
+def test_claims_are_discounted() -> None:
+    """By trust, and to what is plausible beside the others; one that failed holds nothing."""
+    records = [record("a", 0, 8), record("b", 0, 8), record("liar", 0, 8, step=1e-9)]
+    seen = levels(records, LAYERS, ME, 1001.0, trust=lambda peer: 1.0)
+    assert seen.rates[0] == pytest.approx((2 + PLAUSIBLE) * 100 / 8)
+    seen = levels(records, LAYERS, ME, 1001.0, trust=lambda peer: 0.0 if peer == "liar" else 0.5)
+    assert seen.rates[0] == pytest.approx(100 / 8) and seen.held[0] == 2
+
+
+def test_a_hole_behind_a_liar_is_seen_once_it_failed() -> None:
+    """A span that is claimed and not served does not keep donors away for long."""
+    records = [record("a", 0, 4), record("liar", 4, 8)]
+    seen = levels(records, LAYERS, ME, 1001.0, trust=lambda peer: 0.0 if peer == "liar" else 0.5)
+    choice = choose(seen, hand(4), 0.0, random.Random(1))
+    assert choice == Choice(Span(4, 8), Why.JOIN)
+
+
+def steady(rates: list[float], held: list[int]) -> Levels:
+    return Levels(tuple(rates), tuple(held), tuple(held), 4, 0.5)
+
+
+def test_a_donor_that_is_not_needed_fills_a_hole() -> None:
+    """In its turn, and not before."""
+    seen = steady([50.0] * 4 + [0.0] * 4, [2] * 4 + [0] * 4)
+    assert choose(seen, hand(4, Span(0, 4)), 0.0, random.Random(1)) == Choice(Span(4, 8), Why.HOLE)
+    assert choose(seen, hand(4, Span(0, 4)), 0.9, random.Random(1)) == Choice(Span(0, 4), Why.KEEP)
+
+
+def test_a_hole_is_not_filled_by_opening_another() -> None:
+    """The last donor of a layer keeps it, but may slide where the layers that it leaves are held."""
+    seen = steady([0.0] * 4 + [50.0] * 2 + [0.0] * 2, [0] * 4 + [1] * 2 + [0] * 2)
+    choice = choose(seen, hand(2, Span(0, 2)), 0.0, random.Random(1))
+    assert choice == Choice(Span(0, 2), Why.KEEP)
+    seen = steady([50.0, 50.0, 0.0, 0.0, 50.0, 50.0, 50.0, 50.0], [1, 1, 0, 0, 1, 1, 1, 1])
+    choice = choose(seen, hand(2, Span(1, 3)), 0.0, random.Random(1))
+    assert choice == Choice(Span(2, 4), Why.HOLE)
+
+
+@pytest.mark.parametrize(
+    ("disk", "stay", "moves"), [(1, 36_000.0, True), (10_000, 36_000.0, False), (1, 20.0, False)]
+)
+def test_a_move_has_to_repay_itself(disk: int, stay: float, moves: bool) -> None:
+    """Download, loading and replay against the gain for the rest of the stay."""
+    seen = steady([100.0] * 4 + [10.0] * 4, [3] * 8)
+    choice = choose(seen, hand(4, Span(0, 4), disk=disk, stay=stay), 0.0, random.Random(1))
+    assert choice is not None and (choice.why is Why.WEAK) == moves
+
+
+def test_levels_that_are_even_enough_move_nobody() -> None:
+    """A few percent are not worth a download."""
+    seen = steady([100.0] * 4 + [98.0] * 4, [3] * 8)
+    choice = choose(seen, hand(4, Span(0, 4)), 0.0, random.Random(1))
+    assert choice == Choice(Span(0, 4), Why.KEEP)
+
+
+def test_turns_are_dealt_evenly_and_anew() -> None:
+    """Everyone computes the same lots, and nobody is always first."""
+    lots = [turn(PeerId(f"peer {number}"), 7) for number in range(1000)]
+    assert 0.45 < sum(lots) / 1000 < 0.55 and min(lots) >= 0 and max(lots) < 1
+    assert turn(ME, 7) == turn(ME, 7) != turn(ME, 8)
+    assert share(1, 1000, 1000) < share(1, 1000, 10) <= 0.5
+
+
+SPANS = st.tuples(st.integers(0, LAYERS - 1), st.integers(1, LAYERS)).map(
+    lambda pair: (pair[0], min(pair[0] + pair[1], LAYERS))
+)
+SWARMS = st.lists(st.tuples(SPANS, st.floats(0.001, 1.0)), max_size=12).map(
+    lambda found: [record(f"d{n}", *span, step=step) for n, (span, step) in enumerate(found)]
+)
+
+
+@given(SWARMS, st.integers(1, LAYERS), SPANS, st.integers(0, 1000))
+def test_a_move_never_opens_a_hole(
+    records: list[Record], length: int, span: tuple[int, int], seed: int
+) -> None:
+    """Every layer that is left is held by someone who does not move now."""
+    seen, serving = levels(records, LAYERS, ME, 1001.0), Span(*span)
+    choice = choose(seen, hand(length, serving), 0.0, random.Random(seed))
+    assert choice is not None
+    assert all(seen.steady[n] > 0 for n in range(serving.start, serving.end) if n not in choice.span)
+
+
+@given(SWARMS, st.integers(1, LAYERS), st.integers(0, 1000))
+def test_no_other_place_fills_more_holes(records: list[Record], length: int, seed: int) -> None:
+    """Of a joining donor, against every place that it could take."""
+    seen, mine = levels(records, LAYERS, ME, 1001.0), hand(length)
+    choice = choose(seen, mine, 0.0, random.Random(seed))
+    assert choice is not None
+    filled = seen.held[choice.span.start : choice.span.end].count(0)
+    assert filled == max(seen.held[start:end].count(0) for start, end in enumerate(mine.ends))
+
+
+@given(SWARMS, st.integers(0, 50))
+def test_two_donors_of_a_layer_do_not_leave_it_at_once(records: list[Record], minute: int) -> None:
+    """Whatever all decide from the same records in one window, no layer that was held is left empty."""
+    now = 1001.0
+    after = [0] * LAYERS
+    for one in records:
+        seen = levels(records, LAYERS, one.peer_id, now)
+        lot = turn(one.peer_id, int(now // 60))
+        choice = choose(seen, hand(len(one.span), one.span), lot, random.Random(minute))
+        assert choice is not None
+        for layer in range(choice.span.start, choice.span.end):
+            after[layer] += 1
+    before = levels(records, LAYERS, ME, now).held
+    assert all(now_ or not was for was, now_ in zip(before, after, strict=True))
