@@ -39,6 +39,8 @@ ROLES = ("entry", "middle", "tail")
 LAYERS = 10
 PROMPT = 100
 KILL_AT, TOKENS = 40, 60
+ENOUGH = 20
+"""Fewer kills a role are not judged by."""
 REST = 0.004
 """Donors sleep so long after a step, so that a standby is warm by the time of the kill."""
 RATES = (0.0, 1e-4, 1e-3, 1e-2)
@@ -145,7 +147,7 @@ def _stall_row(role: str, warm: bool, stalls: Sequence[Stall]) -> Row:
         value=Interval.of(stall.seconds - stall.replay for stall in stalls) if warm else _whole(stalls),
         threads=1,
         dtype="float32",
-        bar=Bar(1.0, at_least=False) if warm else None,
+        bar=Bar(1.0, at_least=False) if warm and len(stalls) >= ENOUGH else None,
         beside={
             "whole stall": statistics.median(stall.seconds for stall in stalls),
             "replay": replay,
