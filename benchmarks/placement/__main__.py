@@ -20,8 +20,8 @@ that no placement can exceed (all work of all cards, evenly over all layers); ba
 *Settled* is before the churn, *again* six hours after it. The upper bound is not the optimum: a small swarm
 may be unable to reach it. DHT bytes are not measured here.
 
-| donors | swarms | settled: median, worst | again: median, worst | layers moved an hour | minutes to fill | opened |
-|---|---|---|---|---|---|---|
+donors | swarms | settled: median, worst | again: median, worst | layers moved an hour | minutes to fill | opened
+---|---|---|---|---|---|---
 """
 
 
