@@ -17,11 +17,11 @@ HEAD = """# Placement
 BLOOM-176B in NF4 over simulated donors with 8 to 24 GB cards and 20 to 1,000 Mbit/s, 5 % of them liars.
 Throughput is what readers who share the work out as well as possible would get, divided by an upper bound
 that no placement can exceed (all work of all cards, evenly over all layers); bars: median 0.90, worst 0.80.
-*Settled* is before the churn, *again* six hours after it. The upper bound is not the optimum: a small swarm
+Pairs are median and worst. *Settled* is before churn, *again* six hours after. The bound is not the optimum: a small swarm
 may be unable to reach it. DHT bytes are not measured here.
 
-donors | swarms | settled: median, worst | again: median, worst | layers moved an hour | minutes to fill | opened
----|---|---|---|---|---|---
+| donors | swarms | settled | again | moved an hour | minutes to a choice | opened |
+|---|---|---|---|---|---|---|
 """
 
 
