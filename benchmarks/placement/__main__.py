@@ -17,7 +17,7 @@ HEAD = """# Placement
 BLOOM-176B in NF4 over simulated donors with 8 to 24 GB cards and 20 to 1,000 Mbit/s, 5 % of them liars.
 Throughput is what readers who share the work out as well as possible would get, divided by an upper bound
 that no placement can exceed (all work of all cards, evenly over all layers); bars: median 0.90, worst 0.80.
-Pairs are median and worst. *Settled* is before churn, *again* six hours after. The bound is not the optimum: a small swarm
+Pairs: median, worst. *Settled*: before churn, *again*: 6 hours after. The bound is no optimum: a small swarm
 may be unable to reach it. DHT bytes are not measured here.
 
 | donors | swarms | settled | again | moved an hour | minutes to a choice | opened |
