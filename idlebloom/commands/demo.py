@@ -74,8 +74,8 @@ async def _run(args: argparse.Namespace, plan: Plan, ask: Ask | None) -> int:
         demo.progress.done()
         if ask is not None:
             return await _answer(demo, ask, end, as_json=args.json)
-        files = {"door_file": demo.folder / "door.json", "history_file": demo.folder / "history.sqlite3"}
-        async with door(demo.node, args.port, **files, only_here=True) as running:
+        door_file, history = demo.folder / "door.json", demo.folder / "history.sqlite3"
+        async with door(demo.node, args.port, door_file, history_file=history, only_here=True) as running:
             _greet(running.url, args)
             await demo.until(end)
     return 0
