@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from core.errors import SettingError
+from core.kinds import Addresses, Choice, Kind, Text, Whole
 
 T = TypeVar("T")
 BUNDLED = "bundled"
@@ -25,114 +26,6 @@ class Donate(StrEnum):
     OFF = "off"
     WHEN_IDLE = "when_idle"
     ALWAYS = "always"
-
-
-class Kind(Protocol[T]):
-    """How a value of a setting is written and what it must keep to. Methods raise ``ValueError``
-    with words that follow "NAME must be": ``a whole number from 0 to 65535``."""
-
-    def parse(self, text: str) -> T:
-        """From what a person typed."""
-
-    def check(self, value: object) -> T:
-        """From JSON."""
-
-    def text(self, value: T) -> str:
-        """As a person would type it."""
-
-    @property
-    def words(self) -> str:
-        """What it must be."""
-
-
-@dataclass(frozen=True)
-class Choice(Generic[T]):
-    """One of an enumeration of words."""
-
-    options: type[T]
-
-    def parse(self, text: str) -> T:
-        return self.check(text.strip().lower().replace("-", "_"))
-
-    def check(self, value: object) -> T:
-        try:
-            return self.options(value)  # type: ignore[call-arg]  # every StrEnum is called so
-        except ValueError:
-            raise ValueError(self.words) from None
-
-    def text(self, value: T) -> str:
-        return str(value)
-
-    @property
-    def words(self) -> str:
-        *first, last = [str(option) for option in self.options]  # type: ignore[attr-defined]
-        return f"{', '.join(first)} or {last}"
-
-
-@dataclass(frozen=True)
-class Whole:
-    """A whole number within limits, both included."""
-
-    low: int
-    high: int
-
-    def parse(self, text: str) -> int:
-        try:
-            return self.check(int(text))
-        except ValueError:
-            raise ValueError(self.words) from None
-
-    def check(self, value: object) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not self.low <= value <= self.high:
-            raise ValueError(self.words)
-        return value
-
-    def text(self, value: int) -> str:
-        return str(value)
-
-    @property
-    def words(self) -> str:
-        return f"a whole number from {self.low} to {self.high}"
-
-
-@dataclass(frozen=True)
-class Text:
-    """One line of text that is not empty; ``words`` says what it means."""
-
-    words: str
-
-    def parse(self, text: str) -> str:
-        return self.check(text.strip())
-
-    def check(self, value: object) -> str:
-        if not isinstance(value, str) or not value.strip() or not value.isprintable():
-            raise ValueError(self.words)
-        return value
-
-    def text(self, value: str) -> str:
-        return value
-
-
-@dataclass(frozen=True)
-class Addresses:
-    """libp2p addresses of peers, typed with commas or blanks between them; may be empty."""
-
-    words: str = "addresses like /ip4/203.0.113.7/tcp/31337/p2p/12D3Koo…, with commas between them"
-
-    def parse(self, text: str) -> tuple[str, ...]:
-        return self.check(text.replace(",", " ").split())
-
-    def check(self, value: object) -> tuple[str, ...]:
-        if not isinstance(value, list | tuple):
-            raise ValueError(self.words)
-        for address in value:
-            parts = address.split("/") if isinstance(address, str) else []
-            if len(parts) < 5 or parts[0] or "p2p" not in parts[:-1] or not address.isprintable():
-                raise ValueError(self.words)
-        return tuple(dict.fromkeys(value))
-
-    def text(self, value: tuple[str, ...]) -> str:
-        return ",".join(value)
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from core.errors import SwarmError, TooLittle
+from core.kinds import Addresses
 from core.paths import Paths
-from core.settings import Addresses, Change, Donate, Settings
+from core.settings import Change, Donate, Settings
 from core.terms import Because, Reason, State
 from idlebloom import numbers
 
