@@ -16,10 +16,11 @@ from benchmarks.measure import Timing
 from core.model.cache import CachePool
 from core.model.sampling import History
 from core.model.span import SpanModel
-from core.ring import Lane, Step
+from core.ring.frames import Lane
+from core.ring.part import Step
 from core.serving.engine import Done, Drawing, Engine, Job
+from core.swarm.frames import Dtype, pack_ids
 from core.swarm.loop import new_event_loop
-from core.swarm.messages import Dtype, pack_ids
 from core.terms import Sampling, Span
 
 CHUNK = 128

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from core.errors import FrameError
-from core.swarm.messages import CONTROL, Heard, Lease, Message, pack, receive
+from core.swarm.codec import CONTROL, pack, receive
+from core.swarm.messages import Heard, Lease, Message
 from core.swarm.peer import Peer, Stream, StreamClosed
 from core.terms import PeerId
 

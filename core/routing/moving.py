@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 
 from core.errors import Refused, StageLost
-from core.ring import Ack, Client, Turn
+from core.ring.client import Client
+from core.ring.frames import Ack, Turn
 from core.routing.connections import Connection
 from core.swarm.messages import Copy, Message, Open, Probe, Pulse, Ready, Refuse
 from core.terms import PeerId

@@ -1,6 +1,6 @@
 """One session on the client's side: its route, its stages, its tokens.
 
-``core.ring.Client`` decides; this carries its messages to the stages and theirs back. When a stage is
+``core.ring.client`` decides; this carries its messages to the stages and theirs back. When a stage is
 lost, the session opens a route around it under a new epoch and goes on from the tokens it holds: the
 drawing rule depends on positions alone, so the text stays the same.
 """
@@ -15,7 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from core.errors import NoDonor, Refused, StageLost, SwarmError
-from core.ring import Ack, Breach, Broken, Client, Drawn, Request, Reserved
+from core.ring.client import Client
+from core.ring.frames import Ack, Breach, Broken, Drawn, Request, Reserved
 from core.routing.ask import Waiting
 from core.routing.connections import Connection, Connections
 from core.routing.moving import Filling

@@ -17,11 +17,12 @@ from core.errors import SwarmError
 from core.model.cache import CachePool
 from core.model.config import ref
 from core.model.span import SpanModel
-from core.ring import Lane
+from core.ring.frames import Lane
 from core.serving.engine import Engine
 from core.serving.measure import measure
 from core.serving.sessions import Sessions
-from core.swarm.messages import CONTROL, LANES
+from core.swarm.codec import CONTROL
+from core.swarm.frames import LANES
 from core.swarm.peer import Peer
 from core.swarm.pinger import Pinger
 from core.swarm.watch import Announcer
@@ -100,9 +101,9 @@ class Donor:
         decode, prefill = await asyncio.to_thread(measure, self.model, self.pool)
         self.engine.speed.decode(decode, 1)
         self.engine.speed.prefill(prefill, 1)
-        await self.peer.serve(CONTROL, self.sessions.serve_control)
+        await self.peer.serve(CONTROL, self.sessions.clients.serve_control)
         for lane in Lane:
-            await self.peer.serve(LANES[lane], partial(self.sessions.serve_lane, lane=lane))
+            await self.peer.serve(LANES[lane], partial(self.sessions.incoming.serve_lane, lane=lane))
         await self.peer.directory.announce(self._record(DonorState.ONLINE))
         self.pinger.start()
         self._keeping = asyncio.create_task(self._keep())
@@ -117,7 +118,7 @@ class Donor:
         deadline = time.monotonic() + seconds
         while len(self.sessions) and time.monotonic() < deadline:
             await asyncio.sleep(DRAIN_LOOK_SECONDS)
-            self.sessions.sweep()
+            self.sessions.places.sweep()
         await self.stop()
 
     async def stop(self) -> None:
@@ -137,7 +138,7 @@ class Donor:
             self._announcer.update(record)
             for second in range(UPDATE_SECONDS):
                 await asyncio.sleep(1.0)
-                self.sessions.sweep()
+                self.sessions.places.sweep()
                 if second >= NEWS_SECONDS and self._has_news(dict(record.near)):
                     break
 
@@ -160,7 +161,7 @@ class Donor:
             decode_rate=1 / speed.decode_row if speed.decode_row else 0.0,
             prefill_rate=1 / speed.prefill_row if speed.prefill_row else 0.0,
             free_tokens=self.pool.free_tokens,
-            log_bytes=self.sessions.free_log_bytes,
+            log_bytes=self.sessions.places.free_log_bytes,
             wire=_wires(self.model.dtype),
             device=str(self.model.device),
             addresses=self.peer.addresses,
@@ -168,7 +169,7 @@ class Donor:
             coordinate_error=self.pinger.coordinate.error if self.pinger.knows else 1.0,
             near=self.pinger.near,
             upload_rate=self.sessions.upload.rate,
-            readers=self.sessions.readers,
+            readers=self.sessions.table.readers,
             version=self.options.version,
         )
 

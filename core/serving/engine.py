@@ -21,8 +21,9 @@ from core.errors import IdlebloomError
 from core.model.cache import CachePool, Slot
 from core.model.sampling import History, draw
 from core.model.span import Rows, SpanModel
-from core.ring import Lane, Step
-from core.swarm.messages import Dtype
+from core.ring.frames import Lane
+from core.ring.part import Step
+from core.swarm.frames import Dtype
 from core.terms import Sampling, Span, Token
 
 log = logging.getLogger(__name__)

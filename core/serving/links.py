@@ -15,9 +15,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from core.errors import FrameError, SwarmError
-from core.ring import Ack, Frame, Lane
+from core.ring.frames import Ack, Frame, Lane
 from core.serving.upload import Upload, Way
-from core.swarm.messages import LANES, Dtype, Header, Kind, pack_frame, read_header
+from core.swarm.frames import LANES, Dtype, Header, Kind, pack_frame, read_header
 from core.swarm.peer import Peer, Stream, StreamClosed, Unreachable
 from core.terms import PeerId
 

@@ -15,8 +15,9 @@ from collections import deque
 from collections.abc import Collection, Sequence
 
 from core.errors import SwarmError
+from core.swarm.codec import CONTROL, pack, receive
 from core.swarm.coordinates import Coordinate, moved, read
-from core.swarm.messages import CONTROL, Heard, Lease, pack, receive
+from core.swarm.messages import Heard, Lease
 from core.swarm.peer import Peer, Stream
 from core.swarm.records import MAX_NEAR
 from core.swarm.watch import spread

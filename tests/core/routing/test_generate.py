@@ -175,7 +175,7 @@ async def test_streams_to_standbys_are_kept_open(ring: FakeRing, generator: Gene
             serving = event.route.stages[1].peer_id
     await asyncio.sleep(0.1)
     other = ring.donors[1] if serving == spare.peer.peer_id else spare
-    [held] = ring.donors[0].sessions._held.values()
+    [held] = ring.donors[0].sessions.table
     assert {link.remote for link in held.standby} == {other.peer.peer_id}
 
 

@@ -12,8 +12,9 @@ import pytest
 
 from core.routing.connections import Connections
 from core.routing.planner import READER, Planner, loaded
+from core.swarm.codec import CONTROL, pack, receive
 from core.swarm.fake import FakePeer, FakeSwarm
-from core.swarm.messages import CONTROL, Heard, Lease, pack, receive
+from core.swarm.messages import Heard, Lease
 from core.swarm.peer import Stream
 from core.swarm.pinger import Pinger
 from core.terms import DonorState, ModelRef, PeerId, Record, Span

@@ -143,7 +143,7 @@ async def test_a_lost_log_means_computing_again_and_nothing_worse(folder: Path) 
             held.append(token.token_id)
             if len(held) == 6:
                 for donor in ring.donors[:2]:
-                    for part in donor.sessions._held.values():
+                    for part in donor.sessions.table:
                         part.part.log.clear(part.part.ran)
                 tail = session.route.tail.peer_id  # type: ignore[union-attr]
                 await next(d for d in ring.donors if d.peer.peer_id == tail).stop()

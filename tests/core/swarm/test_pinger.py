@@ -10,8 +10,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from core.swarm import coordinates
+from core.swarm.codec import CONTROL, pack, receive
 from core.swarm.fake import FakePeer, FakeSwarm
-from core.swarm.messages import CONTROL, Heard, Lease, pack, receive
+from core.swarm.messages import Heard, Lease
 from core.swarm.peer import Stream
 from core.swarm.pinger import NEIGHBOURS, STRANGERS, Pinger, worth_measuring
 from core.terms import NEAR_NAME, DonorState, ModelRef, PeerId, Record, Span

@@ -1,4 +1,4 @@
-"""The ring under a network that loses, doubles, reorders and delays frames, and kills stages."""
+"""Stages, one client, and a network between them that loses, doubles, reorders, delays and kills."""
 
 from __future__ import annotations
 
@@ -7,31 +7,25 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
-import pytest
-
-from core.ring import (
-    TURN,
+from core.ring.client import Client
+from core.ring.frames import (
     Ack,
-    Breach,
     Broken,
-    Client,
     Drawn,
     Frame,
     Grant,
     Lane,
-    Log,
-    Part,
     Reserve,
     Reserved,
     Resume,
     Truncate,
     Turn,
 )
-from core.terms import Finish, Sampling, Token
+from core.ring.part import Part
+from core.terms import Sampling, Token
 
 VOCABULARY = 50
 STOP_ID = 7
-SCHEDULES = 10_000
 
 
 def mix(stage: int, before: int, value: int) -> int:
@@ -290,237 +284,3 @@ class World:
             self.client_gets(message)
         else:
             self.stage_gets(target, message)
-
-
-def conversation(seed: int) -> World:
-    """Two or three turns over a ring of 1 to 4 stages: some stopped, some edited, all checked."""
-    rng = random.Random(seed)
-    chaos = Chaos(
-        lose=rng.choice((0, 0, 0.01, 0.1)),
-        double=rng.choice((0, 0.05, 0.3)),
-        reorder=rng.choice((0, 0, 0.02, 0.3)),
-        kill=rng.choice((0, 0, 0.005, 0.03)),
-    )
-    world = World(rng.randint(1, 4), chaos, rng)
-    world.reopen()
-    context: list[int] = []
-    for _ in range(rng.randint(1, 3)):
-        if context and rng.random() < 0.4:
-            context = context[: rng.randrange(len(context))]  # the reader edits what was said
-        context = context + [rng.randrange(VOCABULARY) for _ in range(rng.randint(1, 12))]
-        limit = rng.randint(1, 10)
-        stop_after = rng.choice((None, None, 0, 1, 3))
-        right = expected(context, world.stages, limit)
-        world.prompt, world.answer = len(context), right
-        world.turn(context, limit, stop_after)
-        got = [token.token_id for token in world.got]
-        assert got == right[: len(got)], f"schedule {seed}: wrong tokens"
-        if stop_after is None:
-            assert got == right, f"schedule {seed}: tokens are missing"
-        context = context + got
-    return world
-
-
-@pytest.mark.parametrize("block", range(10))
-def test_random_schedules_never_lose_double_or_change_a_token(block: int) -> None:
-    """Whatever the network does, every answer is the one that a single process gives."""
-    size = SCHEDULES // 10
-    worlds = [conversation(seed) for seed in range(block * size, (block + 1) * size)]
-    assert any(world.kills for world in worlds)
-    assert any(world.accepted for world in worlds)
-    assert any(world.reopened > 1 for world in worlds)
-    assert any(world.reopened == 1 and world.chaos.double for world in worlds)
-
-
-def part(stage: int = 1, stages: int = 3, room: int = 1000) -> Part:
-    mine = Part(b"s" * 16, stage, stages, 1, lambda upto: upto <= room)
-    mine.resume(Resume(b"s" * 16, 1, 0, 0, 0))
-    return mine
-
-
-def frame(
-    hop: int, start: int, count: int = 1, *, rollback: int = 0, lane: Lane = Lane.BULK, epoch: int = 1
-) -> Frame:
-    return Frame(b"s" * 16, 1, epoch, lane, hop, rollback, start, count, tuple(range(count)))
-
-
-def test_a_frame_of_another_epoch_is_dropped() -> None:
-    """Only the epoch that the client opened counts."""
-    assert part().receive(frame(0, 0, epoch=2)) == []
-
-
-def test_a_doubled_frame_is_acknowledged_and_not_run_again() -> None:
-    """A hop already seen changes nothing."""
-    mine = part()
-    mine.receive(frame(0, 0, 4))
-    mine.receive(frame(0, 0, 4))
-    assert mine.length == 4
-    assert len(mine.queue) == 1
-
-
-@pytest.mark.parametrize(
-    ("late", "breach"),
-    [
-        (frame(2, 4), Breach.GAP),
-        (frame(1, 5), Breach.POSITION),
-        (frame(1, 3), Breach.POSITION),
-        (frame(1, 9, rollback=1), Breach.POSITION),
-        (frame(1, 4, 2000), Breach.FULL),
-    ],
-)
-def test_a_frame_that_breaks_a_rule_ends_the_part(late: Frame, breach: Breach) -> None:
-    """A gap, a wrong position or too little cache is told to the client, and nothing is run."""
-    mine = part()
-    mine.receive(frame(0, 0, 4))
-    [broken] = mine.receive(late)
-    assert isinstance(broken, Broken)
-    assert broken.breach is breach
-    assert mine.ready is None
-    assert mine.receive(frame(1, 4)) == []
-
-
-def test_only_a_higher_rollback_truncates_and_lower_ones_are_skipped() -> None:
-    """What comes from before a truncation is acknowledged but not run."""
-    mine = part()
-    mine.receive(frame(0, 0, 4, rollback=5))
-    mine.receive(frame(1, 2, 1, rollback=6))
-    assert mine.length == 3
-    [ack] = mine.receive(frame(2, 4, 1, rollback=5))
-    assert isinstance(ack, Ack)
-    assert ack.received == 2
-    assert mine.length == 3
-
-
-def test_a_step_that_was_truncated_while_it_ran_goes_nowhere() -> None:
-    """Its output belongs to tokens that the reader took back."""
-    mine = part()
-    mine.receive(frame(0, 0, 4))
-    step = mine.take()
-    mine.truncate(Truncate(b"s" * 16, 1, 9, 0))
-    actions = mine.finish(step, (0, 0, 0, 0))
-    assert [type(action) for action in actions] == [Ack]
-
-
-def test_a_third_chunk_waits_until_the_first_was_run() -> None:
-    """At most two chunks are unrun at the next stage, and no more pile up here."""
-    mine = part()
-    for hop in range(4):
-        mine.receive(frame(hop, hop))
-    sent = []
-    for _ in range(3):
-        sent += [a for a in mine.finish(mine.take(), (0,)) if isinstance(a, Frame)]
-    assert [a.hop for a in sent] == [0, 1]
-    assert mine.ready is None
-    released = mine.acknowledge(Ack(b"s" * 16, 2, 1, Lane.BULK, 1, 0))
-    assert [a.hop for a in released if isinstance(a, Frame)] == [2]
-    assert mine.ready is not None
-
-
-def test_the_tail_sends_no_token_into_the_ring_without_credit() -> None:
-    """A token is told at once and travels on when its position is granted."""
-    mine = part(stage=2)
-    mine.begin(Turn(b"s" * 16, 1, TURN, 0, (1, 2), 2, Sampling(), frozenset()))
-    mine.receive(frame(0, 0, 2, rollback=TURN))
-    step = mine.take()
-    assert mine.wants_token(step)
-    actions = mine.finish(step, None, [Token(2, 9, 0.0)])
-    assert [type(a) for a in actions] == [Drawn, Ack]
-    [sent] = mine.grant(Grant(b"s" * 16, 1, TURN, 3))
-    assert isinstance(sent, Frame)
-    assert (sent.start, sent.payload, sent.lane) == (2, (9,), Lane.DECODE)
-
-
-def test_a_stop_id_ends_the_answer_at_the_tail() -> None:
-    """The token is told with its reason and nothing travels on."""
-    mine = part(stage=0, stages=1)
-    mine.begin(Turn(b"s" * 16, 1, TURN, 0, (1,), 1, Sampling(), frozenset({9})))
-    mine.grant(Grant(b"s" * 16, 1, TURN, 50))
-    mine.receive(frame(0, 0, 1, rollback=TURN))
-    actions = mine.finish(mine.take(), None, [Token(1, 9, 0.0)])
-    assert [type(a) for a in actions] == [Drawn, Ack]
-    assert isinstance(actions[0], Drawn)
-    assert actions[0].finish is Finish.STOP
-
-
-def test_what_was_not_received_is_sent_again_after_a_redial() -> None:
-    """Frames keep their hop numbers, so the receiver can tell what it has."""
-    mine = part()
-    mine.receive(frame(0, 0))
-    mine.receive(frame(1, 1))
-    mine.finish(mine.take(), (0,))
-    mine.finish(mine.take(), (0,))
-    mine.acknowledge(Ack(b"s" * 16, 2, 1, Lane.BULK, 0, -1))
-    assert [a.hop for a in mine.again(Lane.BULK) if isinstance(a, Frame)] == [1]
-
-
-def test_a_follow_up_sends_only_what_the_caches_lack() -> None:
-    """The common prefix stays where it is."""
-    world = World(3, Chaos(), random.Random(1))
-    world.client = Client(b"s" * 16)
-    world.reopen()
-    world.turn([1, 2, 3], 3, None)
-    sends = world.client.begin([*world.client.ids, 4, 5], Sampling(), 3, frozenset())
-    frames = [message for _, message in sends if isinstance(message, Frame)]
-    assert sum(message.count for message in frames) == 3  # the last token drawn was never run
-
-
-class Guess:
-    """Proposes the same ids each time, and remembers how that went."""
-
-    def __init__(self, *ids: int) -> None:
-        self.ids = ids
-        self.judged: list[tuple[int, int]] = []
-
-    def propose(self, room: int) -> tuple[int, ...]:
-        return self.ids[:room]
-
-    def judge(self, proposed: int, accepted: int) -> None:
-        self.judged.append((proposed, accepted))
-
-
-@pytest.mark.parametrize(
-    ("drawn", "kept", "next_start", "rollback"),
-    [
-        ((5, 6, 7), (5, 6, 7), 6, TURN),
-        ((5, 9), (5, 9), 5, TURN + 1),
-        ((9,), (9,), 4, TURN + 1),
-        ((5, 8, 7), (5, 8), None, TURN + 1),
-    ],
-    ids=["all right", "one right", "none right", "a stop among them"],
-)
-def test_proposals_are_kept_as_far_as_they_were_drawn(
-    drawn: tuple[int, ...], kept: tuple[int, ...], next_start: int | None, rollback: int
-) -> None:
-    """The step that comes around is judged; what follows a wrong proposal is truncated everywhere."""
-    mine = part(stage=0, stages=1)
-    guess = mine.proposer = Guess(5, 6)
-    mine.begin(Turn(b"s" * 16, 1, TURN, 0, (1, 2, 3), 3, Sampling(), frozenset({8})))
-    mine.grant(Grant(b"s" * 16, 1, TURN, 50))
-    mine.receive(frame(0, 0, 3, rollback=TURN))
-    [sent, *_] = mine.finish(mine.take(), None, [Token(3, 4, 0.0)])
-    assert isinstance(sent, Frame)
-    assert (sent.start, sent.payload) == (3, (4, 5, 6))
-    mine.receive(sent)
-    step = mine.take()
-    assert mine.proposals(step) == (5, 6)
-    actions = mine.finish(step, None, [Token(4 + i, token, 0.0) for i, token in enumerate(drawn)])
-    told = next(action for action in actions if isinstance(action, Drawn))
-    assert tuple(token.token_id for token in told.tokens) == kept
-    assert told.rollback == rollback
-    assert guess.judged == [(2, len(drawn) - 1)]
-    following = [action for action in actions if isinstance(action, Frame)]
-    assert [action.start for action in following] == ([] if next_start is None else [next_start])
-    assert all(action.rollback == rollback for action in following)
-
-
-def test_a_log_gives_what_was_sent_in_pieces() -> None:
-    """From any position on, after any truncation."""
-    log = Log()
-    for start in range(0, 12, 3):
-        log.append(start, 3, bytes(range(2 * start, 2 * start + 6)))
-    assert list(log.pieces(4, 6)) == [(4, 5, bytes(range(8, 18))), (9, 3, bytes(range(18, 24)))]
-    log.truncate(7)
-    assert (log.end, log.size) == (7, 14)
-    assert list(log.pieces(0, 100)) == [(0, 7, bytes(range(14)))]
-    log.append(20, 1, b"xx")
-    assert (log.first, log.end, log.size) == (20, 21, 2)

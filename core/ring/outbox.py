@@ -1,0 +1,53 @@
+"""The sending side of one lane: hop numbers, what is not acknowledged, and the window."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+
+from core.ring.frames import Frame, Lane
+
+BULK_WINDOW = 2
+"""Prefill chunks of a session that a neighbour may hold without having run them."""
+
+
+class Outbox:
+    """The sending side of one lane to one neighbour: numbers frames, keeps what is not acknowledged,
+    holds back what the window does not admit."""
+
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
+        self.window = BULK_WINDOW if lane is Lane.BULK else None
+        self.next_hop = 0
+        self.run = -1
+        self.unreceived: deque[Frame] = deque()
+        self.waiting: deque[Frame] = deque()
+
+    def send(self, frame: Frame) -> list[Frame]:
+        """Takes a frame whose hop is not set; returns what may leave now, numbered."""
+        self.waiting.append(frame)
+        return self._release()
+
+    def acknowledge(self, received: int, run: int) -> list[Frame]:
+        """Returns the frames that the window now admits."""
+        while self.unreceived and self.unreceived[0].hop <= received:
+            self.unreceived.popleft()
+        self.run = max(self.run, min(run, self.next_hop - 1))
+        return self._release()
+
+    def again(self) -> list[Frame]:
+        """After the stream was dialled again: everything that was not acknowledged, in order."""
+        return list(self.unreceived)
+
+    def forget(self, rollback: int) -> None:
+        """Drops what waits with a lower rollback count: nobody would run it."""
+        self.waiting = deque(frame for frame in self.waiting if frame.rollback >= rollback)
+
+    def _release(self) -> list[Frame]:
+        released = []
+        while self.waiting and (self.window is None or self.next_hop - 1 - self.run < self.window):
+            frame = replace(self.waiting.popleft(), hop=self.next_hop)
+            self.next_hop += 1
+            self.unreceived.append(frame)
+            released.append(frame)
+        return released

@@ -1,0 +1,219 @@
+"""Who may open a session here, and how it begins: checked, its next stage dialled, its cache set aside."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
+
+from core.errors import Refused, SwarmError
+from core.model.cache import Slot
+from core.model.config import ModelConfig
+from core.ring.frames import Breach, Lane
+from core.ring.part import Part
+from core.serving.held import Held, Table
+from core.serving.links import Link
+from core.serving.outgoing import Outgoing
+from core.serving.places import Places
+from core.swarm.codec import pack
+from core.swarm.frames import WIRE
+from core.swarm.messages import Copy, Message, Open, Ready, Refuse
+from core.swarm.peer import Peer, Stream, StreamClosed
+from core.swarm.records import open_sealed
+from core.terms import PeerId, Record, Span, WireDtype
+
+
+class Opening:
+    """Of sessions in ``table``, for the layers ``span``. While ``leaving`` all are refused."""
+
+    def __init__(
+        self,
+        peer: Peer,
+        config: ModelConfig,
+        span: Span,
+        wires: Sequence[WireDtype],
+        places: Places,
+    ) -> None:
+        self.peer, self.config, self.span, self.wires = peer, config, span, tuple(wires)
+        self.places: Places = places
+        self.table: Table = places.table
+        self.outgoing: Outgoing = places.outgoing
+        self.leaving = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def open_soon(self, stream: Stream, message: Open) -> None:
+        """In a task of its own, since it may dial; the stream's other messages go on."""
+        self._in_task(self._open(stream, message))
+
+    def copy_soon(self, held: Held, wanted: Copy) -> None:
+        """Fills a replacement of the next stage while that still serves."""
+        self._in_task(self._copy(held, wanted))
+
+    def warm_soon(self, held: Held, sealed: bytes) -> None:
+        """Keeps streams open to a standby of the next stage."""
+        self._in_task(self._warm(held, sealed))
+
+    def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+    def _in_task(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _open(self, stream: Stream, message: Open) -> None:
+        answer: Message
+        try:
+            record = self._admit(stream.remote, message)
+            links = await self._dial(message, record)
+        except Refused as refusal:
+            answer = Refuse(message.session, message.stage, message.epoch, refusal.kind, refusal.why[:300])
+        else:
+            answer = self._take(stream, message, links)
+        with suppress(StreamClosed):
+            stream.write(pack(answer))
+
+    def _admit(self, client: PeerId, message: Open) -> Record | None:
+        """Checks that this donor can be that stage; returns the record of the next one, unless that
+        is this peer itself."""
+        me = self.peer.peer_id
+        held = self.table.get(message.session, message.stage)
+        if self.leaving:
+            raise Refused(me, "leaving", "it is leaving")
+        if held is not None and held.client != client:
+            raise Refused(me, "bad", "that session is another client's")
+        if (message.model_id, message.revision) != (self.config.model_id, self.config.revision):
+            raise Refused(me, "model", f"it serves {self.config.model_id} at {self.config.revision[:12]}")
+        if message.span not in self.span or message.stage >= message.stages:
+            raise Refused(me, "span", f"it serves layers {self.span.start} to {self.span.end - 1}")
+        if (message.stage == 0) != (message.span.start == 0) or (message.stage == message.stages - 1) != (
+            message.span.end == self.config.layers
+        ):
+            raise Refused(me, "span", "the first stage begins with words in, the last ends with words out")
+        if message.wire not in self.wires:
+            raise Refused(me, "wire", f"it does not speak {message.wire}")
+        if message.max_length > self.config.max_length:
+            raise Refused(me, "bad", f"the model holds {self.config.max_length} tokens")
+        return self._next_record(message)
+
+    def _next_record(self, message: Open) -> Record | None:
+        if not message.following:
+            return None
+        try:
+            return open_sealed(message.following, time.time())
+        except SwarmError as error:
+            raise Refused(
+                self.peer.peer_id, "bad", f"the next stage's record is not right: {error}"
+            ) from error
+
+    async def _dial(self, message: Open, following: Record | None) -> dict[Lane, Link]:
+        if following is None or following.peer_id == self.peer.peer_id:
+            return {}
+        tail = message.stage == message.stages - 1
+        try:
+            return await self._dial_lanes(following, (Lane.DECODE,) if tail else (Lane.DECODE, Lane.BULK))
+        except SwarmError as error:
+            raise Refused(self.peer.peer_id, "unreachable", str(error)) from error
+
+    async def _dial_lanes(self, record: Record, lanes: Sequence[Lane]) -> dict[Lane, Link]:
+        links: dict[Lane, Link] = {}
+        try:
+            for lane in lanes:
+                links[lane] = await self.outgoing.links.open(record.peer_id, record.addresses, lane)
+        except SwarmError:
+            self.places.release(links)
+            raise
+        return links
+
+    def _take(self, stream: Stream, message: Open, links: dict[Lane, Link]) -> Message:
+        """The session is this donor's from here on, in the epoch of the message."""
+        here = self.table.get(message.session, message.stage)
+        if here is not None and here.part.epoch >= message.epoch:
+            self.places.release(links)
+            return Ready(message.session, message.stage, here.part.epoch, here.part.standing)
+        before = self._same_layers(stream.remote, message)
+        slot = before.slot if before is not None else self.places.slot()
+        if slot is None:
+            self.places.release(links)
+            return Refuse(message.session, message.stage, message.epoch, "full", "all its places are taken")
+        part = self._part(message, slot, before.part if before is not None else None)
+        if before is not None:
+            self._supersede(before)
+        if here is not None and here is not before:
+            self.places.free(here)
+        following = next(iter(links.values())).remote if links else self.peer.peer_id
+        loopback = bool(links) and all(
+            address.startswith("/ip4/127.") for link in links.values() for address in link.addresses
+        )
+        now = time.monotonic()
+        self.table.put(
+            Held(
+                client=stream.remote,
+                control=stream,
+                part=part,
+                slot=slot,
+                span=message.span,
+                wire=WIRE[message.wire],
+                max_length=message.max_length,
+                previous=message.previous,
+                following=following,
+                on_this_pc=loopback,
+                links=links,
+                opened_at=before.opened_at if before is not None else now,
+                used_at=now,
+                history=before.history if before is not None else None,
+            )
+        )
+        return Ready(message.session, message.stage, message.epoch, part.standing)
+
+    def _supersede(self, before: Held) -> None:
+        """A part of an earlier epoch ends; its cache and its log go on in the next."""
+        before.part.end(Breach.LAPSED, "a new epoch has begun")
+        self.places.let_go(before)
+        self.table.remove(before)
+
+    def _same_layers(self, client: PeerId, message: Open) -> Held | None:
+        """The session's part from an earlier epoch that held the same layers, perhaps as another stage:
+        the route has changed around it."""
+        for held in self.table.of(client, message.session):
+            if held.span == message.span and held.part.epoch < message.epoch:
+                return held
+        return None
+
+    def _part(self, message: Open, slot: Slot, before: Part | None) -> Part:
+        def reserve(upto: int) -> bool:
+            return upto <= message.max_length and self.places.reserve(slot, upto)
+
+        return Part(
+            message.session,
+            message.stage,
+            message.stages,
+            message.epoch,
+            reserve,
+            rollback=message.rollback,
+            before=before,
+        )
+
+    async def _copy(self, held: Held, wanted: Copy) -> None:
+        """Fills a replacement of the next stage; one that cannot be reached stays empty, which the
+        client sees when it asks it."""
+        with suppress(SwarmError):
+            record = open_sealed(wanted.record, time.time())
+            link = await self.outgoing.links.open(record.peer_id, record.addresses, Lane.BULK)
+            if held.freed or held.part.epoch != wanted.epoch:
+                self.places.release({Lane.BULK: link})
+                return
+            held.copying = link
+            self.outgoing.perform(held, held.part.copy(wanted.into))
+
+    async def _warm(self, held: Held, sealed: bytes) -> None:
+        """Keeps streams open to a standby; that it cannot be reached is noticed when it is needed."""
+        with suppress(SwarmError):
+            record = open_sealed(sealed, time.time())
+            links = await self._dial_lanes(record, (Lane.DECODE, Lane.BULK))
+            self.places.release({link.lane: link for link in held.standby})
+            held.standby = list(links.values())
+            if held.freed:
+                self.places.release(links)

@@ -1,0 +1,114 @@
+"""Room for sessions: places in the cache, memory for logs, and who gives way when either is short."""
+
+from __future__ import annotations
+
+import time
+
+from core.model.cache import CacheFull, CachePool, Slot
+from core.ring.frames import Breach, Lane
+from core.serving.held import Held, Table
+from core.serving.links import Link
+from core.serving.outgoing import Outgoing
+from core.terms import PeerId
+
+LEASE_SECONDS = 15.0
+IDLE_SECONDS = 600.0
+BUSY_SECONDS = 1.0
+"""A session used so short a time ago is not idle."""
+
+
+class Places:
+    """Of the sessions in ``table``, over ``pool``; ``log_bytes`` of memory are for logs of outputs, all
+    sessions together."""
+
+    def __init__(self, table: Table, pool: CachePool, outgoing: Outgoing, log_bytes: int) -> None:
+        self.table, self.pool, self.outgoing, self.log_bytes = table, pool, outgoing, log_bytes
+        self._heard: dict[PeerId, float] = {}
+
+    def heard(self, client: PeerId) -> None:
+        """A client is alive."""
+        self._heard[client] = time.monotonic()
+
+    @property
+    def free_log_bytes(self) -> int:
+        return max(self.log_bytes - sum(held.part.log.size for held in self.table), 0)
+
+    def slot(self) -> Slot | None:
+        """A place for a new session, at the cost of an idle one if need be."""
+        while True:
+            try:
+                return self.pool.open()
+            except CacheFull:
+                if not self._evict(None):
+                    return None
+
+    def reserve(self, slot: Slot, upto: int) -> bool:
+        while not self.pool.reserve(slot, upto):
+            if not self._evict(slot):
+                return False
+        return True
+
+    def _evict(self, sparing: Slot | None) -> bool:
+        """Frees the idle session that was used longest ago, parked ones first."""
+        idle = [held for held in self.table if held.slot is not sparing and self._is_idle(held)]
+        if not idle:
+            return False
+        held = min(idle, key=lambda held: (not held.parked, held.used_at))
+        self.outgoing.perform(held, held.part.end(Breach.LAPSED, "its cache was needed by others"))
+        self.free(held)
+        return True
+
+    @staticmethod
+    def _is_idle(held: Held) -> bool:
+        busy = held.part.running is not None or held.part.queue
+        return not busy and (held.parked or time.monotonic() - held.used_at >= BUSY_SECONDS)
+
+    def sweep(self) -> None:
+        """Once a second: parks what has no lease, frees what has been idle for long."""
+        now = time.monotonic()
+        for held in self.table:
+            if now - self._heard.get(held.client, 0.0) > LEASE_SECONDS:
+                held.parked = True
+            if now - held.used_at > IDLE_SECONDS:
+                self.outgoing.perform(held, held.part.end(Breach.LAPSED, "it was idle for ten minutes"))
+                self.free(held)
+        clients = {held.client for held in self.table}
+        self._heard = {
+            client: at for client, at in self._heard.items() if client in clients or now - at < LEASE_SECONDS
+        }
+        self.outgoing.links.sweep(now)
+        self.trim_logs()
+
+    def trim_logs(self) -> None:
+        """Keeps the logs under their cap: those go first whose sessions were idle longest. What is
+        missing then is computed again when it is needed."""
+        used = sum(held.part.log.size for held in self.table)
+        for held in sorted(self.table, key=lambda held: held.used_at):
+            if used <= self.log_bytes:
+                return
+            used -= held.part.log.size
+            held.part.log.clear(held.part.log.end)
+
+    def unpark(self, client: PeerId) -> None:
+        for held in self.table:
+            if held.client == client:
+                held.parked = False
+
+    def free(self, held: Held) -> None:
+        if not self.table.remove(held):
+            return
+        self.let_go(held)
+        held.part.end(Breach.LAPSED, "")
+        held.freed = True
+        if held.part.running is None:  # else the engine still writes there, and ``finished`` frees it
+            self.pool.release(held.slot)
+
+    def let_go(self, held: Held) -> None:
+        self.release(held.links)
+        for link in (*held.standby, *([held.copying] if held.copying else [])):
+            self.outgoing.links.release(link, time.monotonic())
+        held.standby, held.copying = [], None
+
+    def release(self, links: dict[Lane, Link]) -> None:
+        for link in links.values():
+            self.outgoing.links.release(link, time.monotonic())

@@ -1,0 +1,92 @@
+"""Sessions that ask for more than there is, fall silent, or give way."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from core.ring.frames import Breach, Broken, Reserve
+from core.serving import places as places_module
+from core.serving.donor import DonorOptions
+from core.swarm.codec import pack
+from core.swarm.messages import Lease
+from core.terms import Span
+from tests.core.rings import FakeRing, fake_ring, greedy, reference
+from tests.core.serving.strangers import HIDDEN, LAYERS, tail
+
+
+async def test_more_cache_than_there_is_is_refused_in_words(ring: FakeRing) -> None:
+    """Beyond the session's own length too."""
+    stranger, _ = await tail(ring)
+    broken = await stranger.say(Reserve(stranger.session, 1, 201))
+    assert isinstance(broken, Broken)
+    assert broken.breach is Breach.FULL
+
+
+async def test_idle_sessions_give_way_and_are_rebuilt(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full donor frees what was idle longest; its reader notices nothing but time."""
+    monkeypatch.setattr(places_module, "BUSY_SECONDS", 0.0)
+    model = reference(folder)
+    async with fake_ring(folder, []) as ring:
+        await ring.add(Span(0, LAYERS), DonorOptions(cache_tokens=128, places=2))
+        ids = list(range(3, 60))
+        first = ring.session()
+        held = await ring.ask(first, ids, 4)
+        for other in range(3):
+            assert await ring.ask(ring.session(), [other, *ids], 4) == greedy(model, [other, *ids], 4)
+        more = [*ids, *held, 7]
+        assert await ring.ask(first, more, 4) == greedy(model, more, 4)
+
+
+async def test_a_session_larger_than_the_pool_gets_a_clear_refusal(folder: Path) -> None:
+    """No other donor has room either: the reader hears why."""
+    from core.errors import SwarmError
+
+    async with fake_ring(folder, []) as ring:
+        await ring.add(Span(0, LAYERS), DonorOptions(cache_tokens=64, places=2))
+        with pytest.raises(SwarmError, match="cache is full"):
+            await ring.ask(ring.session(), list(range(90)), 4)
+
+
+async def test_without_a_lease_a_session_is_parked_then_freed(
+    ring: FakeRing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that fell silent holds nothing for long; a lease in time keeps everything."""
+    stranger, _ = await tail(ring)
+    sessions = ring.donors[1].sessions
+    [held] = sessions.table
+    monkeypatch.setattr(places_module, "LEASE_SECONDS", 0.0)
+    await asyncio.sleep(0.01)
+    sessions.places.sweep()
+    assert held.parked
+    monkeypatch.setattr(places_module, "LEASE_SECONDS", 15.0)
+    stranger.stream.write(pack(Lease(15)))
+    await asyncio.sleep(0.01)
+    sessions.places.sweep()
+    assert not held.parked
+    monkeypatch.setattr(places_module, "IDLE_SECONDS", 0.0)
+    sessions.places.sweep()
+    assert len(sessions) == 0
+    _, lapsed = await stranger.hear_all(0.2)
+    assert isinstance(lapsed, Broken)
+    assert lapsed.breach is Breach.LAPSED
+
+
+async def test_logs_of_outputs_stay_below_their_cap(folder: Path) -> None:
+    """Those of sessions that were idle longest go first, and no text changes."""
+    model = reference(folder)
+    async with fake_ring(folder, [(0, 3), (3, 8)]) as ring:
+        entry = ring.donors[0].sessions.places
+        entry.log_bytes = 100 * HIDDEN * 4
+        prompts = [list(range(first, first + 60)) for first in (3, 13, 23)]
+        readers = [ring.session() for _ in prompts]
+        for session, ids in zip(readers, prompts, strict=True):
+            assert await ring.ask(session, ids, 4) == greedy(model, ids, 4)
+        entry.sweep()
+        sizes = [held.part.log.size for held in entry.table]
+        assert sum(sizes) <= entry.log_bytes
+        assert sizes[:2] == [0, 0]
+        assert sizes[2] > 0
+        assert entry.free_log_bytes == entry.log_bytes - sum(sizes)
