@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from core.errors import SettingError
-from core.kinds import Addresses, Choice, Kind, Text, Whole
+from core.kinds import Addresses, Choice, Kind, Switch, Text, Whole
 
 T = TypeVar("T")
 BUNDLED = "bundled"
@@ -28,6 +28,22 @@ class Donate(StrEnum):
     ALWAYS = "always"
 
 
+class Language(StrEnum):
+    AUTO = "auto"
+    EN = "en"
+    DE = "de"
+
+
+class Section(StrEnum):
+    """Where a dialog shows a setting, in the order of its pages."""
+
+    GIVING = "giving"
+    LIMITS = "limits"
+    MODEL = "model"
+    NETWORK = "network"
+    PROGRAM = "program"
+
+
 @dataclass(frozen=True)
 class Setting:
     """One declaration, for whoever shows or changes settings."""
@@ -38,10 +54,20 @@ class Setting:
     label: str
     help: str
     unit: str
+    section: Section
 
 
-def _declare(kind: Kind[T], default: T, *, label: str, help: str, unit: str = "") -> T:  # noqa: A002 – the word of DESIGN and argparse
-    declared: T = field(default=default, metadata={"kind": kind, "label": label, "help": help, "unit": unit})
+def _declare(
+    kind: Kind[T],
+    default: T,
+    *,
+    label: str,
+    help: str,  # noqa: A002 – the word of DESIGN and argparse
+    unit: str = "",
+    section: Section = Section.LIMITS,
+) -> T:
+    words = {"label": label, "help": help, "unit": unit, "section": section}
+    declared: T = field(default=default, metadata={"kind": kind, **words})
     return declared
 
 
@@ -55,6 +81,7 @@ class Settings:
         label="Give to the swarm",
         help="off: nothing of this PC serves others. when_idle: only while nobody uses it. "
         "always: also while someone does.",
+        section=Section.GIVING,
     )
     model: str = _declare(
         Text(f"“{BUNDLED}” or a folder"),
@@ -62,6 +89,7 @@ class Settings:
         label="Model",
         help=f"The BLOOM checkpoint to serve and to chat with: “{BUNDLED}” for the small demo model that "
         "comes with Idlebloom, or a folder with a Hugging Face checkpoint in safetensors files.",
+        section=Section.MODEL,
     )
     swarm: tuple[str, ...] = _declare(
         Addresses(),
@@ -69,12 +97,29 @@ class Settings:
         label="Swarm",
         help="Addresses of the swarm's meeting points, with commas between them. "
         "Empty: a swarm of this PC's own, which others may then join.",
+        section=Section.NETWORK,
     )
     port: int = _declare(
         Whole(1024, 65535),
         7714,
         label="Port",
         help="Where the chat page and the APIs listen on this PC; the next free one where it is taken.",
+        section=Section.NETWORK,
+    )
+    start_at_login: bool = _declare(
+        Switch(),
+        False,
+        label="Start at login",
+        help="Start Idlebloom in the tray whenever you log in to this PC's desktop.",
+        section=Section.PROGRAM,
+    )
+    language: Language = _declare(
+        Choice(Language),
+        Language.AUTO,
+        label="Language",
+        help="What Idlebloom says its words in. auto: the desktop's language where Idlebloom has it, "
+        "else English. en: English. de: German.",
+        section=Section.PROGRAM,
     )
 
 

@@ -11,11 +11,31 @@ import time
 from core.paths import code
 from core.terms import Because, Reason, State
 
-_translation = gettext.translation("idlebloom", localedir=code() / "assets" / "locale", fallback=True)
+DOMAIN = "idlebloom"
+LOCALE = code() / "assets" / "locale"
+
+
+def translation(language: str = "auto") -> gettext.NullTranslations:
+    """The words of a language, ``auto``: the desktop's. English where a language is not there."""
+    chosen = None if language == "auto" else [language]
+    return gettext.translation(DOMAIN, localedir=LOCALE, languages=chosen, fallback=True)
+
+
+_spoken = [translation()]
+
+
+def use(language: str | gettext.NullTranslations) -> None:
+    """Say all that follows in this language: the setting ``language``, or words of one's own."""
+    _spoken[0] = translation(language) if isinstance(language, str) else language
 
 
 def _(message: str) -> str:
-    return _translation.gettext(message)
+    return _spoken[0].gettext(message) if message else ""
+
+
+def several(one: str, many: str, count: int) -> str:
+    """The form that goes with a count; both have it as ``{count}``."""
+    return _spoken[0].ngettext(one, many, count).format(count=count)
 
 
 def N_(message: str) -> str:  # noqa: N802 – gettext's own name: mark for translation, translate later

@@ -42,10 +42,11 @@ def run(args: argparse.Namespace, paths: Paths) -> int:
     from core.node.lock import only_node
     from core.preferences import Preferences
     from core.swarm.loop import new_event_loop
+    from idlebloom.following import follow
     from idlebloom.visiting import model_of
 
     with only_node(paths.make()):
-        preferences = Preferences(paths.settings_file)
+        preferences = follow(Preferences(paths.settings_file))
         if preferences.notice:
             print(f"idlebloom: {preferences.notice}", file=sys.stderr)
         model = model_of(preferences.settings)

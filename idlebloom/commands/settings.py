@@ -12,6 +12,7 @@ from core.errors import UserError
 from core.paths import Paths
 from core.preferences import Preferences
 from core.settings import DECLARED, Settings, changed, declared, parse, to_json
+from idlebloom.following import follow
 
 NAME = "settings"
 HELP = "list the settings, or get or set one"
@@ -37,7 +38,7 @@ def run(args: argparse.Namespace, paths: Paths) -> int:
 
 
 def _load(paths: Paths) -> Preferences:
-    preferences = Preferences(paths.settings_file)
+    preferences = follow(Preferences(paths.settings_file))
     if preferences.notice:
         print(f"idlebloom: {preferences.notice}", file=sys.stderr)
     return preferences

@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from core import words
 from core.terms import Because, Reason, State
 from core.words import REASONS, STATES, UNTIL, moment, size, state, text
 
@@ -49,3 +50,23 @@ def test_moments(hours: int, words: str) -> None:
 def test_sizes(count: float, words: str) -> None:
     """Sizes are said in decimal units."""
     assert size(count) == words
+
+
+def test_a_language_is_chosen() -> None:
+    """Words are said in the chosen language from then on, and in English where that is not there."""
+    words.use("xx")
+    assert words.state(State.PAUSED) == "paused"
+    try:
+        words.use("de")
+        assert words.state(State.PAUSED) == "pausiert"
+    finally:
+        words.use("en")
+
+
+def test_counts_choose_their_form() -> None:
+    """One and several are said differently."""
+    assert [words.several("{count} token", "{count} tokens", n) for n in (0, 1, 2)] == [
+        "0 tokens",
+        "1 token",
+        "2 tokens",
+    ]
