@@ -13,7 +13,7 @@ from simple_websocket import ConnectionError as NotConnected
 
 from core.door import RunningNode
 from core.errors import IdlebloomError, NodeError
-from core.routing.ask import Ask, Ended, Event, Piece, Started
+from core.routing.ask import Ask, Ended, Event, Ids, Piece, Started
 from core.terms import Finish, PeerId, Route, Span, Stage
 
 
@@ -52,6 +52,8 @@ async def _connect(socket: AioClient) -> None:
 
 
 def _question(ask: Ask) -> str:
+    if isinstance(ask.prompt, Ids):
+        raise TypeError("commands ask in words")
     messages = (
         [{"role": "user", "text": ask.prompt}] if isinstance(ask.prompt, str) else map(asdict, ask.prompt)
     )

@@ -4,26 +4,24 @@ cannot honour are refused by name: an option silently dropped would be a wrong a
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, cast
 
-from core.routing.ask import Ask, Message
+from core.routing.ask import Ask, Ids, Message
 from core.terms import Sampling
 from webchat.values import BadValue, Body, checked_text, flag, mapping, number, text, whole
 
 MAX_NEW_TOKENS = 1_000_000
 MAX_STOPS = 4
+MAX_N = 4
+MAX_CHOICES = 16
+MAX_LOGPROBS = 5
 COMPLETION_TOKENS = 16
 """What OpenAI gives a completion that states no length."""
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 HARMLESS: Mapping[str, tuple[object, ...]] = {
-    "n": (1,),
-    "best_of": (1,),
-    "echo": (False,),
     "suffix": ("",),
-    "logprobs": (False,),
-    "top_logprobs": (),
     "logit_bias": ({},),
     "tools": ([],),
     "tool_choice": ("none",),
@@ -42,35 +40,75 @@ HARMLESS: Mapping[str, tuple[object, ...]] = {
 
 @dataclass(frozen=True)
 class Request:
+    """``asks`` has ``each`` answers to the first prompt, then as many to the next, and so on."""
+
     model: str
-    ask: Ask
+    asks: tuple[Ask, ...]
+    each: int
     stream: bool
     with_usage: bool
+    with_logprobs: bool
+    echo: bool = False
+
+
+Prompt = str | Ids | tuple[Message, ...]
 
 
 def read_chat(body: Body) -> Request:
     longest = whole(body, "max_completion_tokens", 1, MAX_NEW_TOKENS)
     if longest is None:
         longest = whole(body, "max_tokens", 1, MAX_NEW_TOKENS)
-    return _read(body, _messages(body), longest)
+    with_logprobs = flag(body, "logprobs")
+    top = whole(body, "top_logprobs", 0, MAX_LOGPROBS)
+    if top is not None and not with_logprobs:
+        raise BadValue("top_logprobs", "is only for logprobs: true")
+    return _read(body, [_messages(body)], longest, top if with_logprobs else None, with_logprobs)
 
 
 def read_completion(body: Body) -> Request:
     longest = whole(body, "max_tokens", 1, MAX_NEW_TOKENS)
-    return _read(body, _prompt(body), COMPLETION_TOKENS if longest is None else longest)
+    top = None if body.get("logprobs") is False else whole(body, "logprobs", 0, MAX_LOGPROBS)
+    echo = flag(body, "echo")
+    if echo and top is not None:
+        raise BadValue("echo", "with logprobs is not supported here", code="unsupported_parameter")
+    best = whole(body, "best_of", 1, 20)
+    if best is not None and best != (body.get("n") or 1):
+        raise BadValue("best_of", "is not supported here, only n", code="unsupported_parameter")
+    prompts = _prompts(body)
+    if echo and any(isinstance(one, Ids) for one in prompts):
+        raise BadValue("echo", "is only for a prompt that is text")
+    longest = COMPLETION_TOKENS if longest is None else longest
+    return replace(_read(body, prompts, longest, top, top is not None), echo=echo)
 
 
-def _read(body: Body, prompt: str | tuple[Message, ...], longest: int | None) -> Request:
+def _read(
+    body: Body, prompts: Sequence[Prompt], longest: int | None, top: int | None, with_logprobs: bool
+) -> Request:
     _refuse_unsupported(body)
+    each = whole(body, "n", 1, MAX_N) or 1
+    if len(prompts) * each > MAX_CHOICES:
+        raise BadValue("prompt", f"with n answers to each must be at most {MAX_CHOICES} in all")
     stream = flag(body, "stream")
-    ask = Ask(prompt=prompt, max_tokens=longest, sampling=_sampling(body), stop=_stops(body))
-    return Request(text(body, "model"), ask, stream, _with_usage(body, stream))
+    sampling, stops = replace(_sampling(body), logprobs=top or 0), _stops(body)
+    asks = [
+        Ask(prompt=prompt, max_tokens=longest, sampling=_other_seed(sampling, number), stop=stops)
+        for prompt in prompts
+        for number in range(each)
+    ]
+    with_usage = _with_usage(body, stream)
+    return Request(text(body, "model"), tuple(asks), each, stream, with_usage, with_logprobs)
+
+
+def _other_seed(sampling: Sampling, number: int) -> Sampling:
+    """The first answer is the one that the seed gives alone."""
+    seed = sampling.seed + number
+    return replace(sampling, seed=seed if seed < 2**63 else seed - 2**64)
 
 
 def _refuse_unsupported(body: Body) -> None:
     for name, harmless in HARMLESS.items():
         value = body.get(name)
-        # 1 == True in Python, but n=1 and logprobs=1 differ.
+        # 1 == True in Python.
         if value is None or any(value == one and type(value) is type(one) for one in harmless):
             continue
         raise BadValue(name, "is not supported here", code="unsupported_parameter")
@@ -107,15 +145,26 @@ def _with_usage(body: Body, stream: bool) -> bool:
     return flag(mapping(body["stream_options"], "stream_options"), "include_usage")
 
 
-def _prompt(body: Body) -> str:
+def _prompts(body: Body) -> list[Prompt]:
+    """A text or token ids, or a list of several."""
     given = body.get("prompt")
-    if isinstance(given, list) and len(given) == 1:
-        given = given[0]
-    if not isinstance(given, str):
-        raise BadValue("prompt", "must be one text; lists of texts or token ids are not supported")
-    if not given:
-        raise BadValue("prompt", "must not be empty")
-    return checked_text(given, "prompt")
+    several = isinstance(given, list) and not all(_is_id(one) for one in given)
+    prompts = given if several and isinstance(given, list) else [given]
+    return [_prompt(one, f"prompt[{index}]" if several else "prompt") for index, one in enumerate(prompts)]
+
+
+def _prompt(given: object, name: str) -> Prompt:
+    if not given or not isinstance(given, str | list):
+        raise BadValue(name, "must be text or token ids, and not empty")
+    if isinstance(given, str):
+        return checked_text(given, name)
+    if not all(_is_id(one) for one in given):
+        raise BadValue(name, "must be text or token ids, and not empty")
+    return Ids(tuple(given))
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _messages(body: Body) -> tuple[Message, ...]:

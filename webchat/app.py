@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from flask import Flask
 
-from webchat import api, chat, control, conversations, pages, refusals
+from webchat import api, chat, control, conversations, pages, petals, refusals
 from webchat.answers import Answers
 from webchat.bulletin import Bulletin
 from webchat.door import Door
 from webchat.history import History
 from webchat.reader import Reader
+from webchat.turnstile import Turnstile
 
 MAX_BODY = 2 * 2**20
 """Bytes. The longest prompt a model of 2,048 tokens takes is far below."""
@@ -35,5 +36,7 @@ def create_app(
     app.register_blueprint(chat.blueprint(reader, bulletin, answers))
     app.register_blueprint(conversations.blueprint(answers))
     app.register_blueprint(control.blueprint(reader, bulletin))
-    app.register_blueprint(api.blueprint(reader))
+    turnstile = Turnstile()
+    app.register_blueprint(api.blueprint(reader, turnstile))
+    app.register_blueprint(petals.blueprint(reader, turnstile))
     return app

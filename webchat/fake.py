@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from core.errors import IdlebloomError, NoDonor, PromptError, SettingError, StageLost, Stopped, TooLong
-from core.routing.ask import Ask, Ended, Event, ModelCard, Piece, Started
+from core.routing.ask import Ask, Ended, Event, Ids, ModelCard, Moved, Piece, Started, Waiting
 from core.terms import (
     DonorState,
     Finish,
@@ -30,6 +30,7 @@ from core.terms import (
 )
 
 PEERS = tuple(PeerId(f"12D3KooWFake{'ABCDEFGH'[i]}{('RoseQ7', 'FernK2', 'IrisW9')[i]}") for i in range(3))
+END = "</s>"
 QUESTIONS = (
     "What is a flower?",
     "Why does the moon shine?",
@@ -68,6 +69,11 @@ class FakeReader:
     late: float = 0.0
     fails_after: int | None = None
     """After so many pieces the donor in the middle is lost."""
+    moves_after: int | None = None
+    """After so many pieces the answer moves to another donor."""
+    waits_after: int | None = None
+    """After so many pieces it stands still for ``waits_seconds``."""
+    waits_seconds: float = 1.0
     status_now: Status = WHOLE
     asks: list[Ask] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
@@ -76,6 +82,10 @@ class FakeReader:
     """So many oldest messages do not fit the model."""
     cancelled: threading.Event = field(default_factory=threading.Event)
     model: ModelCard = DEMO
+    ends: bool = False
+    """A token of its own, ``</s>``, ends an answer that came to its end."""
+    tokens: list[str] = field(default_factory=lambda: [END])
+    """Each word that was met is a token."""
     _settings: dict[str, object] = field(default_factory=lambda: {"port": 7714, "donate": "off"})
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
@@ -88,6 +98,17 @@ class FakeReader:
 
     def card(self) -> ModelCard:
         return self.model
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        return tuple(map(self.token, re.findall(rf"{END}|\s*[^\s<]+|\s*<|\s+$", text)))
+
+    def token(self, word: str) -> int:
+        if word not in self.tokens:
+            self.tokens.append(word)
+        return self.tokens.index(word)
+
+    def spelled(self, token_id: int) -> bytes:
+        return self.tokens[token_id].encode()
 
     def status(self) -> Status:
         return self.status_now
@@ -152,7 +173,7 @@ class FakeAnswer:
             self._reader.cancelled.set()
 
     def _script(self) -> Iterator[Event]:
-        reader, text = self._reader, _last_words(self._ask)
+        reader, text = self._reader, self._last_words()
         if not text.strip():
             raise PromptError("the prompt is empty", "Type a question first.")
         for word, error in ERRORS.items():
@@ -167,24 +188,51 @@ class FakeAnswer:
 
     def _pieces(self, prompt: int, begun: float) -> Iterator[Event]:
         reader, first, said = self._reader, 0.0, ""
-        words = _cut(re.findall(r"\s*\S+", reader.answer), self._ask)
+        words = _cut(re.findall(r"\s*\S+", self._answer()), self._ask)
+        ids: list[int] = []
         for count, word in enumerate(words):
             if self._closed.wait(reader.late if count == 0 and reader.late else reader.pause):
                 return
             if count == reader.fails_after:
                 raise StageLost(PEERS[1], "it did not answer for 2 s")
+            if count == reader.moves_after:
+                yield Moved(reader.route(), 0.4)
+            if count == reader.waits_after:
+                yield Waiting((Span(4, 7),))
+                if self._closed.wait(reader.waits_seconds):
+                    return
             first = first or time.monotonic() - begun
             said += word
-            yield Piece(word, (Token(prompt + count, count, -0.1),))
+            ids.append(reader.token(word))
+            yield Piece(word, (self._token(prompt + count, word),))
         seconds = time.monotonic() - begun
         rate = (len(words) - 1) / (seconds - first) if len(words) > 1 and seconds > first else 0.0
         finish = Finish.LENGTH if len(words) == self._ask.max_tokens else Finish.STOP
+        if reader.ends and finish is Finish.STOP:
+            ids.append(reader.token(END))
         predicted = reader.route().predicted_seconds
-        yield Ended(finish, said, tuple(range(len(words))), prompt, seconds, first, rate, predicted)
+        yield Ended(finish, said, tuple(ids), prompt, seconds, first, rate, predicted)
 
+    def _token(self, position: int, word: str) -> Token:
+        others = [self._reader.token(other) for other in (" likely", " perhaps", " hardly", " not", " no")]
+        top = [(self._reader.token(word), -0.1), *((one, -2.0 - at) for at, one in enumerate(others))]
+        return Token(position, top[0][0], -0.1, tuple(top[: self._ask.sampling.logprobs]))
 
-def _last_words(ask: Ask) -> str:
-    return ask.prompt if isinstance(ask.prompt, str) else ask.prompt[-1].text if ask.prompt else ""
+    def _last_words(self) -> str:
+        prompt = self._ask.prompt
+        if isinstance(prompt, Ids):
+            return b"".join(map(self._reader.spelled, prompt.ids)).decode()
+        return prompt if isinstance(prompt, str) else prompt[-1].text if prompt else ""
+
+    def _answer(self) -> str:
+        """Of tokens that end with the beginning of the answer, the rest of it follows."""
+        answer = self._reader.answer
+        if isinstance(self._ask.prompt, Ids):
+            told = self._last_words()
+            for length in range(len(answer), 0, -1):
+                if told.endswith(answer[:length]):
+                    return answer[length:]
+        return answer
 
 
 def _cut(words: list[str], ask: Ask) -> list[str]:

@@ -44,6 +44,14 @@ class Reader(Protocol):
 
     def card(self) -> ModelCard: ...
 
+    def encode(self, text: str) -> tuple[int, ...]:
+        """The tokens of ``text``."""
+        ...
+
+    def spelled(self, token_id: int) -> bytes:
+        """What a token stands for, perhaps a part of a character; a special one as it is written."""
+        ...
+
     def status(self) -> Status: ...
 
     def watch(self) -> Iterator[Status]:

@@ -116,6 +116,12 @@ class Text:
         except KeyError:  # an added token is spelled as it is
             return str(token).encode()
 
+    def spelled(self, token_id: int) -> bytes:
+        """The same, with special tokens as they are written: ``</s>``."""
+        if token_id in self._special:
+            return str(self._tokenizer.id_to_token(token_id)).encode()
+        return self.bytes_of(token_id)
+
     def chat(self, messages: Sequence[Turn]) -> str:
         """The prompt that asks for the assistant's next message.
 

@@ -78,6 +78,12 @@ class NodeReader:
     def card(self) -> ModelCard:
         return self._node.card
 
+    def encode(self, text: str) -> tuple[int, ...]:
+        return tuple(self._node.model.text.encode(text))
+
+    def spelled(self, token_id: int) -> bytes:
+        return self._node.model.text.spelled(token_id)
+
     def status(self) -> Status:
         return self._node.status
 

@@ -21,11 +21,18 @@ class Message:
 
 
 @dataclass(frozen=True)
+class Ids:
+    """A prompt that is tokens already."""
+
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Ask:
     """One request for text."""
 
-    prompt: str | tuple[Message, ...]
-    """Raw text to continue, or chat messages that the model's own format turns into text."""
+    prompt: str | Ids | tuple[Message, ...]
+    """Raw text or tokens to continue, or chat messages that the model's own format turns into text."""
     max_tokens: int | None = None
     """At most this many new tokens; ``None``: as many as the model's length leaves."""
     sampling: Sampling = Sampling()

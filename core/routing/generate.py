@@ -19,7 +19,7 @@ from functools import partial
 from core.errors import PromptError, TooLong
 from core.model.config import ModelConfig, ref
 from core.model.text import Pieces, Text
-from core.routing.ask import Ask, Ended, Event, Moved, Piece, Started, Waiting, check
+from core.routing.ask import Ask, Ended, Event, Ids, Moved, Piece, Started, Waiting, check
 from core.routing.connections import Connections
 from core.routing.planner import Planner
 from core.routing.session import Session
@@ -139,6 +139,8 @@ class Generator:
     def _prompt(self, ask: Ask) -> tuple[list[int], tuple[str, ...], int]:
         """Token ids of what was asked, the texts that end the answer, and how many messages are left out."""
         stops, forgotten = ask.stop, 0
+        if isinstance(ask.prompt, Ids):
+            return self._checked(ask.prompt), stops, forgotten
         if isinstance(ask.prompt, str):
             words = ask.prompt
         else:
@@ -154,6 +156,16 @@ class Generator:
         if not ids:
             raise PromptError("the prompt is empty", "Write something first.")
         return ids, stops, forgotten
+
+    def _checked(self, prompt: Ids) -> list[int]:
+        if not prompt.ids:
+            raise PromptError("the prompt is empty", "Write something first.")
+        for token_id in prompt.ids:
+            if not 0 <= token_id < self.config.vocab:
+                raise PromptError(
+                    f"there is no token {token_id}", f"This model has tokens 0 to {self.config.vocab - 1}."
+                )
+        return list(prompt.ids)
 
     def _reserve(self, ask: Ask) -> int:
         """Tokens of the model's length that a conversation leaves to its next answer."""

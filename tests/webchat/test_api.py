@@ -3,14 +3,16 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import openai
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 
-from core.routing.ask import Message
+from core.routing.ask import Ids, Message
 from core.terms import Sampling
 from webchat.fake import ANSWER, FakeReader
 from webchat.serve import Server
@@ -109,6 +111,117 @@ def test_defaults_are_openais(ai: openai.OpenAI, reader: FakeReader) -> None:
     assert reader.asks[0].max_tokens is None
 
 
+def test_several_answers_have_seeds_of_their_own(ai: openai.OpenAI, reader: FakeReader) -> None:
+    """``n`` answers side by side, the first with the seed given; the prompt counts once."""
+    answer = ai.chat.completions.create(model=MODEL, messages=HELLO, n=4, seed=7, temperature=0.5)
+    assert [choice.index for choice in answer.choices] == [0, 1, 2, 3]
+    assert {choice.message.content for choice in answer.choices} == {ANSWER}
+    assert sorted(ask.sampling.seed for ask in reader.asks) == [7, 8, 9, 10]
+    assert answer.usage is not None
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (2, 4 * 36)
+
+
+def test_several_answers_stream_mixed(ai: openai.OpenAI, reader: FakeReader) -> None:
+    """Each chunk names its answer; usage comes once, when all have ended."""
+    reader.pause = 0.005
+    texts, ends, usage = ["", "", ""], [], []
+    for chunk in ai.completions.create(
+        model=MODEL, prompt="hello", n=3, stream=True, max_tokens=5, stream_options={"include_usage": True}
+    ):
+        for choice in chunk.choices:
+            texts[choice.index] += choice.text
+            ends += [choice.index] if choice.finish_reason == "length" else []
+        usage += [chunk.usage] if chunk.usage else []
+    assert texts == ["A flower is the part"] * 3
+    assert sorted(ends) == [0, 1, 2]
+    assert [one.completion_tokens for one in usage] == [15]
+
+
+def test_several_prompts_are_answered_in_order(ai: openai.OpenAI, reader: FakeReader) -> None:
+    """A list of prompts, texts or tokens, with ``n`` answers each."""
+    answer = ai.completions.create(model=MODEL, prompt=["one", "two words"], n=2, max_tokens=3)
+    assert [choice.index for choice in answer.choices] == [0, 1, 2, 3]
+    assert answer.usage is not None and answer.usage.prompt_tokens == 3
+    ids = list(reader.encode("hello there"))
+    ai.completions.create(model=MODEL, prompt=ids, max_tokens=3)
+    assert reader.asks[-1].prompt == Ids(tuple(ids))
+
+
+def test_one_failure_among_several_fails_all(ai: openai.OpenAI, reader: FakeReader) -> None:
+    """And none of them goes on."""
+    with pytest.raises(openai.InternalServerError, match="no donor"):
+        ai.completions.create(model=MODEL, prompt=["fine", "/nodonor"])
+    assert reader.cancelled.wait(2)
+
+
+def test_chat_logprobs_name_each_token_of_the_text(ai: openai.OpenAI) -> None:
+    """Token, bytes, log-probability and as many alternatives as were asked for."""
+    answer = ai.chat.completions.create(
+        model=MODEL, messages=HELLO, logprobs=True, top_logprobs=2, max_tokens=4
+    )
+    logs = answer.choices[0].logprobs
+    assert logs is not None and logs.content is not None
+    assert "".join(one.token for one in logs.content) == answer.choices[0].message.content
+    assert bytes(logs.content[1].bytes or []) == b" flower"
+    assert [len(one.top_logprobs) for one in logs.content] == [2] * 4
+    assert logs.content[0].logprob == logs.content[0].top_logprobs[0].logprob == -0.1
+    streamed = ai.chat.completions.create(
+        model=MODEL, messages=HELLO, logprobs=True, max_tokens=4, stream=True
+    )
+    tokens = [one for c in streamed for o in c.choices if o.logprobs for one in o.logprobs.content or []]
+    assert [one.token for one in tokens] == [one.token for one in logs.content]
+    assert all(one.top_logprobs == [] for one in tokens)
+
+
+def test_logprobs_are_none_unless_asked_for(ai: openai.OpenAI) -> None:
+    """As OpenAI answers."""
+    assert ai.chat.completions.create(model=MODEL, messages=HELLO).choices[0].logprobs is None
+
+
+def test_completion_logprobs_have_offsets(ai: openai.OpenAI) -> None:
+    """In the older shape; the token itself is among the alternatives, also with none asked for."""
+    answer = ai.completions.create(model=MODEL, prompt="hi", logprobs=0, max_tokens=3, stop=[" is"])
+    logs = answer.choices[0].logprobs
+    assert logs is not None
+    assert (logs.tokens, logs.text_offset) == (["A", " flower"], [0, 1])
+    assert logs.token_logprobs == [-0.1, -0.1]
+    assert logs.top_logprobs == [{"A": -0.1}, {" flower": -0.1}]
+    five = ai.completions.create(model=MODEL, prompt="hi", logprobs=5, max_tokens=1).choices[0].logprobs
+    assert five is not None and five.top_logprobs is not None and len(five.top_logprobs[0]) == 5
+
+
+def test_echo_puts_the_prompt_first(ai: openai.OpenAI) -> None:
+    """Whole and streamed; not with logprobs."""
+    answer = ai.completions.create(model=MODEL, prompt="Say: ", echo=True, max_tokens=2)
+    assert answer.choices[0].text == "Say: A flower"
+    chunks = ai.completions.create(model=MODEL, prompt="Say: ", echo=True, max_tokens=2, stream=True)
+    assert "".join(chunk.choices[0].text for chunk in chunks) == "Say: A flower"
+    with pytest.raises(openai.BadRequestError, match="logprobs") as caught:
+        ai.completions.create(model=MODEL, prompt="Say: ", echo=True, logprobs=1)
+    assert (caught.value.param, caught.value.code) == ("echo", "unsupported_parameter")
+
+
+def test_too_many_answers_at_once_are_refused(ai: openai.OpenAI, app: Flask, reader: FakeReader) -> None:
+    """With the status that tells clients to wait; when others end there is room again."""
+    reader.pause = 0.2
+    waiting = [ai.completions.create(model=MODEL, prompt=["a"] * 16, stream=True) for _ in range(4)]
+    with pytest.raises(openai.RateLimitError, match="Wait for one to end"):
+        ai.completions.create(model=MODEL, prompt="b")
+    for stream in waiting:
+        stream.close()
+    reader.pause = 0
+
+    def fits() -> bool:
+        try:
+            return bool(ai.completions.create(model=MODEL, prompt="b").choices)
+        except openai.RateLimitError:
+            return False
+
+    until = time.monotonic() + 5
+    while not fits():
+        assert time.monotonic() < until
+
+
 BAD: list[tuple[str, object, str]] = [
     ("temperature", 2.5, "temperature"),
     ("temperature", "hot", "temperature"),
@@ -127,8 +240,9 @@ BAD: list[tuple[str, object, str]] = [
     ("messages", [{"role": "user", "content": None}], "messages[0].content"),
     ("messages", [{"role": "user", "content": "\ud800"}], "messages[0].content"),
     ("messages", [7], "messages[0]"),
-    ("n", 2, "n"),
-    ("logprobs", True, "logprobs"),
+    ("n", 5, "n"),
+    ("n", 0, "n"),
+    ("logprobs", 2, "logprobs"),
     ("top_logprobs", 2, "top_logprobs"),
     ("tools", [{"type": "function"}], "tools"),
     ("response_format", {"type": "json_object"}, "response_format"),
