@@ -49,10 +49,12 @@ class Secrets:
 
     def api_key(self) -> str:
         """The key that programs beyond this user's own need for the APIs; made when first asked for."""
-        key = self.get(Secret.API_KEY)
-        if key is None:
-            key = f"ib-{secrets.token_urlsafe(24)}"
-            self.set(Secret.API_KEY, key)
+        return self.get(Secret.API_KEY) or self.new_api_key()
+
+    def new_api_key(self) -> str:
+        """Another one; the one before opens nothing any more."""
+        key = f"ib-{secrets.token_urlsafe(24)}"
+        self.set(Secret.API_KEY, key)
         return key
 
     def _ask(self, question: Callable[[Keyring], T]) -> T | None:

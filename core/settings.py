@@ -121,6 +121,13 @@ class Settings:
         "else English. en: English. de: German.",
         section=Section.PROGRAM,
     )
+    api_key_required: bool = _declare(
+        Switch(),
+        False,
+        label="Ask programs for the API key",
+        help="Programs of yours that use the APIs under /v1, /api/v1 and /api/v2 must then send the key that "
+        "“idlebloom key” prints. The chat page needs none. Other users of this PC always need it.",
+    )
 
 
 DECLARED: Mapping[str, Setting] = MappingProxyType(

@@ -7,12 +7,20 @@ import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from core.door import RunningNode
 from core.node.node import Node
 from core.node.reading import NodeReader
 from core.preferences import Preferences
+from core.secrets import Secret, Secrets
+from core.settings import Change
+
+if TYPE_CHECKING:
+    from webchat.door import Door
 
 
 @contextlib.asynccontextmanager
@@ -23,6 +31,7 @@ async def door(
     preferences: Preferences | None = None,
     *,
     history_file: Path,
+    secrets: Secrets | None = None,
     only_here: bool = False,
 ) -> AsyncIterator[RunningNode]:
     """Serves the pages and APIs of ``node`` for as long as the block runs. ``only_here``: its whole swarm
@@ -33,6 +42,10 @@ async def door(
     from webchat.serve import Server
 
     entrance = Door()
+    if preferences is not None and secrets is not None:
+        entrance.read_key = partial(secrets.get, Secret.API_KEY)
+        entrance.api_key_required = preferences.settings.api_key_required
+        preferences.listen(Lock(entrance))
     history = History(history_file)
     app = create_app(NodeReader(node, preferences), entrance, history, only_here=only_here)
     server = Server(app, port=port)
@@ -45,6 +58,20 @@ async def door(
         await asyncio.to_thread(server.stop)
         await asyncio.to_thread(door_file.unlink, missing_ok=True)
         history.close()
+
+
+@dataclass(frozen=True)
+class Lock:
+    """Has the door ask programs for the key as the setting says, from the next request on."""
+
+    door: Door
+
+    def verify(self, change: Change) -> None:
+        """Either will do."""
+
+    def apply(self, change: Change) -> bool:
+        self.door.api_key_required = change.after.api_key_required
+        return True
 
 
 def told_to_end() -> asyncio.Event:

@@ -36,6 +36,7 @@ from webchat.refusals import error_shape
 from webchat.serve import hang_up
 from webchat.snapshots import Shape, card_shape, route_shape, status_shape
 from webchat.tally import Tally, ended_shape
+from webchat.turnstile import Pace
 from webchat.values import BadValue, Body, checked_text, mapping, number, text, whole
 
 MAX_MESSAGES = 1000
@@ -43,6 +44,8 @@ MAX_QUESTION = 200_000
 """Characters; far more than any model takes."""
 MAX_WAITING = 20_000
 """Messages that a page may leave unread."""
+MESSAGE_RATE, MESSAGE_BURST = 50.0, 200.0
+"""Messages of one connection, a second and at once; a person clicks far slower."""
 LOOK_UP_SECONDS = 1.0
 """How often a connection with nothing to read looks for a new status."""
 Role = Literal["system", "user", "assistant"]
@@ -94,6 +97,7 @@ class Talk:
         self._stream: Stream[Event] | None = None
         self._thread: threading.Thread | None = None
         self._shown = 0
+        self._pace = Pace(MESSAGE_RATE, MESSAGE_BURST)
 
     def run(self) -> None:
         try:
@@ -102,8 +106,12 @@ class Talk:
             while True:
                 self._tell_status(0)
                 message = self._line.receive(LOOK_UP_SECONDS)
-                if message is not None:
-                    self._act(message)
+                if message is None:
+                    continue
+                if not self._pace.allows():
+                    self._line.send("error", ask=None, title="Too many messages at once.", advice="")
+                    return
+                self._act(message)
         except (ConnectionClosed, OSError):
             pass
         finally:

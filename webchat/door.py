@@ -12,7 +12,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 import secrets
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import wraps
@@ -23,19 +26,30 @@ from flask import Flask, Response, current_app, request
 
 from webchat.neighbour import ends_of, is_stranger
 from webchat.refusals import Refusal
+from webchat.turnstile import Pace
 
+KEY_SECONDS = 10.0
+WRONG_RATE, WRONG_BURST = 5.0, 50.0
+"""Requests without a valid key that are told so, a second and at once."""
 NAMES = ("127.0.0.1", "localhost", "[::1]")
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Door:
-    """``token`` is for the tray and the commands, who find it in ``door.json``; ``api_key`` for clients."""
+    """``token`` is for the tray and the commands, who find it in ``door.json``; ``api_key`` for clients.
+    Whether the key is required may be changed at any time."""
 
     token: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
     api_key: str | None = field(default=None, repr=False)
     api_key_required: bool = False
+    read_key: Callable[[], str | None] | None = field(default=None, repr=False)
+    """Where the key is kept. It is read when a client first brings one, and anew now and then: asking a
+    keyring takes its time, and the owner may have made another key."""
+    _read_at: float = field(default=-math.inf, repr=False)
+    _reading: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _wrong: Pace = field(default_factory=lambda: Pace(WRONG_RATE, WRONG_BURST), repr=False)
 
     @property
     def cookie(self) -> str:
@@ -48,17 +62,17 @@ class Door:
         app.after_request(_harden)
 
     def _check(self) -> None:
-        has_key = self.api_key is not None and _same(_bearer(), self.api_key)
+        has_key = self._has_key()
         if not _from_this_pc():
             if not has_key:
-                raise Refusal(401, "an API key is needed from another computer", code="invalid_api_key")
+                raise self._no_key("an API key is needed from another computer")
         elif not _own_host():
             raise Refusal(421, "this address does not name this program", "Open http://127.0.0.1 instead.")
         elif not has_key and _other_user():
             raise Refusal(
                 403,
                 "this node belongs to another user of this PC",
-                "Ask them for an API key.",
+                "Ask them for an API key: idlebloom key prints theirs.",
                 code="not_yours",
             )
         _check_origin()
@@ -77,8 +91,29 @@ class Door:
         """May this request use the APIs for text?"""
         if not self.api_key_required or self.is_owner():
             return
-        if self.api_key is None or not _same(_bearer(), self.api_key):
-            raise Refusal(401, "an API key is needed", "Send it as a bearer token.", code="invalid_api_key")
+        if not self._has_key():
+            raise self._no_key("an API key is needed", "Send it as a bearer token: idlebloom key prints it.")
+
+    def _has_key(self) -> bool:
+        given = _bearer()
+        if not given or _same(given, self.token):
+            return False
+        key = self._key()
+        return key is not None and _same(given, key)
+
+    def _key(self) -> str | None:
+        if self.read_key is not None:
+            with self._reading:
+                if self.api_key is None or time.monotonic() - self._read_at > KEY_SECONDS:
+                    self.api_key = self.read_key()
+                    self._read_at = time.monotonic()
+        return self.api_key
+
+    def _no_key(self, message: str, advice: str = "") -> Refusal:
+        """Keys are long, and yet nobody may try them as fast as he can."""
+        if not self._wrong.allows():
+            return Refusal(429, "too many requests without the key", "Wait.", code="rate_limit_exceeded")
+        return Refusal(401, message, advice, code="invalid_api_key")
 
 
 def for_owner(view: Callable[P, R]) -> Callable[P, R]:

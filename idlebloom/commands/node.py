@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from core.errors import SwarmError, TooLittle
 from core.kinds import Addresses
 from core.paths import Paths
+from core.secrets import Secrets
 from core.settings import Change, Donate, Settings
 from core.terms import Because, Reason, State
 from idlebloom import numbers
@@ -78,7 +79,14 @@ async def _run(args: argparse.Namespace, paths: Paths, preferences: Preferences,
         await giver.follow(settings)
         preferences.listen(giver)
         port = settings.port if args.port is None else args.port
-        async with door(node, port, paths.door_file, preferences, history_file=paths.history_file) as running:
+        async with door(
+            node,
+            port,
+            paths.door_file,
+            preferences,
+            history_file=paths.history_file,
+            secrets=Secrets(paths.secrets_file),
+        ) as running:
             print(
                 json.dumps({"url": running.url, "pid": os.getpid()}) if args.json else running.url, flush=True
             )
@@ -112,7 +120,7 @@ class Giver:
     def apply(self, change: Change) -> bool:
         if "donate" in change:
             asyncio.run_coroutine_threadsafe(self.follow(change.after), self._loop)
-        return change.names == ("donate",)
+        return set(change.names) <= {"donate", "api_key_required"}
 
     async def follow(self, settings: Settings) -> None:
         async with self._turn:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import signal
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from core.door import find_running
 from tests.end_to_end.programs import START_SECONDS, Folder, Program, folder, kill, until
 
 QUESTION = "What is Idlebloom?"
@@ -47,6 +50,30 @@ def node() -> Iterator[Node]:
         program.send(signal.SIGTERM)
         assert program.wait(10) == 0
         assert program.err == "" and program.is_gone()
+
+
+def test_programs_need_the_key_where_the_owner_says_so(node: Node) -> None:
+    """At once, without a new start; the commands of the owner go on as before."""
+
+    def models(key: str) -> int:
+        headers = {"Authorization": f"Bearer {key}"}
+        try:
+            with urllib.request.urlopen(
+                urllib.request.Request(f"{node.url}/v1/models", headers=headers)
+            ) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as refused:
+            with refused:
+                return int(refused.code)
+
+    assert models("any") == 200
+    change = {"api_key_required": True}
+    door = find_running(node.place.path / "data" / "run" / "door.json")
+    assert door.request("/api/settings", change, "PUT")["api_key_required"] is True
+    key = json.loads(node.place.run("key", "--json").out)["key"]
+    assert (models("any"), models(key)) == (401, 200)
+    assert door.request("/api/settings", {"api_key_required": False}, "PUT")["api_key_required"] is False
+    assert models("any") == 200
 
 
 def test_it_says_what_it_does_while_it_starts(node: Node) -> None:

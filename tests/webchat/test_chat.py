@@ -226,3 +226,17 @@ def test_sockets_from_elsewhere_get_no_handshake(
     with pytest.raises(WebSocketBadStatusException) as caught:
         dial(server, door, **changes)
     assert caught.value.status_code == status
+
+
+def test_a_connection_that_floods_is_ended(page: WebSocket) -> None:
+    """It is told why."""
+    for _ in range(400):
+        try:
+            page.send(json.dumps({"type": "stop"}))
+        except OSError:
+            break
+    last: Shape = {}
+    with contextlib.suppress(WebSocketConnectionClosedException, OSError):
+        while heard := page.recv():
+            last = json.loads(heard)
+    assert last["title"] == "Too many messages at once."

@@ -7,6 +7,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from webchat.app import create_app
 from webchat.door import Door
 from webchat.fake import FakeReader
 
@@ -113,19 +114,51 @@ def test_another_user_of_this_pc_is_refused(
 
 def test_a_required_key_is_asked_for(reader: FakeReader) -> None:
     """With ``api_key_required`` the APIs for text want the key, as OpenAI's would."""
-    from webchat.app import create_app
-
     client = create_app(reader, Door(api_key="the key", api_key_required=True)).test_client()
     assert client.get("/v1/models", base_url=HOME).status_code == 401
     answer = client.get("/v1/models", base_url=HOME, headers={"Authorization": "Bearer nope"})
     assert answer.get_json()["error"] == {
-        "message": "An API key is needed. Send it as a bearer token.",
+        "message": "An API key is needed. Send it as a bearer token: idlebloom key prints it.",
         "type": "authentication_error",
         "param": None,
         "code": "invalid_api_key",
     }
     key = {"Authorization": "Bearer the key"}
     assert client.get("/v1/models", base_url=HOME, headers=key).status_code == 200
+
+
+def test_the_key_is_read_when_one_is_brought(reader: FakeReader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not at the start, for keyrings are slow; a new key counts soon, and the old one no more."""
+    keys, now = iter(["first", "second"]), [0.0]
+    monkeypatch.setattr("webchat.door.time.monotonic", lambda: now[0])
+    door = Door(api_key_required=True, read_key=lambda: next(keys))
+    client = create_app(reader, door).test_client()
+
+    def status(key: str) -> int:
+        headers = {"Authorization": f"Bearer {key}"}
+        return client.get("/v1/models", base_url=HOME, headers=headers).status_code
+
+    assert client.get("/v1/models", base_url=HOME).status_code == 401
+    assert (
+        client.get("/v1/models", base_url=HOME, headers={"Authorization": f"Bearer {door.token}"}).status_code
+        == 200
+    )
+    assert (status("second"), status("first")) == (401, 200)
+    now[0] = 11.0
+    assert (status("first"), status("second")) == (401, 200)
+
+
+def test_keys_cannot_be_tried_fast(reader: FakeReader) -> None:
+    """After some wrong ones the answer is to wait; the right one still opens."""
+    client = create_app(reader, Door(api_key="the key", api_key_required=True)).test_client()
+
+    def status(key: str) -> int:
+        headers = {"Authorization": f"Bearer {key}"}
+        return client.get("/v1/models", base_url=HOME, headers=headers).status_code
+
+    tried = [status(f"guess {number}") for number in range(80)]
+    assert tried[0] == 401 and tried[-1] == 429
+    assert status("the key") == 200
 
 
 @pytest.mark.parametrize("path", ["/", "/swarm", "/nothing", "/v1/models", "/static/js/chat.js"])

@@ -84,6 +84,14 @@ def test_pieces_join_to_what_decode_gives(text: Text, ids: list[int]) -> None:
     assert "".join(spoken(Pieces(text), ids)) == text.decode([one for one in ids if one < 330])
 
 
+def test_special_tokens_have_no_text_but_a_spelling(text: Text) -> None:
+    """All others are spelled as they read."""
+    (end,) = text.stops
+    assert text.bytes_of(end) == b"" and text.spelled(end) == b"</s>"
+    ids = text.encode("A 🌸 blooms")
+    assert b"".join(map(text.spelled, ids)) == b"".join(map(text.bytes_of, ids)) == "A 🌸 blooms".encode()
+
+
 def test_no_piece_holds_part_of_a_character(text: Text) -> None:
     """An emoji that is several tokens appears character by character, never as replacement marks."""
     ids = text.encode(FAMILY)

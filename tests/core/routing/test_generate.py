@@ -11,7 +11,7 @@ import pytest
 from core.errors import NoDonor, PromptError, TooLong, UserError
 from core.model.text import Text
 from core.paths import bundled_model
-from core.routing.ask import Ask, Ended, Event, Message, Moved, Piece, Started
+from core.routing.ask import Ask, Ended, Event, Ids, Message, Moved, Piece, Started
 from core.routing.generate import Generator
 from core.terms import Finish, Sampling, Span
 from tests.core.rings import FakeRing, fake_ring, reference
@@ -96,6 +96,13 @@ async def test_max_tokens_ends_the_answer_by_length(generator: Generator) -> Non
         assert (ended.finish, len(ended.token_ids)) == (Finish.LENGTH, count)
 
 
+async def test_a_prompt_may_be_tokens(generator: Generator) -> None:
+    """The same answer as to their text."""
+    ids = Ids(tuple(generator.text.encode("The moon")))
+    one, other = [(await told(generator, Ask(prompt, 12)))[1] for prompt in ("The moon", ids)]
+    assert one == other
+
+
 async def test_the_same_seed_gives_the_same_text(generator: Generator) -> None:
     """Another seed another one."""
     asks = [Ask("The moon", 30, Sampling(temperature=1.5, seed=seed)) for seed in (1, 1, 2)]
@@ -110,11 +117,14 @@ async def test_the_same_seed_gives_the_same_text(generator: Generator) -> None:
         (Ask(question("  ")), PromptError),
         (Ask("moon " * 10_000), TooLong),
         (Ask("moon", max_tokens=0), PromptError),
+        (Ask(Ids(())), PromptError),
+        (Ask(Ids((1, -1))), PromptError),
+        (Ask(Ids((1, 1 << 20))), PromptError),
         (Ask("moon", max_tokens=5000), TooLong),
         (Ask("moon", sampling=Sampling(temperature=-1)), UserError),
         (Ask("moon", sampling=Sampling(top_p=float("nan"))), UserError),
     ],
-    ids=["empty", "blank", "long", "none", "many", "cold", "nan"],
+    ids=["empty", "blank", "long", "none", "no ids", "below", "beyond", "many", "cold", "nan"],
 )
 async def test_what_cannot_be_asked_is_refused_in_words(
     generator: Generator, ask: Ask, error: type[Exception]
