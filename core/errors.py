@@ -6,7 +6,8 @@ IdlebloomError
 │   ├── SettingError     a setting that does not exist or a value out of its limits
 │   ├── PromptError      a prompt that is empty or not text
 │   │   └── TooLong      a prompt beyond the model's length
-│   └── TooLittle        what may be used of this PC is too little for what should be served
+│   ├── TooLittle        what may be used of this PC is too little for what should be served
+│   └── NotAccepted      a model whose licence restricts its use, and was not accepted
 ├── DiskError            a folder or file of this PC that cannot be read or written, or a full disk
 ├── ModelError           a model folder, file or tensor that is missing, damaged or not BLOOM
 ├── SwarmError           the network side
@@ -63,6 +64,15 @@ class TooLong(PromptError):
 
 class TooLittle(UserError):
     pass
+
+
+class NotAccepted(UserError):
+    def __init__(self, model_id: str, licence: str) -> None:
+        super().__init__(
+            f"the licence of {model_id}, {licence}, restricts what it may be used for",
+            "Read and accept it first: idlebloom model accept",
+        )
+        self.model_id, self.licence = model_id, licence
 
 
 class DiskError(IdlebloomError):

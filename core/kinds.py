@@ -6,7 +6,9 @@ A kind's methods raise ``ValueError`` with words that follow "NAME must be": ``o
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 T = TypeVar("T")
@@ -178,3 +180,47 @@ class Decimal:
     def words(self) -> str:
         number = f"a number from {self.low:g} to {self.high:g}"
         return f"{number}, or “{self.unset}”" if self.unset else number
+
+
+@dataclass(frozen=True)
+class Device:
+    """What a donor computes on: chosen by the program, the CPU, or one GPU by its number."""
+
+    words: str = "auto, cpu or cuda:N, with N the number of a GPU"
+
+    def parse(self, text: str) -> str:
+        return self.check(text.strip().lower())
+
+    def check(self, value: object) -> str:
+        if not isinstance(value, str) or not re.fullmatch(r"auto|cpu|cuda:\d{1,2}", value):
+            raise ValueError(self.words)
+        return value
+
+    def text(self, value: str) -> str:
+        return value
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The whole path of a folder, or ``unset`` for the place that the program has for it, kept as an
+    empty text."""
+
+    unset: str = "auto"
+
+    def parse(self, text: str) -> str:
+        word = text.strip()
+        return "" if word.lower() == self.unset else self.check(str(Path(word).expanduser()))
+
+    def check(self, value: object) -> str:
+        if value == "":
+            return ""
+        if not isinstance(value, str) or not value.isprintable() or not Path(value).is_absolute():
+            raise ValueError(self.words)
+        return value
+
+    def text(self, value: str) -> str:
+        return value or self.unset
+
+    @property
+    def words(self) -> str:
+        return f"a folder's whole path, or “{self.unset}”"

@@ -75,6 +75,11 @@ class Paths:
         return self.state / "history.sqlite3"
 
     @property
+    def licences_file(self) -> Path:
+        """Which models' licences were accepted."""
+        return self.state / "licences.json"
+
+    @property
     def log_file(self) -> Path:
         return self.state / "idlebloom.log"
 

@@ -22,6 +22,7 @@ LIMIT_SECONDS = 5.0
 
 class Secret(StrEnum):
     API_KEY = "api_key"
+    HUB_TOKEN = "hub_token"  # noqa: S105 – its name
 
 
 class NoKeyring(Exception):
@@ -46,6 +47,14 @@ class Secrets:
             json_file.write(self._file, kept | {secret: value})
         elif self._file.exists():
             json_file.write(self._file, kept)  # the keyring has it now; leave no second copy
+
+    def remove(self, secret: Secret) -> None:
+        """Forget it, wherever it is kept."""
+        if self.get(secret) is not None:
+            self._ask(lambda ring: _delete(ring, secret))
+        kept = {name: text for name, text in json_file.read(self._file).items() if name != secret}
+        if self._file.exists():
+            json_file.write(self._file, kept)
 
     def api_key(self) -> str:
         """The key that programs beyond this user's own need for the APIs; made when first asked for."""
@@ -75,6 +84,14 @@ class Keyring:
 
     def set_password(self, service: str, username: str, password: str) -> None:
         raise NotImplementedError
+
+    def delete_password(self, service: str, username: str) -> None:
+        raise NotImplementedError
+
+
+def _delete(ring: Keyring, secret: Secret) -> None:
+    if ring.get_password(SERVICE, secret) is not None:
+        ring.delete_password(SERVICE, secret)
 
 
 def keyring_trouble(limit_seconds: float = LIMIT_SECONDS) -> str:

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from core.errors import SettingError
-from core.kinds import Addresses, Choice, Kind, Switch, Text, Whole
+from core.kinds import Addresses, Choice, Decimal, Device, Folder, Kind, Switch, Text, Whole
 
 T = TypeVar("T")
 BUNDLED = "bundled"
@@ -42,6 +42,13 @@ class Section(StrEnum):
     MODEL = "model"
     NETWORK = "network"
     PROGRAM = "program"
+
+
+class Quantize(StrEnum):
+    AUTO = "auto"
+    NF4 = "nf4"
+    INT8 = "int8"
+    NONE = "none"
 
 
 @dataclass(frozen=True)
@@ -84,12 +91,64 @@ class Settings:
         section=Section.GIVING,
     )
     model: str = _declare(
-        Text(f"“{BUNDLED}” or a folder"),
+        Text(f"“{BUNDLED}”, a folder, or a model on the hub such as bigscience/bloomz-560m"),
         BUNDLED,
         label="Model",
         help=f"The BLOOM checkpoint to serve and to chat with: “{BUNDLED}” for the small demo model that "
-        "comes with Idlebloom, or a folder with a Hugging Face checkpoint in safetensors files.",
+        "comes with Idlebloom, a folder with a Hugging Face checkpoint in safetensors files, or a model on "
+        "the Hugging Face hub, if need be with @ and a branch, tag or commit: of that, only the layers that "
+        "this PC serves are fetched.",
         section=Section.MODEL,
+    )
+    device: str = _declare(
+        Device(),
+        "auto",
+        label="Device",
+        help="What layers are served from. auto: the GPU with the most memory, or the CPU if there is none.",
+        section=Section.MODEL,
+    )
+    quantization: Quantize = _declare(
+        Choice(Quantize),
+        Quantize.AUTO,
+        label="Quantization",
+        help="How layers are kept. nf4: 4 bits a number, so that most of them fit. int8: 8 bits. none: as "
+        "the device computes. auto: nf4 on a GPU, none on the CPU.",
+        section=Section.MODEL,
+    )
+    leave_vram_gb: float | None = _declare(
+        Decimal(0, 1000, unset="auto"),
+        None,
+        label="Leave video memory",
+        help="Video memory that is left to you. auto: 2 GB or a quarter, whichever is more.",
+        unit="GB",
+        section=Section.LIMITS,
+    )
+    ram_gb: float | None = _declare(
+        Decimal(0.1, 10_000, unset="auto"),
+        None,
+        label="System memory",
+        help="The most system memory that serving takes: logs of what was computed, from which a lost donor "
+        "is replaced, and on the CPU the layers and caches too. auto: 4 GB or a quarter of what is free for "
+        "the logs, whichever is less; on the CPU three quarters of what is free for all.",
+        unit="GB",
+        section=Section.LIMITS,
+    )
+    disk_gb: int = _declare(
+        Whole(1, 1_000_000),
+        50,
+        label="Disk space",
+        help="The most disk space that fetched and quantized layers take. Those that were not used for the "
+        "longest time go first.",
+        unit="GB",
+        section=Section.LIMITS,
+    )
+    data_dir: str = _declare(
+        Folder(),
+        "",
+        label="Folder for layers",
+        help="Where fetched and quantized layers are kept. auto: in the cache folder of this user. "
+        "What is there moves along when it is changed.",
+        section=Section.LIMITS,
     )
     swarm: tuple[str, ...] = _declare(
         Addresses(),

@@ -183,6 +183,8 @@ class Reason(StrEnum):
     NO_DEVICE = "no_device"
     NO_SPACE = "no_space"
     NO_ROOM = "no_room"
+    NO_LAYERS = "no_layers"
+    NO_LICENCE = "no_licence"
     WORKER_FAILED = "worker_failed"
     NO_NETWORK = "no_network"
 

@@ -73,6 +73,8 @@ REASONS = {
     Reason.NO_DEVICE: N_("there is no device to serve with"),
     Reason.NO_SPACE: N_("there is too little space on the disk of {folder}"),
     Reason.NO_ROOM: N_("nothing fits: {why}"),
+    Reason.NO_LAYERS: N_("the layers cannot be had: {why}"),
+    Reason.NO_LICENCE: N_("{why}"),
     Reason.WORKER_FAILED: N_("the worker failed: {why}"),
     Reason.NO_NETWORK: N_("there is no network"),
 }
@@ -82,6 +84,7 @@ UNTIL = {
     Reason.PROGRAM: N_("yielded to {program} until {until}"),
     Reason.HOURS: N_("outside the hours that you chose, until {until}"),
     Reason.QUOTA: N_("the monthly quota of {gb} GB is used until {until}"),
+    Reason.NO_LAYERS: N_("the layers cannot be had: {why} Trying again at {until}"),
     Reason.WORKER_FAILED: N_("the worker failed: {why}; trying again at {until}"),
 }
 

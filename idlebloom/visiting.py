@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
 
-from core.errors import ModelError, NodeError
+from core.errors import NodeError
+from core.model.hub import Source
+from core.node.licences import Licences
+from core.node.models import chosen, find_model, hub_token
 from core.node.node import Model, Node
-from core.paths import Paths, bundled_model
+from core.node.storage import Storage
+from core.paths import Paths
 from core.preferences import Preferences
-from core.settings import BUNDLED, Settings
+from core.secrets import Secrets
+from core.settings import Settings
 from core.swarm.p2p import start_peer
 from idlebloom.launch import version
+from idlebloom.progress import Progress
 from idlebloom.temporary import sweep, temporary_folder
 
 NOTHING_TO_ASK = "no node is running and no swarm is chosen"
@@ -22,17 +28,16 @@ ADVICE = (
 )
 
 
-def model_of(settings: Settings) -> Model:
-    """The model that is chosen, read and checked. Raises ``ModelError``."""
-    if settings.model == BUNDLED:
-        return Model.read(bundled_model())
-    folder = Path(settings.model).expanduser()
-    if not folder.is_dir():
-        raise ModelError(
-            f"there is no model folder {folder}",
-            f"Choose another: idlebloom settings set model FOLDER, or {BUNDLED}.",
-        )
-    return Model.read(folder.absolute())
+async def model_of(text: str, settings: Settings, paths: Paths, *, quiet: bool = False) -> Model:
+    """The model that ``text`` names, as far as a reader needs it; what is missing is fetched, with a line
+    on a terminal. Raises ``ModelError``, ``DiskError``."""
+    progress = Progress(quiet=quiet or not sys.stderr.isatty())
+    try:
+        shelf = Storage.of(settings, paths).shelf
+        token = hub_token(Secrets(paths.secrets_file)) if isinstance(chosen(text), Source) else None
+        return await find_model(text, shelf, token=token, say=progress.say)
+    finally:
+        progress.done()
 
 
 @contextlib.asynccontextmanager
@@ -41,7 +46,7 @@ async def visitor(paths: Paths) -> AsyncIterator[Node]:
     settings = Preferences(paths.settings_file).settings
     if not settings.swarm:
         raise NodeError(NOTHING_TO_ASK, ADVICE)
-    model = model_of(settings)
+    model = await model_of(settings.model, settings, paths)
     sweep()
     async with contextlib.AsyncExitStack() as stack:
         folder = stack.enter_context(temporary_folder())
@@ -54,4 +59,5 @@ async def visitor(paths: Paths) -> AsyncIterator[Node]:
         stack.push_async_callback(peer.close)
         node = Node(peer, model, version())
         stack.push_async_callback(node.close)
+        node.licences = Licences(paths.licences_file)
         yield node

@@ -62,26 +62,58 @@ class CachePool:
         self.device = torch.device(device)
         self.max_length = max_length or config.max_length
         self.length = _slot_length(self.max_length, config.head_dim * dtype.itemsize)
-        self.span = span
         self.capacity = capacity_tokens // PAGE * PAGE
         if self.device.type != "cpu":  # no lazily committed memory there: a slot costs its whole length
             slots = min(slots, self.capacity // self.length)
             self.capacity = slots * self.length
         if slots < 1 or self.capacity < PAGE:
             raise ModelError(f"a cache of {capacity_tokens} tokens holds no session", "Give it more memory.")
-        shape = (2, slots, config.heads, self.length, config.head_dim)
-        blocks = len(list(blocks_of(config, span)))
-        self._storages = [_Storage(shape, dtype, self.device) for _ in range(blocks)]
+        self._most = self.capacity
+        self._config, self._dtype = config, dtype
+        self._shape = (2, slots, config.heads, self.length, config.head_dim)
+        self._of_block: dict[int, _Storage] = {}
+        self._hold(span)
+        self._used = 0
+        self._free_slots = list(range(slots))
+
+    def _hold(self, span: Span) -> None:
+        known = self._of_block
+        self._of_block = {
+            block: known.get(block) or _Storage(self._shape, self._dtype, self.device)
+            for block in blocks_of(self._config, span)
+        }
+        self.span = span
+        self._storages = list(self._of_block.values())
         self.layers = [storage.tensor for storage in self._storages]
         self.first_block = max(span.start, 1)
         """The layer number of ``layers[0]``."""
-        self._used = 0
-        self._free_slots = list(range(slots))
+
+    def resize(self, span: Span) -> None:
+        """Hold the blocks of ``span`` from now on; sessions keep what they have of blocks that stay. Not
+        while anything runs."""
+        check_span(self._config, span)
+        self._hold(span)
+
+    def limit(self, tokens: int) -> None:
+        """Lend at most ``tokens`` positions in all from now on, and never more than the pool was made for;
+        what is reserved beyond stays so."""
+        self.capacity = max(PAGE, min(self._most, tokens // PAGE * PAGE))
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes that one position of a session takes once it is written."""
+        _, _, heads, _, dim = self._shape
+        return 2 * heads * dim * self._dtype.itemsize * len(self._storages)
+
+    @property
+    def used_tokens(self) -> int:
+        """Positions that sessions have reserved."""
+        return self._used
 
     @property
     def free_tokens(self) -> int:
         """Positions that can still be reserved, in all sessions together."""
-        return self.capacity - self._used
+        return max(0, self.capacity - self._used)
 
     @property
     def free_slots(self) -> int:

@@ -34,6 +34,8 @@ HEADERS = "headers"
 LARGEST_SMALL_FILE = 200_000_000
 READER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 CONFIG_FILES = ("config.json", "generation_config.json")
+CARD = ("README.md",)
+LARGEST_CARD = 1_000_000
 _RATE_SECONDS = 10.0
 
 
@@ -58,11 +60,22 @@ class Fetcher:
     def __init__(self, hub: Hub, shelf: Shelf) -> None:
         self._hub, self._shelf = hub, shelf
 
-    async def reader(self, source: Source) -> Path:
-        """The folder with what a reader needs: configuration and tokenizer, no weights."""
+    async def reader(
+        self, source: Source, report: Callable[[int, int], None] = lambda done, total: None
+    ) -> Path:
+        """The folder with what a reader needs: configuration, tokenizer and model card, no weights."""
         snapshot, folder = await self._pin(source)
-        await self._small(snapshot, folder, CONFIG_FILES + READER_FILES)
-        read_config(folder)
+        await self._small(snapshot, folder, CONFIG_FILES)
+        read_config(folder)  # before megabytes of a tokenizer come
+        check_safe(snapshot)
+        names = [*READER_FILES, *(name for name in CARD if _is_small(snapshot, name))]
+        total = sum(snapshot.files[name].size for name in names if name in snapshot.files)
+        done = 0
+        for name in names:
+            await self._small(snapshot, folder, [name])
+            if name in snapshot.files:
+                done += snapshot.files[name].size
+                report(done, total)
         if not (folder / "tokenizer.json").is_file():
             raise ModelError(
                 f"{source.model_id} has no tokenizer.json", "Choose a BLOOM checkpoint that has one."
@@ -190,11 +203,7 @@ class Fetcher:
             ):
                 raise ModelError(f"{snapshot.model_id} has no usable {INDEX}", "Choose another revision.")
             return mapping
-        if any(name.endswith((".bin", ".pt", ".pth", ".ckpt")) for name in snapshot.files):
-            raise ModelError(
-                f"{snapshot.model_id} has pickled weights only, which can run code when they are read",
-                "Choose a revision or a copy with safetensors files.",
-            )
+        check_safe(snapshot)
         raise ModelError(f"{snapshot.model_id} holds no weights", "Choose another model.")
 
     async def _header(self, snapshot: Snapshot, folder: Path, shard: str) -> dict[str, Entry]:
@@ -345,6 +354,46 @@ def _snapshot(folder: Path) -> Snapshot | None:
     except (KeyError, TypeError):
         return None
     return Snapshot(model_id, commit, {file.name: file for file in files})
+
+
+def check_safe(snapshot: Snapshot) -> None:
+    """``ModelError`` for a revision whose weights are pickled, or that has none."""
+    if SINGLE in snapshot.files or INDEX in snapshot.files:
+        return
+    if any(name.endswith((".bin", ".pt", ".pth", ".ckpt")) for name in snapshot.files):
+        raise ModelError(
+            f"{snapshot.model_id} has pickled weights only, which can run code when they are read",
+            "Choose a revision or a copy with safetensors files.",
+        )
+    raise ModelError(f"{snapshot.model_id} holds no weights", "Choose another model.")
+
+
+def layers_here(folder: Path, config: ModelConfig) -> frozenset[int]:
+    """The layers whose weights are in a fetched folder, whole."""
+    where = _read(folder / INDEX).get("weight_map")
+    tied = not (isinstance(where, dict) and any(name.endswith("lm_head.weight") for name in where))
+    found = set()
+    for layer in range(config.layers):
+        names = {part_name(name) for name in span_tensors(config, Span(layer, layer + 1), tied=tied)}
+        if all((folder / name).is_file() for name in names):
+            found.add(layer)
+    return frozenset(found)
+
+
+def weights_listed(folder: Path) -> int:
+    """Bytes of all weights of the model in a fetched folder, as the hub lists them; of a local one, as
+    they lie there."""
+    snapshot = _snapshot(folder)
+    if snapshot is None:
+        return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    if SINGLE in snapshot.files:
+        return snapshot.files[SINGLE].size
+    shards = (name for name in snapshot.files if name.endswith(".safetensors") and "/" not in name)
+    return sum(snapshot.files[name].size for name in shards)
+
+
+def _is_small(snapshot: Snapshot, name: str) -> bool:
+    return name in snapshot.files and snapshot.files[name].size <= LARGEST_CARD
 
 
 def _has_size(path: Path, size: int) -> bool:

@@ -12,7 +12,6 @@ import os
 import random
 import re
 import socket
-import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ from huggingface_hub.utils._headers import build_hf_headers
 from huggingface_hub.utils._http import hf_raise_for_status
 
 from core.errors import ModelError
-from core.meter import Bucket
+from core.meter import Throttle
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _REVISION = re.compile(r"[\w][\w./-]{0,127}")
@@ -115,12 +114,12 @@ class Hub:
         *,
         endpoint: str | None = None,
         token: str | None = None,
-        bucket: Bucket | None = None,
+        throttle: Throttle | None = None,
         patience: Patience | None = None,
     ) -> None:
         self.endpoint = (endpoint or os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
         self._token = token or get_token()
-        self._bucket = bucket or Bucket()
+        self._throttle = throttle or Throttle()
         self._patience = patience or Patience()
         self._client: httpx2.AsyncClient | None = None
 
@@ -183,9 +182,7 @@ class Hub:
                     async for data in stream:
                         at, tried = at + len(data), 0
                         yield data
-                        pause = self._bucket.take(len(data), time.monotonic())
-                        if pause:
-                            await asyncio.sleep(pause)
+                        await self._throttle.take(len(data))
                 if at < end:
                     raise _Trouble("the connection ended early")
             except _Trouble as trouble:
@@ -233,12 +230,12 @@ class Hub:
             case GatedRepoError():
                 return ModelError(
                     f"{model_id} is gated: its owners ask who you are before they give it out",
-                    f"Accept its terms at {page}, then give a token of that account in HF_TOKEN.",
+                    f"Accept its terms at {page}, then give a token of that account: idlebloom model token",
                 )
             case RepositoryNotFoundError():
                 return ModelError(
                     f"there is no model {model_id} on {self.endpoint}, or it is private",
-                    "Check its spelling; for a private model give a token in HF_TOKEN.",
+                    "Check its spelling; for a private model give a token: idlebloom model token",
                 )
             case RevisionNotFoundError():
                 return ModelError(
@@ -252,7 +249,7 @@ class Hub:
             case HfHubHTTPError() if error.response.status_code in (401, 403):
                 return ModelError(
                     f"{self.endpoint} refuses access to {model_id}",
-                    "Make a new token at its settings page and give it in HF_TOKEN.",
+                    "Make a new token at its settings page and give it: idlebloom model token",
                 )
             case HfHubHTTPError():
                 status = error.response.status_code

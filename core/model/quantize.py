@@ -77,6 +77,10 @@ class Quantized:
         self._checkpoint, self._config, self._kind = checkpoint, config, kind
         self._dtype, self._device, self._store = dtype, device, store
 
+    @property
+    def kind(self) -> Quantization:
+        return self._kind
+
     def stored(self, layer: str) -> int:
         """Bytes of the layer's file; 0 where it is not kept."""
         return self._store.size(layer) if self._store else 0

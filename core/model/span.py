@@ -69,9 +69,11 @@ class SpanModel:
         embedding: Embedding | None,
         blocks: dict[int, Block],
         head: Head | None,
+        quantization: Quantization = Quantization.NONE,
     ) -> None:
+        self.quantization = quantization
         self.config, self.span, self.dtype, self.device = config, span, dtype, device
-        self._embedding, self._blocks, self._head = embedding, blocks, head
+        self.embedding, self.blocks, self.head = embedding, blocks, head
         self._alibi = Alibi(config.heads, config.max_length, device)
 
     @classmethod
@@ -104,6 +106,30 @@ class SpanModel:
         with torch.inference_mode():
             loader = _Loader(checkpoint, config, span, dtype, place, quantized=quantized, progress=progress)
             return loader.load()
+
+    def resized(self, span: Span, load: Callable[[Span], SpanModel]) -> SpanModel:
+        """This model with the layers of ``span``: those that it holds are kept, ``load`` brings the rest.
+        What runs goes on running on this one; ``span`` has to overlap its span."""
+        pieces = [
+            load(Span(start, end))
+            for start, end in (
+                (span.start, min(span.end, self.span.start)),
+                (max(span.start, self.span.end), span.end),
+            )
+            if start < end
+        ]
+        holders = [self, *pieces]
+        blocks = {layer: block for one in holders for layer, block in one.blocks.items() if layer in span}
+        return SpanModel(
+            self.config,
+            span,
+            self.dtype,
+            self.device,
+            embedding=next((one.embedding for one in holders if one.embedding and 0 in span), None),
+            blocks=blocks,
+            head=next((one.head for one in holders if one.head and self.config.layers - 1 in span), None),
+            quantization=self.quantization,
+        )
 
     def check(self, rows: Rows) -> None:
         """FrameError unless ``rows`` fit this span and their slot."""
@@ -159,19 +185,19 @@ class SpanModel:
         inputs = [states[i] for i in segment.members]
         counts = [rows.count for rows in members]
         if segment.layers.start == 0:
-            assert self._embedding is not None
-            out = self._embedding(torch.cat(inputs))
+            assert self.embedding is not None
+            out = self.embedding(torch.cat(inputs))
         elif segment.layers.end == self.config.layers:
-            assert self._head is not None
+            assert self.head is not None
             counts = [rows.logits for rows in members]
             kept = [state[state.shape[0] - n :] for state, n in zip(inputs, counts, strict=True)]
             hidden = _join(kept, self.device)
-            out = self._head(hidden) if len(hidden) else hidden.new_empty(0, self.config.vocab)
+            out = self.head(hidden) if len(hidden) else hidden.new_empty(0, self.config.vocab)
         else:
             out = _join(inputs, self.device)
             how = plan(members, self._alibi, self.device)
             for layer in range(segment.layers.start, segment.layers.end):
-                out = self._blocks[layer](out, pool.layers[layer - pool.first_block], how)
+                out = self.blocks[layer](out, pool.layers[layer - pool.first_block], how)
         for i, part in zip(segment.members, torch.split(out, counts), strict=True):
             states[i] = part
 
@@ -214,7 +240,14 @@ class _Loader:
         head = self._head() if self.config.layers - 1 in self.span else None
         self._report(self._total, self._total)
         return SpanModel(
-            self.config, self.span, self.dtype, self.device, embedding=embedding, blocks=blocks, head=head
+            self.config,
+            self.span,
+            self.dtype,
+            self.device,
+            embedding=embedding,
+            blocks=blocks,
+            head=head,
+            quantization=self.quantized.kind if self.quantized else Quantization.NONE,
         )
 
     def _size(self, layer: int) -> int:

@@ -9,21 +9,22 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
-from core.errors import SwarmError
+from core.errors import DiskError, IdlebloomError, ModelError, NotAccepted, SwarmError, TooLittle, UserError
 from core.model.config import ModelConfig, read_config
 from core.model.text import Text
+from core.node.delivery import Deliver, Delivery
+from core.node.licences import Licences, stated
 from core.paths import bundled_model
 from core.routing.ask import Ask, Event, ModelCard
 from core.routing.generate import Generator
 from core.routing.route import missing
 from core.serving.supervisor import Worker, WorkerFailed
-from core.serving.worker import WorkerConfig
 from core.swarm.daemon import sweep
 from core.swarm.peer import Peer
 from core.terms import Because, DonorState, Progress, Reason, Span, State, Status, SwarmView
@@ -57,7 +58,7 @@ class Model:
             revision=config.revision,
             blocks=config.blocks,
             max_length=config.max_length,
-            licence=_licence(self.folder) or ("Apache-2.0" if bundled else "see its model card"),
+            licence=stated(self.folder) or ("Apache-2.0" if bundled else "see its model card"),
             kind=self.text.kind,
             note=_DEMO_NOTE if bundled else "",
             questions=_questions(self.folder),
@@ -76,15 +77,6 @@ def _questions(folder: Path) -> tuple[str, ...]:
     return tuple(str(item) for item in found[:8]) if isinstance(found, list) else ()
 
 
-def _licence(folder: Path) -> str:
-    """The licence in the model card's front matter, if there is one."""
-    with suppress(OSError, UnicodeDecodeError):
-        for line in (folder / "README.md").read_text(encoding="utf-8").splitlines()[:40]:
-            if line.startswith("license:"):
-                return line.partition(":")[2].strip()
-    return ""
-
-
 class Node:
     """A peer, an answering side, and perhaps workers. Made and used in one event loop; ``status`` may
     be read from anywhere, and ``watchers`` are called with each new snapshot."""
@@ -99,8 +91,14 @@ class Node:
         )
         self._looking = asyncio.create_task(self._look_around(), name="look around")
         self._giving: asyncio.Task[None] | None = None
+        self._worker: Worker | None = None
+        self._serving: Span | None = None
+        self.licences: Licences | None = None
+        """What was accepted; ``None``: nothing has to be."""
 
     async def generate(self, ask: Ask) -> AsyncGenerator[Event, None]:
+        if self.licences is not None:
+            self.licences.check(self.model.folder, self.model.config.model_id)
         async for event in self.generator.generate(ask):
             yield event
 
@@ -145,10 +143,19 @@ class Node:
         """Whether it serves, or tries to."""
         return self._giving is not None
 
-    def give(self, config: WorkerConfig, log_file: Path) -> None:
-        """Serves a span from now on, starting the worker again when it fails."""
+    @property
+    def serving(self) -> Span | None:
+        """What its worker serves now; ``None`` while there is none or it is still loading."""
+        return self._serving
+
+    @property
+    def worker_pid(self) -> int | None:
+        return self._worker.process.pid if self._worker is not None else None
+
+    def give(self, deliver: Deliver, log_file: Path) -> None:
+        """Serves from now on what ``deliver`` says, starting the worker again when it fails."""
         if self._giving is None:
-            self._giving = asyncio.create_task(self._keep_giving(config, log_file), name="give")
+            self._giving = asyncio.create_task(self._keep_giving(deliver, log_file), name="give")
 
     async def stop_giving(self, state: State, because: Because) -> None:
         """Ends the worker, if there is one; its memory is free when this returns."""
@@ -159,38 +166,103 @@ class Node:
             await asyncio.wait({giving})
         self.publish(replace(self.status, state=state, reason=because, span=None, progress=None))
 
-    async def _keep_giving(self, config: WorkerConfig, log_file: Path) -> None:
+    async def resize(self, span: Span, memory_cap: int = 0) -> None:
+        """Has the running worker serve other layers, around those that it has. Raises ``WorkerFailed``."""
+        worker = self._worker
+        if worker is None or self._serving is None:
+            return
+        resized = await worker.resize(span, memory_cap=memory_cap)
+        if resized.trouble:
+            log.warning("layers %s are not served: %s", span, resized.trouble)
+        if self._worker is worker:
+            self._serving = resized.span
+            self.publish(replace(self.status, span=resized.span, progress=None))
+
+    async def _keep_giving(self, deliver: Deliver, log_file: Path) -> None:
         tries = 0
         while True:
             started = time.monotonic()
             try:
-                await self._give_once(config, log_file)
-            except WorkerFailed as failure:
-                why = failure.message
+                await self._give_once(deliver, log_file)
+            except (UserError, ModelError, DiskError, WorkerFailed) as failure:
+                error: IdlebloomError = failure
             if time.monotonic() - started > STEADY_SECONDS:
                 tries = 0
             pause = RETRY_SECONDS[min(tries, len(RETRY_SECONDS) - 1)]
             tries += 1
-            because = Because(Reason.WORKER_FAILED, {"why": why}, until=time.time() + pause)
-            self.publish(replace(self.status, state=State.TROUBLE, reason=because, span=None, progress=None))
+            state, because = _why_not(error, time.time() + pause)
+            self.publish(replace(self.status, state=state, reason=because, span=None, progress=None))
             await asyncio.sleep(pause)
 
-    async def _give_once(self, config: WorkerConfig, log_file: Path) -> NoReturn:
-        """Serves until the worker ends; raises ``WorkerFailed``, for by itself it should not."""
-        span = Span(*config.span)
-        self.publish(replace(self.status, state=State.LOADING, reason=None, span=span, progress=None))
-        worker = await Worker.start(log=log_file, threads=config.threads)
-        try:
-            worker.configure(config, self._loading)
-            await worker.online()
-            self.publish(replace(self.status, state=State.GIVING, progress=None))
-            with suppress(SwarmError):  # it is looked at again soon
-                await self.look()
-            await worker.ended()
-            raise worker.failure()
-        finally:
-            await asyncio.shield(worker.stop())
-            sweep(Path(config.runtime))
+    async def _give_once(self, deliver: Deliver, log_file: Path) -> NoReturn:
+        """Serves until the worker ends; raises ``WorkerFailed``, for by itself it should not, and what
+        ``deliver`` raises."""
+        self.publish(replace(self.status, state=State.LOADING, reason=None, progress=None))
+        async with aclosing(deliver(self.fetching)) as deliveries:  # type: ignore[type-var]
+            first = await anext(deliveries)
+            worker = await Worker.start(log=log_file, threads=first.config.threads)
+            self._worker = worker
+            try:
+                await self._load(worker, first)
+                await self._extend(worker, deliveries)
+                await worker.ended()
+                raise worker.failure()
+            finally:
+                self._worker = self._serving = None
+                await asyncio.shield(worker.stop())
+                sweep(Path(first.config.runtime))
 
-    def _loading(self, done: int, total: int) -> None:
-        self.publish(replace(self.status, progress=Progress("loading", done, total)))
+    async def _load(self, worker: Worker, first: Delivery) -> None:
+        """The worker serves the first layers when this returns."""
+        self.publish(replace(self.status, state=State.LOADING, span=first.span, progress=None))
+        started = time.monotonic()
+
+        def loading(done: int, total: int) -> None:
+            spent = time.monotonic() - started
+            left = (total - done) * spent / done if done and spent > 1 else None
+            progress = Progress(first.phase, done, total, left)
+            self.publish(replace(self.status, state=State.LOADING, progress=progress))
+
+        worker.configure(first.config, loading)
+        await worker.online()
+        self._serving = first.span
+        self.publish(replace(self.status, state=State.GIVING, progress=None))
+        with suppress(SwarmError):  # it is looked at again soon
+            await self.look()
+
+    async def _extend(self, worker: Worker, deliveries: AsyncIterator[Delivery]) -> None:
+        """More layers as they land, for as long as the worker lives."""
+        ended = asyncio.ensure_future(worker.ended())
+        try:
+            while not ended.done():
+                more = asyncio.ensure_future(anext(deliveries, None))
+                try:
+                    await asyncio.wait({more, ended}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    if not more.done():
+                        more.cancel()
+                        await asyncio.wait({more})
+                if more.cancelled() or (delivery := more.result()) is None:
+                    return
+                await self.resize(delivery.span)
+        finally:
+            ended.cancel()
+
+    def fetching(self, progress: Progress) -> None:
+        """Publishes how far fetching is."""
+        state = State.FETCHING if self._serving is None else self.status.state
+        self.publish(replace(self.status, state=state, reason=None, progress=progress))
+
+
+def _why_not(error: IdlebloomError, until: float) -> tuple[State, Because]:
+    """What the status says while nothing is given because of ``error``, until it is tried again."""
+    why: dict[str, str | int | float] = {"why": error.message}
+    match error:
+        case TooLittle():
+            return State.WAITING, Because(Reason.NO_ROOM, {"why": str(error)}, until=until)
+        case NotAccepted():
+            return State.WAITING, Because(Reason.NO_LICENCE, {"why": str(error)}, until=until)
+        case WorkerFailed():
+            return State.TROUBLE, Because(Reason.WORKER_FAILED, why, until=until)
+        case _:
+            return State.TROUBLE, Because(Reason.NO_LAYERS, {"why": str(error)}, until=until)

@@ -1,24 +1,97 @@
-"""Which span this PC serves from system memory: what ``core.serving.fit`` finds room for, placed by
-``core.serving.choose`` over the swarm's records."""
+"""Which span this PC serves: what ``core.serving.fit`` finds room for, placed by ``core.serving.choose``
+over the swarm's records."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Literal
 
 from core.model.config import ModelConfig
-from core.model.cost import Costs, Form, Numbers, costs
-from core.serving.choose import WINDOW_SECONDS, Hand, choose, levels, turn
+from core.model.cost import Form, Numbers, costs
+from core.serving.choose import WINDOW_SECONDS, Hand, Levels, choose, levels, turn
 from core.serving.fit import Fit, Fitting, Room, Wish
+from core.settings import Quantize, Settings
 from core.terms import PeerId, Record, Span
 
 CONTEXT = 500 << 20
 """Bytes of a worker and its p2pd before the first layer: 290 and 61 MiB were measured, and the heap grows."""
+GPU_CONTEXT = 600 << 20
+"""Bytes of a GPU that the driver takes for a process, with the kernels it loads."""
 PROMPT_ROWS = 512
 """Rows of a prompt that a step of the engine may run at once."""
 LEFT = 0.25
 """The part of the free memory that is left to the owner's other programs."""
+LEAVE_LEAST = 2 * 10**9
+LOGS_MOST = 4 * 10**9
+LOGS_PART = 8
+"""On the CPU logs share the memory of layers and caches: one part of so many."""
+PLENTY = 10**15
+"""More bytes than any disk: what is in a local folder needs none."""
+SETTLED = 0.5
+"""A span is kept after a restart if no more than this part of it has to be fetched anew."""
+
+QuantizedAs = Literal["none", "int8", "nf4"]
+
+
+@dataclass(frozen=True)
+class Means:
+    """What layers are served with: ``device`` is ``cpu`` or ``cuda:N``, ``dtype`` what it computes in."""
+
+    device: str = "cpu"
+    quantization: QuantizedAs = "none"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.device != "cpu"
+
+    def form(self, *, stored: int, tied: bool = True) -> Form:
+        """How layers are held; ``stored`` are bytes a number in the checkpoint's files."""
+        numbers = Numbers(self.dtype)
+        if self.quantization != "none":
+            return Form(numbers, Numbers(self.quantization), Numbers.INT8, stored, tied)
+        # On the CPU a 16-bit head is held in float16.
+        half = Numbers.FLOAT16 if numbers is Numbers.BFLOAT16 and not self.on_gpu else numbers
+        return Form(numbers, numbers, half, stored, tied)
+
+
+def means(settings: Settings, gpus: int, fast: Literal["float32", "bfloat16"]) -> Means:
+    """What the settings mean on a PC with so many usable GPUs, whose CPU is fastest in ``fast``."""
+    device = settings.device
+    if device == "auto":
+        device = "cuda:0" if gpus else "cpu"
+    chosen = settings.quantization
+    on_gpu = device != "cpu"
+    if chosen is Quantize.AUTO:
+        chosen = Quantize.NF4 if on_gpu else Quantize.NONE
+    kinds: dict[Quantize, QuantizedAs] = {Quantize.NF4: "nf4", Quantize.INT8: "int8"}
+    return Means(device, kinds.get(chosen, "none"), "bfloat16" if on_gpu else fast)
+
+
+def cpu_budget(settings: Settings, available: int) -> int:
+    """Bytes of system memory that serving on the CPU may take, of ``available`` ones: its own worker's
+    counted as available."""
+    if settings.ram_gb is not None:
+        return min(int(settings.ram_gb * 1e9), available)
+    return int(available * (1 - LEFT))
+
+
+def gpu_budget(settings: Settings, total: int, free: int) -> int:
+    """Bytes of a GPU's memory that serving may take; ``free`` counts its own worker's as free."""
+    leave = settings.leave_vram_gb
+    kept = max(LEAVE_LEAST, total // 4) if leave is None else int(leave * 1e9)
+    return max(0, min(total - kept, free))
+
+
+def log_budget(settings: Settings, means: Means, budget: int, available: int) -> int:
+    """Bytes of system memory for logs of outputs: on the CPU they are part of ``budget``."""
+    if not means.on_gpu:
+        return min(LOGS_MOST, budget // LOGS_PART)
+    if settings.ram_gb is not None:
+        return int(settings.ram_gb * 1e9)
+    return min(LOGS_MOST, available // 4)
 
 
 @dataclass(frozen=True)
@@ -29,18 +102,21 @@ class Place:
     cache_tokens: int
 
 
-def room(config: ModelConfig, available: int) -> Room:
-    """What a worker may use of ``available`` bytes of free system memory. The checkpoint is on this PC."""
+def fitting(
+    config: ModelConfig,
+    means: Means,
+    budget: int,
+    *,
+    disk: int = PLENTY,
+    stored: int = 4,
+    tied: bool = True,
+) -> Fitting:
+    """What fits in ``budget`` bytes of the device and ``disk`` bytes of disk."""
     widest = max(8 * config.hidden * PROMPT_ROWS, config.vocab)
-    return Room(
-        cap=int(available * (1 - LEFT)), free=available, disk=0, context=CONTEXT, workspace=4 * widest * 4
-    )
-
-
-def table_of(config: ModelConfig, dtype: str) -> Costs:
-    """On the CPU weights are held as they are computed in; a 16-bit head is held in float16."""
-    numbers = Numbers(dtype)
-    return costs(config, Form(numbers, numbers, Numbers.FLOAT16 if numbers is Numbers.BFLOAT16 else numbers))
+    context = GPU_CONTEXT if means.on_gpu else CONTEXT
+    logs = 0 if means.on_gpu else min(LOGS_MOST, budget // LOGS_PART)
+    room = Room(cap=budget - logs, free=budget - logs, disk=disk, context=context, workspace=4 * widest * 4)
+    return Fitting(costs(config, means.form(stored=stored, tied=tied)), room, Wish())
 
 
 def whole(fitting: Fitting) -> Place | None:
@@ -50,25 +126,60 @@ def whole(fitting: Fitting) -> Place | None:
 
 
 def place(
-    fitting: Fitting, records: Collection[Record], me: PeerId, now: float, chance: random.Random
+    fitting: Fitting,
+    records: Collection[Record],
+    me: PeerId,
+    now: float,
+    chance: random.Random,
+    *,
+    here: Collection[int] = (),
 ) -> Place:
-    """The span to serve beside the others that ``records`` tell of. Raises ``TooLittle``."""
+    """The span to serve beside the others that ``records`` tell of; ``here`` are layers that need not be
+    fetched. A donor that comes back takes what it has again, unless moving would pay. Raises
+    ``TooLittle``."""
     fitting.check()
     seen = levels(records, len(fitting.table), me, now)
-    choice = choose(
-        seen,
-        Hand(fitting.table, fitting.ends(), on_disk=fitting.on_disk),
-        turn(me, int(now // WINDOW_SECONDS)),
-        chance,
-    )
+    ends = fitting.ends()
+    on_disk = _longest_run(here)
+    before = _again(fitting, ends, here)
+    hand = Hand(fitting.table, ends, serving=before, on_disk=on_disk)
+    # Nobody counts on a donor that has not come back yet, so it need not wait for its turn.
+    lot = turn(me, int(now // WINDOW_SECONDS)) if before is None else -1.0
+    choice = choose(seen if before is None else _free_to_go(seen), hand, lot, chance)
     assert choice is not None, "a layer fits: it was checked"
     return _place(fitting.fit(choice.span))
 
 
-def fitting(config: ModelConfig, dtype: str, available: int) -> Fitting:
-    """What fits in ``available`` bytes of system memory, of a checkpoint in a local folder."""
-    here = Span(0, config.layers)
-    return Fitting(table_of(config, dtype), room(config, available), Wish(), on_disk=here)
+def _free_to_go(seen: Levels) -> Levels:
+    """The levels for one who serves nothing yet: it leaves nobody without a layer, wherever it goes, but
+    goes back to where it alone was."""
+    return Levels(seen.rates, seen.held, seen.held, seen.donors, max(seen.limit, 0.0))
+
+
+def _again(fitting: Fitting, ends: Collection[int], here: Collection[int]) -> Span | None:
+    """The longest fitting span most of which is here."""
+    if not here:
+        return None
+    known = set(here)
+    spans = [Span(start, end) for start, end in enumerate(ends) if end > start]
+
+    def missing(span: Span) -> int:
+        lack = (layer for layer in range(span.start, span.end) if layer not in known)
+        return sum(fitting.table[layer].disk for layer in lack)
+
+    best = min(spans, key=lambda span: (missing(span), -len(span), span.start))
+    need = sum(cost.disk for cost in fitting.table[best.start : best.end])
+    return best if missing(best) <= SETTLED * need else None
+
+
+def _longest_run(layers: Collection[int]) -> Span | None:
+    best: Span | None = None
+    start = None
+    for layer in sorted(layers):
+        start = layer if start is None or layer - 1 not in layers else start
+        if best is None or layer + 1 - start > len(best):
+            best = Span(start, layer + 1)
+    return best
 
 
 def _place(fit: Fit) -> Place:

@@ -24,6 +24,17 @@ def read_machine() -> Machine:
     return Machine(os.cpu_count() or 1, memory.total, memory.available)
 
 
+def memory_of(pid: int) -> int:
+    """Bytes of system memory that a process and its children take; 0 for one that is gone."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return sum(one.memory_info().rss for one in (process, *process.children(recursive=True)))
+    except psutil.Error:
+        return 0
+
+
 def free_disk(folder: Path) -> int:
     """Free bytes for this user where the folder lies, or will lie once it is made."""
     while not folder.exists():

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
+import psutil
 import torch
 
 from core.errors import SwarmError
@@ -18,7 +20,7 @@ from core.model.cache import CachePool
 from core.model.config import ref
 from core.model.span import SpanModel
 from core.ring.frames import Lane
-from core.serving.engine import Engine
+from core.serving.engine import Engine, Speed, free_unused
 from core.serving.measure import measure
 from core.serving.sessions import Sessions
 from core.swarm.codec import CONTROL
@@ -26,7 +28,7 @@ from core.swarm.frames import LANES
 from core.swarm.peer import Peer
 from core.swarm.pinger import Pinger
 from core.swarm.watch import Announcer
-from core.terms import DonorState, Record, WireDtype
+from core.terms import DonorState, Record, Span, WireDtype
 
 UPDATE_SECONDS = 20
 """How often the record is made anew from what was measured since."""
@@ -36,6 +38,16 @@ NEWS_DELAY = 0.005
 """seconds; but no sooner than this."""
 WITHDRAW_SECONDS = 2.0
 DRAIN_LOOK_SECONDS = 0.1
+SHORTAGE_SECONDS = 600.0
+SHORTAGES = 2
+"""After so many steps without memory in that time a donor lends less cache: this part of what it lent,"""
+LESS = 0.75
+LEAST_ROWS = 32
+"""and takes shorter pieces of prompts, down to so many rows."""
+STEP_BYTES = 48 << 20
+"""System memory kept free for a step beyond those that were measured, and for streams;"""
+MARGIN_BYTES = 16 << 20
+"""and below the cap when sessions are given up."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +62,8 @@ class DonorOptions:
     version: str = ""
     speculate: bool = True
     log_bytes: int = 1 << 30
+    memory_cap: int = 0
+    """Bytes of system memory that the process and its children may take; 0: nobody watches."""
 
 
 class Donor:
@@ -74,6 +88,7 @@ class Donor:
             self.pool,
             wires=_wires(model.dtype),
             changed=self._changed,
+            no_memory=self._no_memory,
             speculate=options.speculate,
             log_bytes=options.log_bytes,
         )
@@ -91,6 +106,8 @@ class Donor:
         self._announcer = Announcer(peer.directory)
         self._keeping: asyncio.Task[None] | None = None
         self._started_at = time.time()
+        self._shortages: list[float] = []
+        """When steps found no memory, of late."""
 
     def _changed(self) -> None:
         self.engine.kick()
@@ -98,15 +115,91 @@ class Donor:
     async def start(self) -> None:
         """Returns when the donor serves and its record is stored. Raises ``SwarmError`` when no peer
         of the swarm takes the record."""
-        decode, prefill = await asyncio.to_thread(measure, self.model, self.pool)
-        self.engine.speed.decode(decode, 1)
-        self.engine.speed.prefill(prefill, 1)
+        await self._measure()
+        if self.options.memory_cap:
+            self.pool.limit(self._affordable())
         await self.peer.serve(CONTROL, self.sessions.clients.serve_control)
         for lane in Lane:
             await self.peer.serve(LANES[lane], partial(self.sessions.incoming.serve_lane, lane=lane))
         await self.peer.directory.announce(self._record(DonorState.ONLINE))
         self.pinger.start()
         self._keeping = asyncio.create_task(self._keep())
+
+    async def _measure(self) -> None:
+        """What a step takes, while nothing else runs."""
+        decode, prefill = await asyncio.to_thread(measure, self.model, self.pool)
+        self.engine.speed = Speed()
+        self.engine.speed.decode(decode, 1)
+        self.engine.speed.prefill(prefill, 1)
+
+    # Memory
+
+    def _affordable(self) -> int:
+        """Positions of cache that the memory cap leaves, now that weights and workspace are there."""
+        left = self.options.memory_cap - memory_used() - self.options.log_bytes - STEP_BYTES
+        return self.pool.used_tokens + left // max(self.pool.token_bytes, 1)
+
+    def _no_memory(self) -> None:
+        """A step found none: its session has gone. Where that happens again and again, this donor takes
+        and announces less."""
+        now = time.monotonic()
+        self._shortages = [at for at in self._shortages if now - at < SHORTAGE_SECONDS] + [now]
+        if len(self._shortages) >= SHORTAGES:
+            self._shortages.clear()
+            self.pool.limit(int(self.pool.capacity * LESS))
+            self.engine.prefill_rows = max(LEAST_ROWS, self.engine.prefill_rows // 2)
+            self._announcer.update(self._record(DonorState.ONLINE))
+
+    def _watch_memory(self) -> None:
+        """Gives up sessions before the cap is reached: whatever grows, the owner's word holds."""
+        cap = self.options.memory_cap
+        if not cap or memory_used() < cap - MARGIN_BYTES:
+            return
+        free_unused()
+        while memory_used() >= cap - MARGIN_BYTES:
+            self.pool.limit(self.pool.used_tokens)
+            if not self.sessions.places.shed():
+                return
+            free_unused()
+
+    def cap_memory(self, cap: int) -> None:
+        """Keep to another cap from now on."""
+        self.options = replace(self.options, memory_cap=cap)
+        if cap:
+            self.pool.limit(self._affordable())
+
+    # Another span
+
+    async def resize(self, span: Span, load: Callable[[Span], SpanModel], seconds: float) -> None:
+        """Serves ``span`` from now on, without a pause for sessions that use only layers of both spans.
+        ``load`` reads layers in a thread. Readers of layers that go have ``seconds`` to move. Raises what
+        ``load`` raises; then it serves what both spans have in common."""
+        kept = Span(max(span.start, self.model.span.start), min(span.end, self.model.span.end))
+        if kept != self.model.span:
+            await self._drop_to(kept, seconds)
+        if span != kept:
+            model = await asyncio.to_thread(self.model.resized, span, load)
+            await self._adopt(model)
+
+    async def _drop_to(self, span: Span, seconds: float) -> None:
+        self.sessions.announce_dropped(span, seconds)
+        self._announcer.update(self._record(DonorState.ONLINE))
+        deadline = time.monotonic() + seconds
+        while self.sessions.outside(span):
+            if time.monotonic() >= deadline:
+                break
+            await asyncio.sleep(DRAIN_LOOK_SECONDS)
+        self.sessions.drop_outside()
+        await self._adopt(self.model.resized(span, _nothing_to_load))
+
+    async def _adopt(self, model: SpanModel) -> None:
+        async with self.engine.paused():
+            self.pool.resize(model.span)
+            self.model = self.engine.model = model
+            self.sessions.opening.span = self.pinger.span = model.span
+            await self._measure()
+        free_unused()
+        self._announcer.update(self._record(DonorState.ONLINE))
 
     async def drain(self, seconds: float) -> None:
         """Leaves as planned: serves on while readers move, until none is left or the time is over."""
@@ -139,6 +232,7 @@ class Donor:
             for second in range(UPDATE_SECONDS):
                 await asyncio.sleep(1.0)
                 self.sessions.places.sweep()
+                self._watch_memory()
                 if second >= NEWS_SECONDS and self._has_news(dict(record.near)):
                     break
 
@@ -153,7 +247,7 @@ class Donor:
         return Record(
             peer_id=self.peer.peer_id,
             model=ref(self.model.config),
-            span=self.model.span,
+            span=self.sessions.opening.span,
             state=state,
             started_at=self._started_at,
             expires_at=now + 90,
@@ -162,6 +256,7 @@ class Donor:
             prefill_rate=1 / speed.prefill_row if speed.prefill_row else 0.0,
             free_tokens=self.pool.free_tokens,
             log_bytes=self.sessions.places.free_log_bytes,
+            quantization=self.model.quantization,
             wire=_wires(self.model.dtype),
             device=str(self.model.device),
             addresses=self.peer.addresses,
@@ -172,6 +267,22 @@ class Donor:
             readers=self.sessions.table.readers,
             version=self.options.version,
         )
+
+
+def _nothing_to_load(span: Span) -> SpanModel:
+    raise AssertionError(f"{span} is not within what is held")
+
+
+def memory_used() -> int:
+    """Bytes of system memory that this process and its p2pd take. Mapped files are not counted: the
+    system takes them back at will."""
+    total = 0
+    me = psutil.Process()
+    for process in (me, *me.children()):
+        with suppress(psutil.Error):
+            found = process.memory_info()
+            total += found.rss - getattr(found, "shared", 0)
+    return total
 
 
 def _wires(dtype: torch.dtype) -> tuple[WireDtype, ...]:

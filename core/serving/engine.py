@@ -8,11 +8,14 @@ Decode steps go first, since readers wait for them; prefill fills up what a deco
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
 import queue
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import torch
@@ -77,6 +80,8 @@ class Done:
     payload: bytes = b""
     tokens: tuple[Token, ...] = ()
     error: str = ""
+    no_memory: bool = False
+    """The device had no memory left for this step; nothing is wrong with its session."""
 
 
 @dataclass
@@ -132,12 +137,16 @@ class Engine:
         self._gathers_now = gathers
         self._decoded_at: dict[object, float] = {}
         self._gathering_until = 0.0
+        self.prefill_rows = PREFILL_ROWS
+        """Most prompt rows in one batch; a device that ran out of memory takes fewer."""
+        self._idle: list[asyncio.Future[None]] = []
+        self._pauses = 0
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self._thread.start()
 
     def kick(self) -> None:
-        """Something may wait: begin a batch unless one is under way."""
-        while not self._busy:
+        """Something may wait: begin a batch unless one is under way, or someone waits for none to be."""
+        while not self._busy and not self._pauses:
             jobs = self._choose()
             if not jobs:
                 return
@@ -148,6 +157,32 @@ class Engine:
             results = self._timed(jobs)
             self._busy = False
             self._finished(results)
+
+    @asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """Inside, no batch runs: the model and its cache may be changed. Steps wait meanwhile."""
+        self._pauses += 1
+        try:
+            while self._busy:
+                waiter = self._loop.create_future()
+                self._idle.append(waiter)
+                await waiter
+            self._busy = True
+            try:
+                yield
+            finally:
+                self._is_idle()
+        finally:
+            self._pauses -= 1
+            self.kick()
+
+    def _is_idle(self) -> None:
+        """No batch runs any more."""
+        self._busy = False
+        waiting, self._idle = self._idle, []
+        for waiter in waiting:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def close(self) -> None:
         """Ends the thread after the batch under way."""
@@ -199,9 +234,9 @@ class Engine:
         """Rows of prompts that keep a batch under twice a decode step while answers are under way."""
         speed = self.speed
         if now - self._last_decode > DECODING_SECONDS or not speed.prefill_row:
-            return PREFILL_ROWS
+            return self.prefill_rows
         least = PREFILL_LEAST if with_decode else PREFILL_ALONE
-        return max(least, min(PREFILL_ROWS, int(speed.decode_step / speed.prefill_row)))
+        return max(least, min(self.prefill_rows, int(speed.decode_step / speed.prefill_row)))
 
     def _is_short(self, jobs: Sequence[Job]) -> bool:
         if self.rest or not 0 < self.speed.decode_step < INLINE_SECONDS:
@@ -209,7 +244,7 @@ class Engine:
         return all(job.step.lane is Lane.DECODE for job in jobs)
 
     def _results(self, results: list[Done]) -> None:
-        self._busy = False
+        self._is_idle()
         self._finished(results)
         self.kick()
 
@@ -237,8 +272,13 @@ class Engine:
             rows = [_rows(job, self.model.config.hidden) for job in jobs]
             outputs = self.model.run(rows, self.pool)
         except (RuntimeError, MemoryError, IdlebloomError) as error:
+            if is_out_of_memory(error):
+                free_unused()
             if len(jobs) > 1:  # one session's fault must not be the others' loss
                 return [done for job in jobs for done in self._run([job])]
+            if is_out_of_memory(error):
+                log.warning("a step found no memory: %s", str(error).splitlines()[0][:200])
+                return [Done(job, error=NO_MEMORY, no_memory=True) for job in jobs]
             log.exception("a step failed")
             return [Done(job, error=f"the step failed: {str(error).splitlines()[0][:200]}") for job in jobs]
         return [_done(job, output) for job, output in zip(jobs, outputs, strict=True)]
@@ -252,6 +292,26 @@ class Engine:
             self.speed.decode(seconds, decode)
         elif prefill >= LEARN_ROWS:
             self.speed.prefill(max(seconds - self.speed.decode_step, 1e-6), prefill)
+
+
+NO_MEMORY = "this donor has no memory left for the step"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device, the CPU's allocator included, had nothing left to give."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and ("allocate memory" in text or "out of memory" in text)
+
+
+def free_unused() -> None:
+    """Hand back what allocators keep for later."""
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.empty_cache()
+    if sys.platform.startswith("linux"):
+        with suppress(OSError, AttributeError):  # another C library than glibc
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def _rows(job: Job, hidden: int) -> Rows:

@@ -58,6 +58,17 @@ class Places:
         self.free(held)
         return True
 
+    def shed(self) -> bool:
+        """Gives up the session that was used longest ago, whoever reads it; whether there was one that
+        no step runs of."""
+        able = [held for held in self.table if held.part.running is None]
+        if not able:
+            return False
+        held = min(able, key=lambda held: (not held.parked, held.used_at))
+        self.outgoing.perform(held, held.part.end(Breach.FULL, "this donor is short of memory"))
+        self.free(held)
+        return True
+
     @staticmethod
     def _is_idle(held: Held) -> bool:
         busy = held.part.running is not None or held.part.queue

@@ -40,6 +40,7 @@ class Sessions:
         *,
         wires: Sequence[WireDtype],
         changed: Callable[[], None],
+        no_memory: Callable[[], None] = lambda: None,
         speculate: bool = True,
         log_bytes: int = 1 << 30,
     ) -> None:
@@ -50,6 +51,7 @@ class Sessions:
         self.places = Places(self.table, pool, self.outgoing, log_bytes)
         self.opening = Opening(peer, config, span, wires, self.places)
         self.clients = Clients(self.incoming, self.opening, changed=changed, speculate=speculate)
+        self._no_memory = no_memory
 
     def __len__(self) -> int:
         return len(self.table)
@@ -94,7 +96,11 @@ class Sessions:
                 continue
             if done.error:
                 held.part.running = None
-                self.outgoing.perform(held, held.part.end(Breach.NONSENSE, done.error))
+                why = Breach.FULL if done.no_memory else Breach.NONSENSE
+                self.outgoing.perform(held, held.part.end(why, done.error))
+                if done.no_memory:
+                    self.places.free(held)
+                    self._no_memory()
                 continue
             current = step.rollback == held.part.rollback and not held.part.broken
             if held.history is not None and current:
@@ -108,13 +114,33 @@ class Sessions:
         one large batch after the other is better than many small ones at once."""
         return any(held.part.stage == 0 and held.on_this_pc and not held.part.broken for held in self.table)
 
+    # Fewer layers
+
+    def outside(self, span: Span) -> list[Held]:
+        """Sessions that use a layer which is not in ``span``."""
+        return [held for held in self.table if held.span not in span]
+
+    def announce_dropped(self, span: Span, seconds: float) -> None:
+        """Takes new sessions within ``span`` only, and tells the clients of others to move."""
+        self.opening.span = span
+        for held in self.outside(span):
+            self._tell_to_leave(held, seconds)
+
+    def drop_outside(self) -> None:
+        """Gives up the sessions that have not moved off layers that are dropped."""
+        for held in self.outside(self.opening.span):
+            self.outgoing.perform(held, held.part.end(Breach.LEAVING, "the donor serves fewer layers now"))
+            self.places.free(held)
+
     def announce_leaving(self, seconds: float) -> None:
         """Takes no new sessions, and tells the clients of those that are there to move."""
         self.opening.leaving = True
         for held in self.table:
-            self.outgoing.tell(
-                held, Leaving(held.part.session, held.part.stage, held.part.epoch, int(seconds))
-            )
+            self._tell_to_leave(held, seconds)
+
+    def _tell_to_leave(self, held: Held, seconds: float) -> None:
+        part = held.part
+        self.outgoing.tell(held, Leaving(part.session, part.stage, part.epoch, int(seconds)))
 
     def close(self) -> None:
         """Gives up all sessions, telling their clients."""

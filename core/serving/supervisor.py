@@ -13,12 +13,14 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from core.errors import IdlebloomError
 from core.paths import code, words
-from core.serving.worker import WorkerConfig
-from core.terms import PeerId
+from core.serving.worker import MOVE_SECONDS, WorkerConfig
+from core.terms import PeerId, Span
 
 END_SECONDS = 1.0
 """How long a worker may take to end before its group is killed."""
@@ -32,6 +34,14 @@ class WorkerFailed(IdlebloomError):
     """The worker ended by itself; the message holds its own last words."""
 
 
+@dataclass(frozen=True)
+class Resized:
+    """What a worker serves after it was told to serve other layers; ``trouble`` says why not those."""
+
+    span: Span
+    trouble: str = ""
+
+
 class Worker:
     """One worker process; made by ``start``, told what to do by ``configure``. In between it imports
     its libraries, which takes longer than most of what follows."""
@@ -42,6 +52,7 @@ class Worker:
         self._on_loading: OnLoading | None = None
         self._error = ""
         self._online = asyncio.Event()
+        self._resizing: list[asyncio.Future[Resized]] = []
         self._ended = asyncio.create_task(self._watch())
 
     @classmethod
@@ -51,7 +62,8 @@ class Worker:
         """Starts the process. Its standard error goes to the file ``log``. It removes the folder
         ``remove`` when this process dies. ``command`` may put something around it, such as a network
         namespace; it must become the worker, not start it. Raises ``WorkerFailed``."""
-        environment = dict(os.environ, PYTHONPATH=str(code()))
+        # Few arenas: what many threads free would else stay with the process, and count against its cap.
+        environment = {"MALLOC_ARENA_MAX": "2"} | dict(os.environ, PYTHONPATH=str(code()))
         if threads:
             environment["OMP_NUM_THREADS"] = str(threads)
         try:
@@ -99,6 +111,21 @@ class Worker:
         how = f"signal {-code_}" if code_ is not None and code_ < 0 else f"exit code {code_}"
         return WorkerFailed(self._error or f"the worker ended unexpectedly ({how})")
 
+    async def resize(self, span: Span, seconds: float = MOVE_SECONDS, memory_cap: int = 0) -> Resized:
+        """Has the worker serve ``span``, around the layers that both have; readers of dropped ones have
+        ``seconds`` to move. From then on it may take ``memory_cap`` bytes, 0: as before. Returns what it
+        serves then; raises ``WorkerFailed`` if it ends instead."""
+        answer: asyncio.Future[Resized] = asyncio.get_running_loop().create_future()
+        self._resizing.append(answer)
+        if self.process.stdin is not None and not self.process.stdin.is_closing():
+            order = {"resize": [span.start, span.end], "seconds": seconds, "memory_cap": memory_cap}
+            self.process.stdin.write(json.dumps(order).encode() + b"\n")
+        both: set[asyncio.Future[Any]] = {answer, self._ended}
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            raise self.failure()
+        return answer.result()
+
     async def drain(self, seconds: float) -> None:
         """Has the worker leave as planned: readers move while it serves. Returns when it has gone."""
         if self.process.stdin is not None:
@@ -138,5 +165,9 @@ class Worker:
         elif event == "online":
             self.peer_id = PeerId(said["peer_id"])
             self._online.set()
+        elif event == "resized":
+            answer = self._resizing.pop(0) if self._resizing else None
+            if answer is not None and not answer.done():
+                answer.set_result(Resized(Span(*said["span"]), str(said["trouble"])))
         elif event == "error":
             self._error = str(said["message"])

@@ -2,7 +2,8 @@
 
 ``python -m core.serving.worker PARENT [FOLDER]`` reads one line of JSON (``WorkerConfig``) from standard
 input and writes lines of JSON about its progress to standard output. A later line ``{"drain": SECONDS}``
-has it leave as planned: it serves on while its readers move. It ends when standard input ends, so
+has it leave as planned: it serves on while its readers move; ``{"resize": [START, END]}`` has it serve
+other layers, around those that it holds, and say ``resized``. It ends when standard input ends, so
 however its parent goes, it goes too; its p2pd goes with it. ``PARENT`` is the parent's process id: when
 it has died, the worker removes ``FOLDER`` and the sockets that the parent left.
 
@@ -23,8 +24,9 @@ import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 import psutil
 
@@ -41,6 +43,10 @@ log = logging.getLogger(__name__)
 
 FAREWELL_SECONDS = 0.5
 """How long an ending worker may take to tell others; then it is gone all the same."""
+MOVE_SECONDS = 30.0
+"""How long readers of layers that are dropped have to move."""
+CUDA_CONTEXT = 500 << 20
+"""Bytes that the driver takes of a GPU for a process, at least, kernels loaded later included."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +65,16 @@ class WorkerConfig:
     threads: int = 0
     rest: float = 0.0
     speculate: bool = True
-    ram_gb: float = 0.0
+    device: str = "cpu"
+    """``cpu`` or ``cuda:N``."""
+    quantization: Literal["none", "int8", "nf4"] = "none"
+    store: str = ""
+    """The folder below which quantized layers are kept; empty: nowhere."""
+    log_bytes: int = 0
     """Host memory for logs of outputs; 0: 4 GB or a quarter of what is free, whichever is less."""
+    memory_cap: int = 0
+    """Bytes of the device's memory that all this may take, as the driver counts them, or of system memory
+    on the CPU; 0: no cap."""
     version: str = ""
 
     def to_line(self) -> str:
@@ -147,11 +161,11 @@ def _say(**fields: object) -> None:
 
 async def _serve(config: WorkerConfig, traces: Traces) -> int:
     stop = asyncio.Event()
-    leave: asyncio.Future[float] = asyncio.get_running_loop().create_future()
-    _end_with_parent(stop, leave, traces)
+    orders: asyncio.Queue[Order] = asyncio.Queue()
+    _end_with_parent(stop, orders, traces)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    donating, stopping = asyncio.create_task(_donate(config, leave)), asyncio.create_task(stop.wait())
+    donating, stopping = asyncio.create_task(_donate(config, orders)), asyncio.create_task(stop.wait())
     await asyncio.wait({donating, stopping}, return_when=asyncio.FIRST_COMPLETED)
     donating.cancel()
     await asyncio.wait({donating}, timeout=FAREWELL_SECONDS)
@@ -168,13 +182,12 @@ async def _serve(config: WorkerConfig, traces: Traces) -> int:
     return 1
 
 
-async def _donate(config: WorkerConfig, leave: asyncio.Future[float]) -> None:
-    """Serves until cancelled, or until it has left in the seconds that ``leave`` gives; raises when it
-    cannot, or can no longer."""
+async def _donate(config: WorkerConfig, orders: asyncio.Queue[Order]) -> None:
+    """Serves until cancelled, or until it has left as ordered; raises when it cannot, or can no longer."""
     from core.swarm.p2p import start_peer
 
     async with AsyncExitStack() as stack:
-        loading = asyncio.create_task(asyncio.to_thread(_load, config))
+        loading = asyncio.create_task(asyncio.to_thread(_load, config, Span(*config.span)))
         stack.callback(loading.cancel)
         peer = await start_peer(
             identity=Path(config.identity),
@@ -190,11 +203,43 @@ async def _donate(config: WorkerConfig, leave: asyncio.Future[float]) -> None:
         _say(event="online", peer_id=peer.peer_id, addresses=list(peer.addresses))
         died: asyncio.Future[None] = asyncio.create_task(peer.died())
         stack.callback(died.cancel)
-        waiting: tuple[asyncio.Future[Any], ...] = (died, leave)
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        if not leave.done():
+        obeying = asyncio.create_task(_obey(donor, config, orders))
+        stack.callback(obeying.cancel)
+        await asyncio.wait({died, obeying}, return_when=asyncio.FIRST_COMPLETED)
+        if not obeying.done():
             raise IdlebloomError("the worker's network process p2pd ended")
-        await donor.drain(leave.result())
+        await obeying
+
+
+async def _obey(donor: Donor, config: WorkerConfig, orders: asyncio.Queue[Order]) -> None:
+    """Carries out orders one after the other until one is to leave, and leaves."""
+    while True:
+        order = await orders.get()
+        if order.span is None:
+            await donor.drain(order.seconds)
+            return
+        if order.memory_cap:
+            config = replace(config, memory_cap=order.memory_cap)
+        await _resize(donor, config, order.span, order.seconds)
+
+
+async def _resize(donor: Donor, config: WorkerConfig, span: Span, seconds: float) -> None:
+    """A span that cannot be served leaves what is served as it is, as far as both have it."""
+    trouble = ""
+    try:
+        await donor.resize(span, partial(_load, config), seconds)
+        if config.device == "cpu":
+            donor.cap_memory(config.memory_cap)
+        else:
+            await asyncio.to_thread(_cap_device, config)
+    except IdlebloomError as error:
+        trouble = str(error)
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, MemoryError) and "memory" not in str(error):
+            raise
+        trouble = "there is too little memory for these layers"
+    served = donor.model.span
+    _say(event="resized", span=[served.start, served.end], trouble=trouble)
 
 
 def _donor(peer: Peer, model: SpanModel, config: WorkerConfig) -> Donor:
@@ -209,35 +254,60 @@ def _donor(peer: Peer, model: SpanModel, config: WorkerConfig) -> Donor:
             rest=config.rest,
             version=config.version,
             speculate=config.speculate,
-            log_bytes=log_bytes(config.ram_gb),
+            log_bytes=config.log_bytes or log_bytes(),
+            memory_cap=config.memory_cap if config.device == "cpu" else 0,
         ),
     )
 
 
-def _load(config: WorkerConfig) -> SpanModel:
+def _load(config: WorkerConfig, span: Span) -> SpanModel:
     import torch
 
+    from core.model.quantize import Quantization
     from core.model.span import SpanModel
 
     if config.threads:
         torch.set_num_threads(config.threads)
+    _cap_device(config)
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    dtype = dtypes[config.dtype if config.dtype != "auto" else fast_dtype()]
+    auto = fast_dtype() if config.device == "cpu" else "bfloat16"
     try:
         return SpanModel.load(
             Path(config.model),
-            Span(*config.span),
-            dtype=dtype,
+            span,
+            dtype=dtypes[config.dtype if config.dtype != "auto" else auto],
+            device=config.device,
+            quantization=Quantization(config.quantization),
+            store=Path(config.store) if config.store else None,
             progress=lambda done, total: _say(event="loading", done=done, total=total),
         )
-    except MemoryError as error:
+    except (MemoryError, torch.OutOfMemoryError) as error:
         raise ModelError("there is too little memory for this span", "Serve fewer layers.") from error
 
 
-def log_bytes(ram_gb: float) -> int:
-    """Bytes for logs of outputs."""
-    if ram_gb:
-        return int(ram_gb * 1e9)
+def _cap_device(config: WorkerConfig) -> None:
+    """Has torch itself keep to the cap on a GPU: beyond it, a step finds no memory and is refused. What
+    the driver takes for the context is part of the cap, and unknown before there is one."""
+    import torch
+
+    if config.device == "cpu" or not config.memory_cap:
+        return
+    if not torch.cuda.is_available():
+        raise ModelError(
+            f"there is no {config.device} to serve with", "Set device to auto, or install NVIDIA's driver."
+        )
+    torch.cuda.init()  # type: ignore[no-untyped-call]
+    before = torch.cuda.mem_get_info(config.device)[0]
+    torch.zeros(1, device=config.device)
+    free, total = torch.cuda.mem_get_info(config.device)
+    context = max(before - free, CUDA_CONTEXT)
+    torch.cuda.set_per_process_memory_fraction(
+        max(0.0, min(1.0, (config.memory_cap - context) / total)), config.device
+    )
+
+
+def log_bytes() -> int:
+    """Bytes for logs of outputs where nobody said how many."""
     return min(4_000_000_000, psutil.virtual_memory().available // 4)
 
 
@@ -250,20 +320,36 @@ def fast_dtype() -> Literal["float32", "bfloat16"]:
     return "float32"
 
 
-def _end_with_parent(stop: asyncio.Event, leave: asyncio.Future[float], traces: Traces) -> None:
-    """Watches standard input in a thread. A line there tells the worker to leave as planned. At its end
+@dataclass(frozen=True)
+class Order:
+    """To serve ``span``, or to leave where there is none; readers have ``seconds`` to move."""
+
+    seconds: float
+    span: Span | None = None
+    memory_cap: int = 0
+    """What is served may take so much from then on; 0: as before."""
+
+    @classmethod
+    def from_line(cls, line: str) -> Order:
+        """Raises ``ValueError``, ``KeyError`` or ``TypeError`` for a line that is no order."""
+        values = json.loads(line)
+        if "drain" in values:
+            return cls(float(values["drain"]))
+        start, end = values["resize"]
+        span, cap = Span(int(start), int(end)), int(values.get("memory_cap", 0))
+        return cls(float(values.get("seconds", MOVE_SECONDS)), span, cap)
+
+
+def _end_with_parent(stop: asyncio.Event, orders: asyncio.Queue[Order], traces: Traces) -> None:
+    """Watches standard input in a thread. A line there is an order. At its end
     the parent has died or let go: the loop is asked to stop, and if it does not within its farewell,
     the process ends anyway."""
     loop = asyncio.get_running_loop()
 
-    def told(seconds: float) -> None:
-        if not leave.done():
-            leave.set_result(seconds)
-
     def watch() -> None:
         while line := _read_line():
             with suppress(ValueError, KeyError, TypeError, RuntimeError):
-                loop.call_soon_threadsafe(told, float(json.loads(line)["drain"]))
+                loop.call_soon_threadsafe(orders.put_nowait, Order.from_line(line))
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(stop.set)
         time.sleep(3 * FAREWELL_SECONDS)

@@ -62,7 +62,7 @@ class Pinger:
 
     def __init__(self, peer: Peer, model: ModelRef, span: Span, *, pace: float = 1.0) -> None:
         self.coordinate = Coordinate()
-        self._peer, self._model, self._span, self._pace = peer, model, span, pace
+        self._peer, self._model, self.span, self._pace = peer, model, span, pace
         self._chance = random.Random()
         self._samples: dict[PeerId, deque[float]] = {}
         self._records: dict[PeerId, Record] = {}
@@ -111,7 +111,7 @@ class Pinger:
         """Begins with who is worth it and new, ends with who is no longer."""
         me = self._peer.peer_id
         online = [r for r in records if r.peer_id != me and r.state is DonorState.ONLINE]
-        chosen = worth_measuring(online, self._span, self._model.layers, self._samples, self._chance)
+        chosen = worth_measuring(online, self.span, self._model.layers, self._samples, self._chance)
         self._records = {record.peer_id: record for record in online}
         wanted = {record.peer_id: record for record in chosen}
         for peer, task in list(self._tasks.items()):

@@ -16,7 +16,7 @@ import torch
 from huggingface_hub.utils import close_session
 
 from core.errors import DiskError, ModelError
-from core.meter import Bucket
+from core.meter import Throttle
 from core.model import parts
 from core.model.config import ModelConfig, read_config
 from core.model.fetch import Fetcher, FetchProgress
@@ -66,7 +66,7 @@ async def fetch(
     token: str | None = None,
     patience: Patience = QUICK,
 ) -> Path:
-    async with Hub(endpoint=hub.url, patience=patience, bucket=Bucket(rate), token=token) as client:
+    async with Hub(endpoint=hub.url, patience=patience, throttle=Throttle(rate), token=token) as client:
         return await Fetcher(client, room).span(source, span, report)
 
 
