@@ -7,9 +7,10 @@ import sys
 from collections.abc import AsyncIterator
 
 from core.errors import NodeError
-from core.model.hub import Source
+from core.model.fetch import Fetcher, FetchProgress
+from core.model.hub import Hub, Source
 from core.node.licences import Licences
-from core.node.models import chosen, find_model, hub_token
+from core.node.models import READER_PATIENCE, chosen, find_model, hub_token
 from core.node.node import Model, Node
 from core.node.storage import Storage
 from core.paths import Paths
@@ -17,6 +18,8 @@ from core.preferences import Preferences
 from core.secrets import Secrets
 from core.settings import Settings
 from core.swarm.p2p import start_peer
+from core.terms import Span
+from core.words import size
 from idlebloom.launch import version
 from idlebloom.progress import Progress
 from idlebloom.temporary import sweep, temporary_folder
@@ -36,6 +39,22 @@ async def model_of(text: str, settings: Settings, paths: Paths, *, quiet: bool =
         shelf = Storage.of(settings, paths).shelf
         token = hub_token(Secrets(paths.secrets_file)) if isinstance(chosen(text), Source) else None
         return await find_model(text, shelf, token=token, say=progress.say)
+    finally:
+        progress.done()
+
+
+async def fetch_all(source: Source, model: Model, settings: Settings, paths: Paths, *, quiet: bool) -> None:
+    """Fetches every layer of a model on the hub. Raises ``ModelError``, ``DiskError``."""
+    progress = Progress(quiet=quiet or not sys.stderr.isatty())
+
+    def tell(at: FetchProgress) -> None:
+        left = "" if at.seconds_left is None else f", {at.seconds_left:.0f} s left"
+        progress.say(f"fetching {source.model_id}: {size(at.done)} of {size(at.total)}{left}")
+
+    try:
+        async with Hub(token=hub_token(Secrets(paths.secrets_file)), patience=READER_PATIENCE) as hub:
+            fetcher = Fetcher(hub, Storage.of(settings, paths).shelf)
+            await fetcher.span(source, Span(0, model.config.layers), tell)
     finally:
         progress.done()
 

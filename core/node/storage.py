@@ -13,11 +13,13 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from core import json_file
 from core.errors import DiskError, UserError
+from core.model.hub import Source
 from core.model.shelf import SPARE, Shelf
 from core.paths import Paths, make_folder, words
 from core.settings import Settings
@@ -75,6 +77,17 @@ class Storage:
     def folder_of(self, folder: Path) -> Path:
         """Where a fetched model's ``folder`` is, wherever it was."""
         return self.shelf.root / folder.parent.name / folder.name
+
+    def folder_for(self, what: Path | Source) -> Path | None:
+        """The folder of the model that is chosen; ``None`` for one that the hub was not asked for yet."""
+        if isinstance(what, Path):
+            return what
+        home = self.shelf.root / what.model_id.replace("/", "--")
+        with suppress(DiskError):
+            folder = home / str(json_file.read(home / "refs.json").get(what.revision, what.revision))
+            if (folder / "config.json").is_file():
+                return folder
+        return None
 
     def room(self) -> int:
         """Bytes that layers may take in all, if everything unused made way. Reads the disk."""

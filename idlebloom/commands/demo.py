@@ -34,7 +34,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--spans", type=_spans, metavar="A:B,…", help="the layers of each donor, such as 0:4,4:7,7:10"
     )
     parser.add_argument(
-        "--model", type=Path, metavar="FOLDER", help="a BLOOM checkpoint, not the bundled one"
+        "--model", metavar="FOLDER", help="another BLOOM checkpoint: a folder, or a model on the hub"
     )
     parser.add_argument(
         "--port", type=numbers.port, default=7714, metavar="N", help="of the chat page (7714)"
@@ -57,10 +57,26 @@ def run(args: argparse.Namespace, paths: Paths) -> int:
 
     ask = None if args.ask is None else answering.ask_of(args.ask, args)
     sweep()
-    folder = (args.model or bundled_model()).expanduser().absolute()
-    plan = Plan.make(folder, args.spans, args.donors, args.threads, args.rest)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        folder = bundled_model() if args.model is None else runner.run(_fetched(args, paths))
+        plan = Plan.make(folder, args.spans, args.donors, args.threads, args.rest)
         return runner.run(_run(args, plan, ask))
+
+
+async def _fetched(args: argparse.Namespace, paths: Paths) -> Path:
+    """The folder of another model, all of it: a demo holds every layer. What is fetched is kept."""
+    from core.model.hub import Source
+    from core.node.licences import Licences
+    from core.node.models import chosen
+    from core.settings import Settings
+    from idlebloom.visiting import fetch_all, model_of
+
+    model = await model_of(args.model, Settings(), paths, quiet=args.json)
+    Licences(paths.licences_file).check(model.folder, model.config.model_id)
+    what = chosen(args.model)
+    if isinstance(what, Source):
+        await fetch_all(what, model, Settings(), paths, quiet=args.json)
+    return model.folder
 
 
 async def _run(args: argparse.Namespace, plan: Plan, ask: Ask | None) -> int:

@@ -50,7 +50,7 @@ def test_typed_values(name: str, text: str, value: Any) -> None:
         ("port", "80", "port must be a whole number from 1024 to 65535"),
         ("port", "x", "port must be a whole number"),
         ("port", "65536", "port must be a whole number"),
-        ("model", "  ", "model must be “bundled” or a folder"),
+        ("model", "  ", "model must be “bundled”, a folder"),
         ("model", "a\nb", "model must be"),
         ("swarm", "203.0.113.7:31337", "swarm must be addresses like /ip4/"),
         ("swarm", "/ip4/203.0.113.7/tcp/31337", "swarm must be addresses like /ip4/"),

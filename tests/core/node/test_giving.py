@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from itertools import groupby
 from pathlib import Path
 
 import pytest
 
 from core.node import node as module
+from core.node.delivery import Delivery, Report
 from core.node.node import Model, Node
 from core.paths import bundled_model
 from core.serving.supervisor import WorkerFailed
@@ -56,7 +58,11 @@ async def giving(tmp_path: Path, statuses: int) -> list[Status]:
             enough.set()
 
     node.watchers.append(watch)
-    node.give(WorkerConfig("model", (0, 10), "key", str(tmp_path)), tmp_path / "log")
+
+    async def deliver(_: Report) -> AsyncIterator[Delivery]:
+        yield Delivery(WorkerConfig("model", (0, 10), "key", str(tmp_path)))
+
+    node.give(deliver, tmp_path / "log")
     await asyncio.wait_for(enough.wait(), 10)
     await node.stop_giving(State.OFF, Because(Reason.NO_CONSENT))
     assert node.status.state is State.OFF and node.status.span is None

@@ -8,12 +8,13 @@ import pytest
 
 from core.errors import TooLittle
 from core.model.config import ModelConfig
-from core.node.placing import fitting, place, whole
+from core.node.placing import Means, fitting, place, whole
 from core.terms import DonorState, ModelRef, PeerId, Record, Span
 
 GB = 10**9
 MODEL = ModelConfig(1024, 16, 24, 250_880, 1e-5, False, 2048, 1, (2,), "bigscience/bloom-560m", "main")
 ME = PeerId("me")
+BF16, F32 = Means(dtype="bfloat16"), Means(dtype="float32")
 
 
 def other(start: int, end: int) -> Record:
@@ -23,13 +24,13 @@ def other(start: int, end: int) -> Record:
 
 def test_the_whole_model_where_it_fits() -> None:
     """With the cache that is wished for, whoever else is there."""
-    found = whole(fitting(MODEL, "bfloat16", 16 * GB))
+    found = whole(fitting(MODEL, BF16, 13 * GB // 2))
     assert found is not None and (found.span, found.cache_tokens) == (Span(0, 26), 16_384)
 
 
 def test_a_part_where_it_does_not_fit() -> None:
     """The part that others lack."""
-    able = fitting(MODEL, "bfloat16", 2 * GB)
+    able = fitting(MODEL, BF16, 3 * GB // 2)
     assert whole(able) is None
     found = place(able, [other(6, 26)], ME, 1001.0, random.Random(1))
     assert found.span.start == 0 and 6 <= found.span.end < 26
@@ -40,4 +41,4 @@ def test_a_part_where_it_does_not_fit() -> None:
 def test_too_little_memory_is_said() -> None:
     """The need, what there is, and what to do."""
     with pytest.raises(TooLittle, match=r"of memory and none may be used\. Close other programs"):
-        place(fitting(MODEL, "float32", GB // 2), [], ME, 1001.0, random.Random(1))
+        place(fitting(MODEL, F32, GB // 3), [], ME, 1001.0, random.Random(1))
