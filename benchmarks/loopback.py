@@ -1,9 +1,9 @@
 """The cost of the swarm on one PC: donors in processes of their own on loopback against
 ``transformers.generate`` in one process, and parts of that cost.
 
-    python -m benchmarks.loopback [--quick] [--only NAME …] [--pairs N] [--out DIR]
+    python -m benchmarks.loopback [--quick] [--only NAME …] [--pairs N] [--minutes M] [--out DIR]
 
-All of it takes about 25 minutes; each row is written as soon as it is there. ``--only`` measures some
+All of it takes about 40 minutes; each row is written as soon as it is there. ``--only`` measures some
 rows anew and leaves the others. ``--quick`` is a smoke test: a few samples of everything, written
 nowhere unless ``--out`` says where.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import random
 import statistics
 import sys
@@ -77,9 +78,11 @@ class Scale:
     reader_tokens: int
     loops: int
     """Loops of hivemind's bare ring."""
+    seconds: float = math.inf
+    """After so long a row begins no other round."""
 
 
-FULL = Scale(30, 7, 15, prompt=128, long_prompt=1024, tokens=24, toy_tokens=64, reader_tokens=64, loops=500)
+FULL = Scale(30, 7, 30, prompt=128, long_prompt=1024, tokens=24, toy_tokens=64, reader_tokens=64, loops=500)
 QUICK = Scale(2, 1, 1, prompt=128, long_prompt=1024, tokens=8, toy_tokens=32, reader_tokens=32, loops=100)
 
 
@@ -157,9 +160,8 @@ async def against_transformers(stand: Stand, name: str) -> list[Row]:
     if limit is not None:
         contenders["engine alone"] = await stand.engine()
     pairs = scale.few if limit is None else scale.pairs
-    timings = await rounds(
-        contenders, stand.prompts(pairs, scale.prompt), scale.toy_tokens if toy else scale.tokens
-    )
+    tokens = scale.toy_tokens if toy else scale.tokens
+    timings = await rounds(contenders, stand.prompts(pairs, scale.prompt), tokens, scale.seconds)
     theirs = timings["transformers"]
     rows = []
     for donors in (1, DONORS):
@@ -202,9 +204,9 @@ async def added_by_a_stage(stand: Stand, name: str) -> list[Row]:
         one: await stand.swarm(1),
         three: await stand.swarm(DONORS),
     }
-    timings = await rounds(
-        contenders, stand.prompts(stand.scale.pairs, stand.scale.prompt), stand.scale.toy_tokens
-    )
+    scale = stand.scale
+    prompts = stand.prompts(scale.pairs, scale.prompt)
+    timings = await rounds(contenders, prompts, scale.toy_tokens, scale.seconds)
     bare = await _bare_ring(stand.scale.loops)
     took = {kind: _median(timing.step for timing in timings[kind]) * 1e3 for kind in timings}
     rows = []
@@ -252,7 +254,10 @@ async def many_readers(stand: Stand, name: str) -> list[Row]:
     singles: list[list[Timing]] = []
     many: list[list[Timing]] = []
     busy: list[float] = []
+    until = time.monotonic() + scale.seconds
     for number in range(scale.reader_pairs + 1):
+        if number > 1 and time.monotonic() > until:
+            break
         prompts = stand.prompts(READERS, scale.prompt)
         single = await readers(swarm, prompts[:1], scale.reader_tokens)
         cpu, started = swarm.cpu_seconds(), time.perf_counter()
@@ -297,7 +302,7 @@ async def first_token(stand: Stand, name: str) -> list[Row]:
         "transformers": await stand.reference(),
         "ours": await stand.swarm(DONORS),
     }
-    timings = await rounds(contenders, stand.prompts(scale.few, scale.long_prompt), 2)
+    timings = await rounds(contenders, stand.prompts(scale.few, scale.long_prompt), 2, scale.seconds)
     pairs = list(zip(timings["ours"], timings["transformers"], strict=True))
     return [
         stand.row(
@@ -354,11 +359,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--only", nargs="+", choices=list(BENCHMARKS), metavar="NAME", help=", ".join(BENCHMARKS)
     )
     parser.add_argument("--pairs", type=int, help="rounds of the rows that have a bar")
+    parser.add_argument("--minutes", type=float, help="after so long a row begins no other round")
     parser.add_argument("--out", type=Path, help="folder of the results (default: benchmarks/results)")
     arguments = parser.parse_args(argv)
     scale = QUICK if arguments.quick else FULL
     if arguments.pairs:
         scale = Scale(**{**vars(scale), "pairs": arguments.pairs, "reader_pairs": arguments.pairs})
+    if arguments.minutes:
+        scale = replace(scale, seconds=60 * arguments.minutes)
     folder = arguments.out or (None if arguments.quick else code() / "benchmarks" / "results")
     results = Results("Loopback", NOTES, folder, "loopback")
     names = [name for name in BENCHMARKS if not arguments.only or name in arguments.only]

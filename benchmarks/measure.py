@@ -60,11 +60,18 @@ class Contender(Protocol):
 
 
 async def rounds(
-    contenders: Mapping[str, Contender], prompts: Sequence[Sequence[int]], count: int
+    contenders: Mapping[str, Contender],
+    prompts: Sequence[Sequence[int]],
+    count: int,
+    seconds: float = math.inf,
 ) -> dict[str, list[Timing]]:
-    """The contenders take turns, A B A B …, one round a prompt; a first round is not counted."""
+    """The contenders take turns, A B A B …, one round a prompt; a first round is not counted. After
+    ``seconds`` no other round is begun."""
     timings: dict[str, list[Timing]] = {name: [] for name in contenders}
+    until = time.monotonic() + seconds
     for number, ids in enumerate([prompts[0], *prompts]):
+        if number > 1 and time.monotonic() > until:
+            break
         for name, contender in contenders.items():
             timing = await contender.answer(ids, count)
             if number:
@@ -212,7 +219,7 @@ class Run:
     @classmethod
     def here(cls, *, quick: bool) -> Run:
         return cls(
-            machine=_cpu(),
+            machine=_cpu() + _held(),
             cores=os.cpu_count() or 1,
             memory_gib=round(psutil.virtual_memory().total / 2**30, 1),
             system=f"{platform.system()} {platform.release()}",
@@ -245,8 +252,16 @@ def _cpu() -> str:
     return platform.processor() or platform.machine()
 
 
+def _held() -> str:
+    """Benchmarks that run side by side are kept apart by taskset."""
+    held, all_ = len(os.sched_getaffinity(0)), os.cpu_count() or 1
+    return f" (held to {held} of its cores)" if held < all_ else ""
+
+
 def _commit() -> str:
     """The commit of the code that is measured, and whether files of ``core`` differ from it."""
+    if told := os.environ.get("BENCHMARKS_COMMIT"):  # of a copy that is no checkout
+        return told
     top = Path(__file__).resolve().parent.parent
 
     def git(*arguments: str) -> str:
@@ -280,14 +295,17 @@ class Results:
 
     def put(self, rows: Sequence[Row], run: Run) -> None:
         """Takes rows in place of those of their names, and writes the files."""
-        names = {row.name for row in rows}
+        self.take([{**row.as_json(), "run": asdict(run)} for row in rows])
+
+    def take(self, new: Sequence[Result]) -> None:
+        """The same, of rows that carry their runs already."""
+        names = {row["name"] for row in new}
         place = next((at for at, row in enumerate(self.rows) if row["name"] in names), len(self.rows))
         kept = [row for row in self.rows if row["name"] not in names]
-        new = [{**row.as_json(), "run": asdict(run)} for row in rows]
         self.rows = [*kept[:place], *new, *kept[place:]]
         if self._files is not None:
             self._files[0].parent.mkdir(parents=True, exist_ok=True)
-            written = {"title": self.title, "rows": self.rows}
+            written = {"title": self.title, "notes": self.notes, "rows": self.rows}
             self._files[0].write_text(json.dumps(written, indent=1, ensure_ascii=False) + "\n", "utf-8")
             self._files[1].write_text(self.markdown(), "utf-8")
 

@@ -98,7 +98,7 @@ class Donor:
             waiting=self.sessions.waiting,
             begin=self.sessions.begin,  # type: ignore[arg-type]
             finished=self.sessions.finished,
-            gathers=self.sessions.gathers,
+            parts=self.sessions.parts,
             rest=options.rest,
         )
         self.pinger = Pinger(peer, ref(config), model.span)

@@ -26,6 +26,7 @@ from core.model.sampling import History, draw
 from core.model.span import Rows, SpanModel
 from core.ring.frames import Lane
 from core.ring.part import Step
+from core.serving.gathering import Gathering
 from core.swarm.frames import Dtype
 from core.terms import Sampling, Span, Token
 
@@ -108,8 +109,8 @@ def _average(old: float, new: float) -> float:
 
 class Engine:
     """``waiting`` yields the jobs that could run now, oldest first (it begins none); ``begin`` begins
-    one, cut to a number of rows; ``finished`` takes the results of a batch; ``gathers`` says whether
-    large batches are worth waiting for. All four are called in the loop. ``rest`` seconds are slept
+    one, cut to a number of rows; ``finished`` takes the results of a batch; ``parts`` into how
+    many batches the sessions shall fall, or 0. All four are called in the loop. ``rest`` seconds are slept
     after each batch, to keep a hot device cool."""
 
     def __init__(
@@ -120,7 +121,7 @@ class Engine:
         waiting: Callable[[], Iterable[tuple[object, Step]]],
         begin: Callable[[object, int | None], Job],
         finished: Callable[[list[Done]], None],
-        gathers: Callable[[], bool] = lambda: False,
+        parts: Callable[[], int] = lambda: 0,
         rest: float = 0.0,
     ) -> None:
         self.model, self.pool, self.rest = model, pool, rest
@@ -134,13 +135,13 @@ class Engine:
         self._batches: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
         self._busy = False
         self._last_decode = 0.0
-        self._gathers_now = gathers
-        self._decoded_at: dict[object, float] = {}
-        self._gathering_until = 0.0
         self.prefill_rows = PREFILL_ROWS
         """Most prompt rows in one batch; a device that ran out of memory takes fewer."""
         self._idle: list[asyncio.Future[None]] = []
         self._pauses = 0
+        self._parts = parts
+        self._gathering = Gathering()
+        self._look: asyncio.TimerHandle | None = None
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self._thread.start()
 
@@ -200,10 +201,11 @@ class Engine:
             else:
                 prefill.append((key, step))
         now = time.monotonic()
-        if decode and self._gathers(decode, now):
+        if decode and self._waits(decode, now):
             return []
         if decode:
             self._last_decode = now
+            self._gathering.begin(decode, now)
         jobs = [self._begin(key, None) for key in decode]
         room = self._prefill_room(now, bool(decode))
         for key, step in prefill:
@@ -213,22 +215,19 @@ class Engine:
             room -= step.count
         return jobs
 
-    def _gathers(self, decode: Sequence[object], now: float) -> bool:
-        """Whether a batch of decode steps waits for the other sessions that are decoding, for the time of
-        one step at most. Readers that fall out of step stay so, which keeps every stage of a ring busy
-        but makes small batches, and those cost nearly what large ones do."""
+    def _waits(self, decode: Sequence[object], now: float) -> bool:
+        """Whether a batch of decode steps waits for others, in which case it is looked at again."""
         step = self.speed.decode_step
-        if step < INLINE_SECONDS or not self._gathers_now():
+        if step < INLINE_SECONDS:
             return False
-        self._decoded_at |= dict.fromkeys(decode, now)
-        self._decoded_at = {k: at for k, at in self._decoded_at.items() if now - at < DECODING_SECONDS}
-        if len(decode) == len(self._decoded_at) or 0 < self._gathering_until <= now:
-            self._gathering_until = 0.0
-            return False
-        if not self._gathering_until:
-            self._gathering_until = now + step
-            self._loop.call_later(step, self.kick)
-        return True
+        seconds = self._gathering.wait(frozenset(decode), now, step, self._parts())
+        if seconds and self._look is None:
+            self._look = self._loop.call_later(seconds, self._look_again)
+        return seconds > 0
+
+    def _look_again(self) -> None:
+        self._look = None
+        self.kick()
 
     def _prefill_room(self, now: float, with_decode: bool) -> int:
         """Rows of prompts that keep a batch under twice a decode step while answers are under way."""

@@ -7,6 +7,7 @@ ring decides, and ``Places`` keeps room. All share one ``Table`` of what is held
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -25,6 +26,8 @@ from core.swarm.frames import Dtype
 from core.swarm.messages import Leaving
 from core.swarm.peer import Peer
 from core.terms import Span, WireDtype
+
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Sessions:
@@ -109,10 +112,15 @@ class Sessions:
 
     # Ends
 
-    def gathers(self) -> bool:
-        """Whether this is an entry whose next stages run on this same PC: they share its cores, so that
-        one large batch after the other is better than many small ones at once."""
-        return any(held.part.stage == 0 and held.on_this_pc and not held.part.broken for held in self.table)
+    def parts(self) -> int:
+        """Into how many batches the sessions shall fall, 0 for any. At an entry whose next stages run on
+        this same PC: as many as its cores can run at once. More would be smaller, and cost nearly as much."""
+        stages = [
+            held.part.stages
+            for held in self.table
+            if held.part.stage == 0 and held.on_this_pc and not held.part.broken
+        ]
+        return min(CORES, max(stages)) if stages else 0
 
     # Fewer layers
 
