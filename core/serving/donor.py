@@ -38,6 +38,7 @@ NEWS_DELAY = 0.005
 """seconds; but no sooner than this."""
 WITHDRAW_SECONDS = 2.0
 DRAIN_LOOK_SECONDS = 0.1
+ANNOUNCE_PAUSES = (0.3, 0.7, 1.5, 3.0)
 SHORTAGE_SECONDS = 600.0
 SHORTAGES = 2
 """After so many steps without memory in that time a donor lends less cache: this part of what it lent,"""
@@ -121,9 +122,20 @@ class Donor:
         await self.peer.serve(CONTROL, self.sessions.clients.serve_control)
         for lane in Lane:
             await self.peer.serve(LANES[lane], partial(self.sessions.incoming.serve_lane, lane=lane))
-        await self.peer.directory.announce(self._record(DonorState.ONLINE))
+        await self._announce_first()
         self.pinger.start()
         self._keeping = asyncio.create_task(self._keep())
+
+    async def _announce_first(self) -> None:
+        """A swarm that has just been joined may not take a record at once: it is tried for some seconds."""
+        for pause in (*ANNOUNCE_PAUSES, None):
+            try:
+                await self.peer.directory.announce(self._record(DonorState.ONLINE))
+                return
+            except SwarmError:
+                if pause is None:
+                    raise
+                await asyncio.sleep(pause)
 
     async def _measure(self) -> None:
         """What a step takes, while nothing else runs."""

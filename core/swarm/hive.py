@@ -18,6 +18,7 @@ class Hive(NamedTuple):
 
     P2P: Any
     DHTNode: Any
+    DHTID: Any
     Multiaddr: Any
     messages: Any
     """The protobufs of p2pd's control socket."""
@@ -38,6 +39,7 @@ def _load() -> Hive:
     with warnings.catch_warnings():  # torch warns of what hivemind's unused parts do at import
         warnings.simplefilter("ignore")
         from hivemind.dht.node import DHTNode
+        from hivemind.dht.routing import DHTID
         from hivemind.p2p import P2P
         from hivemind.proto import p2pd_pb2
         from hivemind.utils.logging import use_hivemind_log_handler
@@ -50,7 +52,7 @@ def _load() -> Hive:
         # Else a warning goes to the terminal where nobody has set up logging.
         logger.addHandler(logging.NullHandler())
     logging.addLevelName(logging.WARNING, "WARNING")  # hivemind renames it for everybody
-    return Hive(P2P, DHTNode, Multiaddr, p2pd_pb2)
+    return Hive(P2P, DHTNode, DHTID, Multiaddr, p2pd_pb2)
 
 
 def quiet(loop: asyncio.AbstractEventLoop) -> None:

@@ -245,6 +245,9 @@ async def _join_dht(loaded: hive.Hive, p2p: Any, met: Sequence[PeerId], client_o
     try:
         return await loaded.DHTNode.create(
             p2p=p2p,
+            # By default a new one each time: then others keep a peer that was started again under each of
+            # its old ids, store everything there as often, and take the refusals of the copies for an answer.
+            node_id=loaded.DHTID.generate(source=p2p.peer_id.to_bytes()),
             initial_peers=[f"/p2p/{peer_id}" for peer_id in met],
             client_mode=client_only,
             record_validator=Opaque(),

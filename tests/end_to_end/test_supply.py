@@ -96,8 +96,18 @@ def states(place: Folder) -> dict[str, Any]:
 
 
 def online(place: Folder, seconds: float = START_SECONDS) -> dict[str, Any]:
-    until(lambda: states(place)["state"] == "giving", seconds, "giving")
-    return states(place)
+    """Waits until it serves; trouble on the way is a failure."""
+    latest: dict[str, Any] = {}
+
+    def gives() -> bool:
+        latest.update(states(place))
+        if latest["state"] == "trouble":
+            print("LOG", (place.path / "data" / "worker.log").read_text()[-5000:])
+            raise AssertionError(str(latest["reason"]))
+        return bool(latest["state"] == "giving")
+
+    until(gives, seconds, "giving")
+    return latest
 
 
 def headers(original: Path) -> int:
