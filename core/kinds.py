@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
+from core import hours
+
 T = TypeVar("T")
 
 
@@ -224,3 +226,47 @@ class Folder:
     @property
     def words(self) -> str:
         return f"a folder's whole path, or “{self.unset}”"
+
+
+@dataclass(frozen=True)
+class Hours:
+    """Hours of the week, see ``core.hours``; an empty text is always."""
+
+    words: str = hours.WORDS
+
+    def parse(self, text: str) -> str:
+        return self.check(text)
+
+    def check(self, value: object) -> str:
+        if not isinstance(value, str):
+            raise ValueError(self.words)
+        return hours.normal(value)
+
+    def text(self, value: str) -> str:
+        return value or hours.ALWAYS
+
+
+@dataclass(frozen=True)
+class Names:
+    """Names of programs, typed with commas between them; may be empty."""
+
+    words: str = "names of programs such as blender or game.exe, with commas between them"
+
+    def parse(self, text: str) -> tuple[str, ...]:
+        return self.check([part.strip() for part in text.split(",") if part.strip()])
+
+    def check(self, value: object) -> tuple[str, ...]:
+        if not isinstance(value, list | tuple) or len(value) > 100:
+            raise ValueError(self.words)
+        for name in value:
+            if (
+                not isinstance(name, str)
+                or not name.strip()
+                or not name.isprintable()
+                or set(name) & set(",/\\")
+            ):
+                raise ValueError(self.words)
+        return tuple(dict.fromkeys(name.strip() for name in value))
+
+    def text(self, value: tuple[str, ...]) -> str:
+        return ", ".join(value)

@@ -70,6 +70,11 @@ class Paths:
         return self.state / "state.json"
 
     @property
+    def ledger_file(self) -> Path:
+        """What this PC has given."""
+        return self.state / "ledger.json"
+
+    @property
     def history_file(self) -> Path:
         """Conversations, of this user alone."""
         return self.state / "history.sqlite3"

@@ -15,11 +15,15 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from core.errors import SettingError
-from core.kinds import Addresses, Choice, Decimal, Device, Folder, Kind, Switch, Text, Whole
+from core.kinds import Addresses, Choice, Decimal, Device, Folder, Hours, Kind, Names, Switch, Text, Whole
 
 T = TypeVar("T")
 BUNDLED = "bundled"
 """The value of ``model`` that means the small model that comes with the program."""
+
+
+IDLE_MINUTES: Kind[Any] = Decimal(0.05, 1440)
+RETURN_MINUTES: Kind[Any] = Decimal(0, 1440)
 
 
 class Donate(StrEnum):
@@ -88,6 +92,87 @@ class Settings:
         label="Give to the swarm",
         help="off: nothing of this PC serves others. when_idle: only while nobody uses it. "
         "always: also while someone does.",
+        section=Section.GIVING,
+    )
+    idle_minutes: float = _declare(
+        IDLE_MINUTES,
+        5.0,
+        label="Give after",
+        help="How long nobody must have touched mouse, keyboard or screen before this PC gives. At the first "
+        "key it stops. A film or whatever else keeps the screen awake counts as somebody.",
+        unit="minutes",
+        section=Section.GIVING,
+    )
+    return_minutes: float = _declare(
+        RETURN_MINUTES,
+        3.0,
+        label="Come back after",
+        help="How long it must have been quiet after this PC yielded to a program, before it gives again.",
+        unit="minutes",
+        section=Section.GIVING,
+    )
+    hours: str = _declare(
+        Hours(),
+        "",
+        label="Hours",
+        help="When this PC may give. Outside of these hours it gives nothing, and says until when. A time "
+        "that ends before it begins goes on into the next day.",
+        section=Section.GIVING,
+    )
+    locked_is_idle: bool = _declare(
+        Switch(),
+        True,
+        label="Give at once when locked",
+        help="A locked screen counts as idle at once, without the wait.",
+        section=Section.GIVING,
+    )
+    yield_gpu_percent: int = _declare(
+        Whole(1, 100),
+        15,
+        label="Yield the GPU above",
+        help="When other programs use the GPU more than this for 3 seconds, this PC stops giving. "
+        "100: never.",
+        unit="%",
+    )
+    yield_fullscreen: bool = _declare(
+        Switch(),
+        True,
+        label="Yield to fullscreen programs",
+        help="Stop giving while a program fills the screen. Wayland does not tell which one does: there, "
+        "games and films are known by their use of the GPU and by keeping the screen awake.",
+    )
+    yield_programs: tuple[str, ...] = _declare(
+        Names(),
+        (),
+        label="Yield to these programs",
+        help="Stop giving while one of these programs runs, whatever it does.",
+    )
+    max_gpu_celsius: int = _declare(
+        Whole(50, 100),
+        80,
+        label="Hottest GPU",
+        help="Above this the worker rests between its steps; where that is not enough, this PC stops giving "
+        "until the GPU has cooled by 10 degrees.",
+        unit="°C",
+    )
+    on_battery: bool = _declare(
+        Switch(),
+        False,
+        label="Give on battery",
+        help="Also give while this PC runs on its battery.",
+    )
+    on_metered: bool = _declare(
+        Switch(),
+        False,
+        label="Give on metered networks",
+        help="Also give, and fetch layers, over a network that the system calls metered, such as a phone's.",
+    )
+    own_chat_uses_gpu: bool = _declare(
+        Switch(),
+        True,
+        label="Own chats use this GPU",
+        help="While you chat, and for 10 minutes after, the layers that are loaded stay for your own "
+        "conversations. Others' leave as usual.",
         section=Section.GIVING,
     )
     model: str = _declare(

@@ -171,6 +171,9 @@ class Reason(StrEnum):
     PAUSED = "paused"
     NO_MODEL = "no_model"
     INPUT = "input"
+    INHIBITED = "inhibited"
+    SWITCHED_OUT = "switched_out"
+    OWN_CHAT = "own_chat"
     NO_IDLE_SOURCE = "no_idle_source"
     GPU_BUSY = "gpu_busy"
     FULLSCREEN = "fullscreen"
@@ -181,11 +184,13 @@ class Reason(StrEnum):
     HOURS = "hours"
     QUOTA = "quota"
     NO_DEVICE = "no_device"
+    GPU_LOST = "gpu_lost"
     NO_SPACE = "no_space"
     NO_ROOM = "no_room"
     NO_LAYERS = "no_layers"
     NO_LICENCE = "no_licence"
     WORKER_FAILED = "worker_failed"
+    CHANGING = "changing"
     NO_NETWORK = "no_network"
 
 
@@ -199,23 +204,84 @@ class Because:
 
 
 @dataclass(frozen=True)
+class GpuUse:
+    """A GPU as others use it. ``None`` is unknown."""
+
+    percent: float | None = None
+    """How busy others keep it, 0 to 100."""
+    program: str = ""
+    """Who of them the most."""
+    celsius: float | None = None
+    total_bytes: int = 0
+    free_bytes: int = 0
+    ours_bytes: int = 0
+    """What our worker holds of it."""
+    trouble: str = ""
+    """Why it cannot be used, such as that it is lost."""
+
+
+@dataclass(frozen=True)
 class Facts:
     """What this PC is doing now. ``None`` is unknown, and unknown is never idle."""
 
     now: float
+    """Unix time, which may jump."""
+    clock: float = 0.0
+    """Seconds that never jump, from any beginning."""
+    minute: int = 0
+    """Of the week in local time; 0 is Monday 00:00."""
     idle_seconds: float | None = None
+    """Without input."""
     locked: bool | None = None
-    fullscreen: bool | None = None
+    switched_out: bool | None = None
+    """Somebody else's session is in front."""
+    inhibitor: str | None = None
+    """Who keeps the screen awake, such as a film; empty: nobody."""
+    fullscreen: str | None = None
+    """The program that fills the screen; empty: none."""
     on_battery: bool | None = None
     metered: bool | None = None
+    programs: tuple[str, ...] | None = None
+    """Those of the setting ``yield_programs`` that run."""
+    gpu: GpuUse | None = None
+    """The GPU that layers would be served from; ``None``: they are served from the CPU."""
+    own_chat_seconds: float | None = None
+    """Since the owner's own chat last read an answer; 0 while it does."""
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What the owner told this PC to do, until a Unix time: infinity is until told otherwise, ``None`` is
+    that nothing was told."""
+
+    paused_until: float | None = None
+    finishing: bool = False
+    """Paused, but readers have ten minutes to go."""
+    give_until: float | None = None
+    """Give now, whatever the input."""
+
+
+class Leave(StrEnum):
+    """How a donor goes."""
+
+    AT_ONCE = "at_once"
+    PLANNED = "planned"
+    FINISH = "finish"
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What may be used now, or nothing and why."""
+    """What may be given now: all that the settings allow, or nothing and why."""
 
-    memory_bytes: int = 0
     because: Because | None = None
+    """Why nothing; ``None``: give."""
+    leave: Leave = Leave.AT_ONCE
+    own_only: bool = False
+    """Nothing to others; a worker that serves may stay for this PC's own sessions."""
+    rest: float = 0.0
+    """Part of the time that the device rests between steps."""
+    celsius: float = 0.0
+    """What it rests for."""
 
 
 class State(StrEnum):
@@ -245,6 +311,16 @@ class Today:
     conversations: int = 0
     up_bytes: int = 0
     down_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Happened:
+    """From ``at``, Unix time, the node was in this state."""
+
+    at: float
+    state: State
+    because: Because | None = None
+    span: Span | None = None
 
 
 @dataclass(frozen=True)
@@ -286,3 +362,7 @@ class Status:
     vram: Memory = Memory()
     rates: Rates = Rates()
     swarm: SwarmView = SwarmView()
+    giving_until: float | None = None
+    """Of *give now*: Unix time, 0 until stopped, ``None`` where nobody said so."""
+    finishing: bool = False
+    """It leaves when its readers have gone, within ten minutes."""

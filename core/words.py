@@ -59,29 +59,37 @@ REASONS = {
     Reason.PAUSED: N_("paused until you resume"),
     Reason.NO_MODEL: N_("there is no model at {model}"),
     Reason.INPUT: N_("waiting: {minutes} more minutes without input"),
+    Reason.INHIBITED: N_("waiting: {program} keeps the screen awake"),
+    Reason.SWITCHED_OUT: N_("waiting: somebody else uses this PC"),
+    Reason.OWN_CHAT: N_("kept for your own chats alone"),
     Reason.NO_IDLE_SOURCE: N_(
         "this PC does not tell when it is idle; to give all the same: idlebloom settings set donate always"
     ),
-    Reason.GPU_BUSY: N_("yielded to {program}, which uses the GPU"),
-    Reason.FULLSCREEN: N_("yielded to the fullscreen program {program}"),
-    Reason.PROGRAM: N_("yielded to {program}"),
+    Reason.GPU_BUSY: N_("yielded at {at} to {program}, which uses the GPU"),
+    Reason.FULLSCREEN: N_("yielded at {at} to {program}, which fills the screen"),
+    Reason.PROGRAM: N_("yielded to {program} at {at}"),
     Reason.ON_BATTERY: N_("waiting for mains power"),
     Reason.METERED: N_("waiting for a network that is not metered"),
     Reason.HOT: N_("GPU at {celsius} °C, resting"),
     Reason.HOURS: N_("outside the hours that you chose"),
     Reason.QUOTA: N_("the monthly quota of {gb} GB is used"),
     Reason.NO_DEVICE: N_("there is no device to serve with"),
+    Reason.GPU_LOST: N_("the GPU cannot be used: {why}"),
     Reason.NO_SPACE: N_("there is too little space on the disk of {folder}"),
     Reason.NO_ROOM: N_("nothing fits: {why}"),
     Reason.NO_LAYERS: N_("the layers cannot be had: {why}"),
     Reason.NO_LICENCE: N_("{why}"),
     Reason.WORKER_FAILED: N_("the worker failed: {why}"),
+    Reason.CHANGING: N_("beginning anew with the changed settings"),
     Reason.NO_NETWORK: N_("there is no network"),
 }
+LAST_MINUTE = N_("waiting: 1 more minute without input")
 # Said instead where ``Because.until`` is known.
 UNTIL = {
     Reason.PAUSED: N_("paused until {until}"),
-    Reason.PROGRAM: N_("yielded to {program} until {until}"),
+    Reason.GPU_BUSY: N_("yielded to {program}, which used the GPU; back at {until} if it stays quiet"),
+    Reason.FULLSCREEN: N_("yielded to {program}, which filled the screen; back at {until} if it stays quiet"),
+    Reason.PROGRAM: N_("yielded to {program}, which has ended; back at {until} if it stays quiet"),
     Reason.HOURS: N_("outside the hours that you chose, until {until}"),
     Reason.QUOTA: N_("the monthly quota of {gb} GB is used until {until}"),
     Reason.NO_LAYERS: N_("the layers cannot be had: {why} Trying again at {until}"),
@@ -97,10 +105,15 @@ class _Arguments(dict[str, object]):
 def text(because: Because, now: float | None = None) -> str:
     """A reason as one line for a person. ``now`` is Unix time."""
     arguments = _Arguments(because.args)
+    now = time.time() if now is None else now
     template = REASONS[because.kind]
+    if because.kind is Reason.INPUT and because.args.get("minutes") == 1:
+        template = LAST_MINUTE
     if because.until is not None and because.kind in UNTIL:
         template = UNTIL[because.kind]
-        arguments["until"] = moment(because.until, time.time() if now is None else now)
+        arguments["until"] = moment(because.until, now)
+    if isinstance(at := because.args.get("at"), int | float):
+        arguments["at"] = moment(at, now)
     return _(template).format_map(arguments)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.door import RunningNode
+from core.node.loop import Loop
 from core.node.node import Node
 from core.node.reading import NodeReader
 from core.preferences import Preferences
@@ -32,10 +33,11 @@ async def door(
     *,
     history_file: Path,
     secrets: Secrets | None = None,
+    donor: Loop | None = None,
     only_here: bool = False,
 ) -> AsyncIterator[RunningNode]:
-    """Serves the pages and APIs of ``node`` for as long as the block runs. ``only_here``: its whole swarm
-    runs on this PC."""
+    """Serves the pages and APIs of ``node`` for as long as the block runs. ``donor``: what gives.
+    ``only_here``: its whole swarm runs on this PC."""
     from webchat.app import create_app
     from webchat.door import Door
     from webchat.history import History
@@ -47,7 +49,7 @@ async def door(
         entrance.api_key_required = preferences.settings.api_key_required
         preferences.listen(Lock(entrance))
     history = History(history_file)
-    app = create_app(NodeReader(node, preferences), entrance, history, only_here=only_here)
+    app = create_app(NodeReader(node, preferences, donor), entrance, history, only_here=only_here)
     server = Server(app, port=port)
     server.start()
     running = RunningNode(server.url, os.getpid(), entrance.token)

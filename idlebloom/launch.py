@@ -25,7 +25,21 @@ from typing import Any, NoReturn, Protocol, cast
 from core.errors import DiskError, IdlebloomError
 from core.paths import HOME_VARIABLE, Paths, make_folder
 
-COMMANDS = ("demo", "ask", "node", "swarm", "status", "settings", "model", "key", "bootstrap", "doctor")
+COMMANDS = (
+    "demo",
+    "ask",
+    "node",
+    "swarm",
+    "status",
+    "pause",
+    "resume",
+    "give",
+    "settings",
+    "model",
+    "key",
+    "bootstrap",
+    "doctor",
+)
 """In the order that help shows. A name without a module yet is not offered."""
 
 

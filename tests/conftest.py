@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.fake_gpu import FakeGpu, build
+
 NEEDS: dict[str, tuple[str, Callable[[], bool]]] = {
     "chromium": ("no Chromium", lambda: bool(shutil.which("chromium") and shutil.which("chromedriver"))),
     "xvfb": ("no Xvfb", lambda: shutil.which("Xvfb") is not None),
@@ -23,6 +25,20 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     folder = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("IDLEBLOOM_HOME", str(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def nvml_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the library of ``tests.fake_gpu`` lies."""
+    folder = tmp_path_factory.mktemp("nvml")
+    build(folder)
+    return folder
+
+
+@pytest.fixture
+def fake_gpu(nvml_folder: Path, tmp_path: Path) -> FakeGpu:
+    """A GPU that tells what the test sets, to whoever is given its environment."""
+    return FakeGpu(nvml_folder, tmp_path / "gpu")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

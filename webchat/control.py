@@ -1,4 +1,5 @@
-"""Status and settings for the page, the tray and the commands: ``/api/status``, ``/api/settings``."""
+"""For the owner's page, tray and commands: status and settings, orders to the donor, facts that they have
+read, and what was given."""
 
 from __future__ import annotations
 
@@ -10,8 +11,8 @@ from flask import Blueprint, Response, jsonify, request
 from webchat.bulletin import Bulletin
 from webchat.door import for_owner
 from webchat.reader import Reader
-from webchat.snapshots import status_shape
-from webchat.values import mapping
+from webchat.snapshots import event_shape, status_shape
+from webchat.values import BadValue, mapping
 
 HEARTBEAT = 15.0
 
@@ -35,6 +36,31 @@ def blueprint(reader: Reader, bulletin: Bulletin) -> Blueprint:
     @for_owner
     def change() -> Response:
         return jsonify(reader.change_settings(mapping(request.get_json(), "settings")))
+
+    @control.post("/api/donate")
+    @for_owner
+    def donate() -> Response:
+        asked = mapping(request.get_json(), "donate")
+        duration = asked.get("for")
+        if duration is not None and not isinstance(duration, str):
+            raise BadValue("for", "must be a time like 15m, 1h or tomorrow")
+        return jsonify(status_shape(reader.donate(str(asked.get("action", "")), duration)))
+
+    @control.post("/api/facts")
+    @for_owner
+    def facts() -> Response:
+        reader.tell(mapping(request.get_json(), "facts"))
+        return jsonify({})
+
+    @control.get("/api/given")
+    @for_owner
+    def given() -> Response:
+        return jsonify(reader.given())
+
+    @control.get("/api/events")
+    @for_owner
+    def events() -> Response:
+        return jsonify([event_shape(event) for event in reader.events()])
 
     return control
 

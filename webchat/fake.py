@@ -14,10 +14,13 @@ from dataclasses import dataclass, field, replace
 from core.errors import IdlebloomError, NoDonor, PromptError, SettingError, StageLost, Stopped, TooLong
 from core.routing.ask import Ask, Ended, Event, Ids, ModelCard, Moved, Piece, Started, Waiting
 from core.terms import (
+    Because,
     DonorState,
     Finish,
+    Happened,
     ModelRef,
     PeerId,
+    Reason,
     Record,
     Route,
     Span,
@@ -81,6 +84,10 @@ class FakeReader:
     forgotten_messages: int = 0
     """So many oldest messages do not fit the model."""
     cancelled: threading.Event = field(default_factory=threading.Event)
+    orders: list[tuple[str, str | None]] = field(default_factory=list)
+    """What the donor was told."""
+    told: list[dict[str, object]] = field(default_factory=list)
+    """Facts that were told."""
     model: ModelCard = DEMO
     ends: bool = False
     """A token of its own, ``</s>``, ends an answer that came to its end."""
@@ -136,6 +143,31 @@ class FakeReader:
             for stage in self.route().stages
             if stage.span not in self.status_now.swarm.missing
         )
+
+    def donate(self, action: str, duration: str | None) -> Status:
+        if action not in ("pause", "resume", "give", "finish"):
+            raise SettingError(f"“{action}” is none of pause, resume, give, finish")
+        self.orders.append((action, duration))
+        paused = action in ("pause", "finish")
+        because = Because(Reason.PAUSED) if paused else Because(Reason.NO_CONSENT)
+        self.set_status(replace(self.status_now, state=State.PAUSED if paused else State.OFF, reason=because))
+        return self.status_now
+
+    def tell(self, facts: Mapping[str, object]) -> None:
+        self.told.append(dict(facts))
+
+    def given(self) -> dict[str, object]:
+        nothing: dict[str, object] = {
+            "tokens": 0,
+            "conversations": 0,
+            "up_bytes": 0,
+            "down_bytes": 0,
+            "hours": 0.0,
+        }
+        return {"today": nothing, "week": nothing, "all": nothing, "days": []}
+
+    def events(self) -> tuple[Happened, ...]:
+        return (Happened(time.time(), self.status_now.state, self.status_now.reason, self.status_now.span),)
 
     def settings(self) -> dict[str, object]:
         return dict(self._settings)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Protocol, Self, TypeVar
 
 from core.routing.ask import Ask, Event, ModelCard
-from core.terms import Record, Status
+from core.terms import Happened, Record, Status
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -60,6 +60,24 @@ class Reader(Protocol):
 
     def swarm(self) -> tuple[Record, ...]:
         """The live records of the model's donors, in no special order."""
+        ...
+
+    def donate(self, action: str, duration: str | None) -> Status:
+        """``pause``, ``resume``, ``give`` or ``finish``, for ``15m``, ``1h``, ``tomorrow`` or until told
+        otherwise; the status then. Raises ``SettingError``."""
+        ...
+
+    def tell(self, facts: Mapping[str, object]) -> None:
+        """Facts that another process of the owner has read, such as time without input on Windows; they hold
+        for a few seconds. Raises ``SettingError``."""
+        ...
+
+    def given(self) -> dict[str, object]:
+        """What this PC has given: ``today``, ``week``, ``all``, and ``days``, the oldest first."""
+        ...
+
+    def events(self) -> tuple[Happened, ...]:
+        """What happened last, the newest last."""
         ...
 
     def settings(self) -> dict[str, object]: ...

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from core import words
 from core.routing.ask import ModelCard
-from core.terms import PeerId, Record, Route, Span, Status
+from core.terms import Because, Happened, PeerId, Record, Route, Span, Status
 from webchat.history import Conversation, Entry
 from webchat.markup import render
 
@@ -22,19 +22,31 @@ def span_shape(span: Span | None) -> Shape | None:
     return None if span is None else {"start": span.start, "end": span.end}
 
 
+def reason_shape(because: Because | None) -> Shape | None:
+    if because is None:
+        return None
+    return {
+        "kind": because.kind.value,
+        "args": dict(because.args),
+        "until": because.until,
+        "text": words.text(because),
+    }
+
+
+def event_shape(event: Happened) -> Shape:
+    return {
+        "at": event.at,
+        "state": event.state.value,
+        "reason": reason_shape(event.because),
+        "span": span_shape(event.span),
+    }
+
+
 def status_shape(status: Status) -> Shape:
-    because = status.reason
     return {
         "version": status.version,
         "state": status.state.value,
-        "reason": None
-        if because is None
-        else {
-            "kind": because.kind.value,
-            "args": dict(because.args),
-            "until": because.until,
-            "text": words.text(because),
-        },
+        "reason": reason_shape(status.reason),
         "span": span_shape(status.span),
         "progress": None if status.progress is None else asdict(status.progress),
         "sessions": status.sessions,
@@ -47,6 +59,8 @@ def status_shape(status: Status) -> Shape:
             "missing": [span_shape(span) for span in status.swarm.missing],
             "donors": status.swarm.donors,
         },
+        "giving_until": status.giving_until,
+        "finishing": status.finishing,
     }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, suppress
@@ -24,7 +25,7 @@ from core.paths import bundled_model
 from core.routing.ask import Ask, Event, ModelCard
 from core.routing.generate import Generator
 from core.routing.route import missing
-from core.serving.supervisor import Worker, WorkerFailed
+from core.serving.supervisor import OnCounts, Worker, WorkerFailed
 from core.swarm.daemon import sweep
 from core.swarm.peer import Peer
 from core.terms import Because, DonorState, Progress, Reason, Span, State, Status, SwarmView
@@ -95,12 +96,21 @@ class Node:
         self._serving: Span | None = None
         self.licences: Licences | None = None
         """What was accepted; ``None``: nothing has to be."""
+        self.on_counts: OnCounts | None = None
+        """Called with what the worker counts, as it does."""
+        self._reading, self._read_at = 0, -math.inf
+        self._leaves = False
 
     async def generate(self, ask: Ask) -> AsyncGenerator[Event, None]:
         if self.licences is not None:
             self.licences.check(self.model.folder, self.model.config.model_id)
-        async for event in self.generator.generate(ask):
-            yield event
+        self._reading += 1
+        try:
+            async for event in self.generator.generate(ask):
+                yield event
+        finally:
+            self._reading -= 1
+            self._read_at = time.monotonic()
 
     async def close(self) -> None:
         tasks = [task for task in (self._looking, self._giving) if task is not None]
@@ -108,6 +118,13 @@ class Node:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.generator.leave()
+
+    @property
+    def own_chat_seconds(self) -> float | None:
+        """Since an answer was last read through this node; 0 while one is, ``None`` where none was."""
+        if self._reading:
+            return 0.0
+        return None if math.isinf(self._read_at) else time.monotonic() - self._read_at
 
     # Status
 
@@ -149,12 +166,17 @@ class Node:
         return self._serving
 
     @property
+    def worker(self) -> Worker | None:
+        return self._worker
+
+    @property
     def worker_pid(self) -> int | None:
         return self._worker.process.pid if self._worker is not None else None
 
     def give(self, deliver: Deliver, log_file: Path) -> None:
         """Serves from now on what ``deliver`` says, starting the worker again when it fails."""
         if self._giving is None:
+            self._leaves = False
             self._giving = asyncio.create_task(self._keep_giving(deliver, log_file), name="give")
 
     async def stop_giving(self, state: State, because: Because) -> None:
@@ -165,6 +187,14 @@ class Node:
             giving.cancel()
             await asyncio.wait({giving})
         self.publish(replace(self.status, state=state, reason=because, span=None, progress=None))
+
+    async def leave(self, state: State, because: Because, seconds: float) -> None:
+        """Ends the worker as planned: its readers have ``seconds`` to move while it serves."""
+        worker, self._leaves = self._worker, True
+        self.publish(replace(self.status, state=State.LEAVING, reason=because, progress=None))
+        if worker is not None:
+            await worker.drain(seconds)
+        await self.stop_giving(state, because)
 
     async def resize(self, span: Span, memory_cap: int = 0) -> None:
         """Has the running worker serve other layers, around those that it has. Raises ``WorkerFailed``."""
@@ -186,6 +216,8 @@ class Node:
                 await self._give_once(deliver, log_file)
             except (UserError, ModelError, DiskError, WorkerFailed) as failure:
                 error: IdlebloomError = failure
+            if self._leaves:
+                return
             if time.monotonic() - started > STEADY_SECONDS:
                 tries = 0
             pause = RETRY_SECONDS[min(tries, len(RETRY_SECONDS) - 1)]
@@ -201,7 +233,7 @@ class Node:
         async with aclosing(deliver(self.fetching)) as deliveries:  # type: ignore[type-var]
             first = await anext(deliveries)
             worker = await Worker.start(log=log_file, threads=first.config.threads)
-            self._worker = worker
+            self._worker, worker.on_counts = worker, self.on_counts
             try:
                 await self._load(worker, first)
                 await self._extend(worker, deliveries)

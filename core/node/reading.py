@@ -8,16 +8,19 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import queue
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import aclosing
-from typing import Self
+from typing import Self, TypeVar
 
 from core.errors import IdlebloomError
+from core.node.loop import Loop
 from core.node.node import Node
 from core.preferences import Preferences
 from core.routing.ask import Ask, Event, ModelCard
 from core.settings import to_json
-from core.terms import Record, Status
+from core.terms import Happened, Record, Status
+
+T = TypeVar("T")
 
 CALL_SECONDS = 30.0
 
@@ -65,8 +68,8 @@ class Answer:
 class NodeReader:
     """Calls a node's loop from other threads."""
 
-    def __init__(self, node: Node, preferences: Preferences | None) -> None:
-        self._node, self._preferences = node, preferences
+    def __init__(self, node: Node, preferences: Preferences | None, donor: Loop | None = None) -> None:
+        self._node, self._preferences, self._donor = node, preferences, donor
         self._loop = asyncio.get_running_loop()
 
     def generate(self, ask: Ask) -> Answer:
@@ -102,6 +105,32 @@ class NodeReader:
             self._node.generator.records(), self._loop
         )
         return future.result(CALL_SECONDS)
+
+    def donate(self, action: str, duration: str | None) -> Status:
+        self._giving().order(action, duration)
+        return self._node.status
+
+    def tell(self, facts: Mapping[str, object]) -> None:
+        self._giving().tell(facts)
+
+    def given(self) -> dict[str, object]:
+        return self._call(self._giving().ledger.summary)
+
+    def events(self) -> tuple[Happened, ...]:
+        return self._call(lambda: tuple(self._giving().ledger.events))
+
+    def _giving(self) -> Loop:
+        if self._donor is None:
+            raise IdlebloomError("the demo gives nothing to others")
+        return self._donor
+
+    def _call(self, what: Callable[[], T]) -> T:
+        """In the node's loop, which alone changes what is asked for."""
+
+        async def ask() -> T:
+            return what()
+
+        return asyncio.run_coroutine_threadsafe(ask(), self._loop).result(CALL_SECONDS)
 
     def settings(self) -> dict[str, object]:
         return {} if self._preferences is None else to_json(self._preferences.settings)

@@ -24,7 +24,7 @@ from core.routing.connections import Connections
 from core.routing.planner import Planner
 from core.routing.session import Session
 from core.swarm.peer import Peer
-from core.terms import Finish, Record, Route, Token
+from core.terms import Finish, PeerId, Record, Route, Token
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +53,10 @@ class Generator:
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._planner = Planner(peer, self.model, config.hidden, self._connections)
         self._chance = random.Random()
+
+    def serves_me(self, donor: PeerId | None) -> None:
+        """This donor, the owner's own, serves this peer though it says to others that it is leaving."""
+        self._planner.own = donor
 
     # Answers
 

@@ -45,6 +45,8 @@ class Planner:
         self._peer, self._model, self._hidden = peer, model, hidden
         self._connections = connections
         self._watcher = Watcher(peer.directory, model)
+        self.own: PeerId | None = None
+        """A donor that says it is leaving and still serves this peer: its owner's."""
         self._suspects = Suspects(time.monotonic)
         self._answering: dict[int, Route] = {}
         self._standbys: dict[int, frozenset[PeerId]] = {}
@@ -103,6 +105,7 @@ class Planner:
     def _plan(
         self, records: Collection[Record], session: int, avoid: Collection[PeerId], before: Route | None
     ) -> Way:
+        records = [self._as_own(record) for record in records]
         layers, row_bytes = self._model.layers, self._row_bytes(records)
         delays = self._delays(records)
         readers = self._readers(session)
@@ -144,6 +147,9 @@ class Planner:
                 standbys[index] = other.stages[index].peer_id
         self._standbys[session] = frozenset(standbys.values())
         return self._with_proofs(route, records, standbys)
+
+    def _as_own(self, record: Record) -> Record:
+        return replace(record, state=DonorState.ONLINE) if record.peer_id == self.own else record
 
     def _with_proofs(self, route: Route, records: Collection[Record], standbys: dict[int, PeerId]) -> Way:
         used = {stage.peer_id for stage in route.stages} | set(standbys.values())

@@ -20,6 +20,7 @@ from core.model.cache import CachePool
 from core.model.config import ref
 from core.model.span import SpanModel
 from core.ring.frames import Lane
+from core.serving.counts import Counts
 from core.serving.engine import Engine, Speed, free_unused
 from core.serving.measure import measure
 from core.serving.sessions import Sessions
@@ -28,7 +29,7 @@ from core.swarm.frames import LANES
 from core.swarm.peer import Peer
 from core.swarm.pinger import Pinger
 from core.swarm.watch import Announcer
-from core.terms import DonorState, Record, Span, WireDtype
+from core.terms import DonorState, PeerId, Record, Span, WireDtype
 
 UPDATE_SECONDS = 20
 """How often the record is made anew from what was measured since."""
@@ -107,11 +108,36 @@ class Donor:
         self._announcer = Announcer(peer.directory)
         self._keeping: asyncio.Task[None] | None = None
         self._started_at = time.time()
+        self._state = DonorState.ONLINE
         self._shortages: list[float] = []
         """When steps found no memory, of late."""
 
     def _changed(self) -> None:
         self.engine.kick()
+
+    def serve_only(self, client: PeerId | None) -> None:
+        """Serve this client's sessions alone: others are given up, and told to look elsewhere. ``None``:
+        serve everyone again."""
+        self.sessions.serve_only(client)
+        self._state = DonorState.ONLINE if client is None else DonorState.LEAVING
+        self._announcer.update(self._record(self._state))
+
+    def rest_for(self, part: float) -> None:
+        """Rest for this part of the time from the next step on."""
+        self.engine.rest_part = part
+
+    @property
+    def counts(self) -> Counts:
+        """What was served since the start."""
+        sessions = self.sessions
+        traffic = sessions.traffic
+        return Counts(
+            tokens=self.engine.tokens,
+            conversations=sessions.conversations,
+            sessions=len({held.part.session for held in sessions.table}),
+            up_bytes=traffic.up,
+            down_bytes=traffic.down,
+        )
 
     async def start(self) -> None:
         """Returns when the donor serves and its record is stored. Raises ``SwarmError`` when no peer
@@ -160,7 +186,7 @@ class Donor:
             self._shortages.clear()
             self.pool.limit(int(self.pool.capacity * LESS))
             self.engine.prefill_rows = max(LEAST_ROWS, self.engine.prefill_rows // 2)
-            self._announcer.update(self._record(DonorState.ONLINE))
+            self._announcer.update(self._record(self._state))
 
     def _watch_memory(self) -> None:
         """Gives up sessions before the cap is reached: whatever grows, the owner's word holds."""
@@ -195,7 +221,7 @@ class Donor:
 
     async def _drop_to(self, span: Span, seconds: float) -> None:
         self.sessions.announce_dropped(span, seconds)
-        self._announcer.update(self._record(DonorState.ONLINE))
+        self._announcer.update(self._record(self._state))
         deadline = time.monotonic() + seconds
         while self.sessions.outside(span):
             if time.monotonic() >= deadline:
@@ -211,7 +237,7 @@ class Donor:
             self.sessions.opening.span = self.pinger.span = model.span
             await self._measure()
         free_unused()
-        self._announcer.update(self._record(DonorState.ONLINE))
+        self._announcer.update(self._record(self._state))
 
     async def drain(self, seconds: float) -> None:
         """Leaves as planned: serves on while readers move, until none is left or the time is over."""
@@ -239,7 +265,7 @@ class Donor:
     async def _keep(self) -> None:
         """Tends the sessions, and tells the directory now and then what has changed."""
         while True:
-            record = self._record(DonorState.ONLINE)
+            record = self._record(self._state)
             self._announcer.update(record)
             for second in range(UPDATE_SECONDS):
                 await asyncio.sleep(1.0)

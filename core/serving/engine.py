@@ -42,6 +42,8 @@ LEARN_ROWS = 32
 """Batches of fewer prompt rows say little of what a row costs."""
 DECODING_SECONDS = 1.0
 """For how long after a decode step more of them are expected."""
+LONGEST_REST = 2.0
+"""Seconds after one batch, however long that took: readers wait."""
 INLINE_SECONDS = 0.002
 """A decode step shorter than this is run in the loop itself: handing it to the thread and back takes
 0.15 ms, and nobody notices that the loop was away."""
@@ -111,7 +113,8 @@ class Engine:
     """``waiting`` yields the jobs that could run now, oldest first (it begins none); ``begin`` begins
     one, cut to a number of rows; ``finished`` takes the results of a batch; ``parts`` into how
     many batches the sessions shall fall, or 0. All four are called in the loop. ``rest`` seconds are slept
-    after each batch, to keep a hot device cool."""
+    after each batch, to keep a hot device cool; ``rest_part`` is the part of the time that it rests
+    beside that."""
 
     def __init__(
         self,
@@ -125,6 +128,7 @@ class Engine:
         rest: float = 0.0,
     ) -> None:
         self.model, self.pool, self.rest = model, pool, rest
+        self.rest_part = 0.0
         self.speed = Speed()
         self.tokens = 0
         """Decode steps run."""
@@ -238,7 +242,7 @@ class Engine:
         return max(least, min(self.prefill_rows, int(speed.decode_step / speed.prefill_row)))
 
     def _is_short(self, jobs: Sequence[Job]) -> bool:
-        if self.rest or not 0 < self.speed.decode_step < INLINE_SECONDS:
+        if self.rest or self.rest_part or not 0 < self.speed.decode_step < INLINE_SECONDS:
             return False
         return all(job.step.lane is Lane.DECODE for job in jobs)
 
@@ -251,13 +255,19 @@ class Engine:
 
     def _work(self) -> None:
         while (jobs := self._batches.get()) is not None:
+            started = time.perf_counter()
             results = self._timed(jobs)
-            if self.rest:
-                time.sleep(self.rest)
+            if pause := self._pause(time.perf_counter() - started):
+                time.sleep(pause)
             try:
                 self._loop.call_soon_threadsafe(self._results, results)
             except RuntimeError:  # the loop has ended, and with it everyone who could want these
                 return
+
+    def _pause(self, worked: float) -> float:
+        """Seconds to rest after so many of work."""
+        part = min(self.rest_part, 0.95)
+        return self.rest + min(worked * part / (1 - part), LONGEST_REST)
 
     @torch.inference_mode()
     def _timed(self, jobs: Sequence[Job]) -> list[Done]:

@@ -45,6 +45,8 @@ class Held:
     inbound: dict[Lane, Stream] = field(default_factory=dict)
     owed: set[Lane] = field(default_factory=set)
     parked: bool = False
+    answered: bool = False
+    """A step of an answer was run here."""
     bulk_run: int = -1
     freed: bool = False
 

@@ -11,7 +11,7 @@ from core.model.config import ModelConfig
 from core.ring.frames import Breach, Frame, Lane
 from core.serving.held import Held, Table
 from core.serving.outgoing import Outgoing
-from core.swarm.frames import Dtype, Header, Kind, pack_unknown, read_header
+from core.swarm.frames import HEADER, Dtype, Header, Kind, pack_unknown, read_header
 from core.swarm.peer import Peer, Stream, StreamClosed
 
 log = logging.getLogger(__name__)
@@ -27,6 +27,7 @@ class Incoming:
         self.config, self.table = config, table
         self.outgoing = Outgoing(peer, table, deliver=self.deliver, changed=changed)
         self._changed = changed
+        self.taken_bytes = 0
 
     async def serve_lane(self, stream: Stream, lane: Lane) -> None:
         """One neighbour's frames, until its stream ends."""
@@ -54,6 +55,7 @@ class Incoming:
             self.outgoing.perform(held, held.part.end(Breach.NONSENSE, wrong))
             return
         payload = await stream.read(header.length)
+        self.taken_bytes += header.length + HEADER.size
         held.inbound[header.lane] = stream
         self.deliver(held, header.frame(payload))
 

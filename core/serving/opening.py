@@ -40,6 +40,8 @@ class Opening:
         self.table: Table = places.table
         self.outgoing: Outgoing = places.outgoing
         self.leaving = False
+        self.only: PeerId | None = None
+        """The one client whose sessions are taken; ``None``: anyone's."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     def open_soon(self, stream: Stream, message: Open) -> None:
@@ -82,6 +84,8 @@ class Opening:
         held = self.table.get(message.session, message.stage)
         if self.leaving:
             raise Refused(me, "leaving", "it is leaving")
+        if self.only is not None and client != self.only:
+            raise Refused(me, "leaving", "it serves its owner alone now")
         if held is not None and held.client != client:
             raise Refused(me, "bad", "that session is another client's")
         if (message.model_id, message.revision) != (self.config.model_id, self.config.revision):

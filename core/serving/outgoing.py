@@ -14,7 +14,7 @@ from core.ring.frames import Ack, Action, Breach, Broken, Drawn, Frame, Lane, Re
 from core.serving.held import Held, Table
 from core.serving.links import LinkEvents, Links
 from core.swarm.codec import pack
-from core.swarm.frames import Dtype, Header, pack_ack, pack_ids
+from core.swarm.frames import HEADER, Dtype, Header, pack_ack, pack_ids
 from core.swarm.messages import Message
 from core.swarm.peer import Peer, StreamClosed
 from core.terms import PeerId
@@ -39,6 +39,7 @@ class Outgoing:
     ) -> None:
         self.table, self.deliver = table, deliver
         self._me, self._changed = peer.peer_id, changed
+        self.sent_bytes = 0
         self._flush: asyncio.TimerHandle | None = None
         self.links = Links(
             peer, LinkEvents(self._acknowledged, self._unknown, self._redialled, self._unreachable)
@@ -61,9 +62,11 @@ class Outgoing:
             frame = replace(frame, payload=pack_ids(frame.payload))
         if frame.epoch != held.part.epoch:
             if held.copying is not None:
+                self.sent_bytes += HEADER.size + len(frame.payload)
                 held.copying.send(frame, dtype)
             return
         if held.following != self._me:
+            self.sent_bytes += HEADER.size + len(frame.payload)
             held.links[frame.lane].send(frame, dtype)
             return
         target = self.table.get(frame.session, frame.stage)
@@ -103,8 +106,10 @@ class Outgoing:
     def tell(self, held: Held, message: Message) -> None:
         if isinstance(message, Broken):
             log.info("a session ended: %s", message.why)
+        said = pack(message)
+        self.sent_bytes += len(said)
         with suppress(StreamClosed):  # a client that is gone misses nothing: its lease runs out
-            held.control.write(pack(message))
+            held.control.write(said)
 
     # What links tell
 

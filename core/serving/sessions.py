@@ -11,9 +11,10 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+from core.meter import Traffic
 from core.model.cache import CachePool
 from core.model.config import ModelConfig
-from core.ring.frames import Breach
+from core.ring.frames import Breach, Lane
 from core.ring.part import Step
 from core.serving.clients import Clients
 from core.serving.engine import Done, Drawing, Job
@@ -25,7 +26,7 @@ from core.serving.upload import Upload
 from core.swarm.frames import Dtype
 from core.swarm.messages import Leaving
 from core.swarm.peer import Peer
-from core.terms import Span, WireDtype
+from core.terms import PeerId, Span, WireDtype
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -48,6 +49,8 @@ class Sessions:
         log_bytes: int = 1 << 30,
     ) -> None:
         self.pool = pool
+        self.conversations = 0
+        """Whose answers were run here, at least in part."""
         self.table = Table()
         self.incoming = Incoming(peer, config, self.table, changed)
         self.outgoing = self.incoming.outgoing
@@ -62,6 +65,11 @@ class Sessions:
     @property
     def upload(self) -> Upload:
         return self.outgoing.links.upload
+
+    @property
+    def traffic(self) -> Traffic:
+        """Bytes of frames and of words to clients."""
+        return Traffic(self.outgoing.sent_bytes, self.incoming.taken_bytes)
 
     # The engine's side
 
@@ -94,6 +102,9 @@ class Sessions:
             held: Held = done.job.key  # type: ignore[assignment]
             step = done.job.step
             held.used_at = now
+            if step.lane is Lane.DECODE and not held.answered and not done.error:
+                held.answered = True
+                self.conversations += 1
             if held.freed:
                 self.pool.release(held.slot)
                 continue
@@ -111,6 +122,14 @@ class Sessions:
             self.outgoing.perform(held, held.part.finish(step, done.payload, done.tokens))
 
     # Ends
+
+    def serve_only(self, client: PeerId | None) -> None:
+        """Gives up the sessions of all but this client, and takes no others; ``None``: of all again."""
+        self.opening.only = client
+        for held in self.table:
+            if client is not None and held.client != client:
+                self.outgoing.perform(held, held.part.end(Breach.LEAVING, "the donor's owner is back"))
+                self.places.free(held)
 
     def parts(self) -> int:
         """Into how many batches the sessions shall fall, 0 for any. At an entry whose next stages run on

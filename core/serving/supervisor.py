@@ -19,15 +19,17 @@ from typing import Any
 
 from core.errors import IdlebloomError
 from core.paths import code, words
+from core.serving.counts import Counts
 from core.serving.worker import MOVE_SECONDS, WorkerConfig
 from core.terms import PeerId, Span
 
-END_SECONDS = 1.0
+END_SECONDS = 0.7
 """How long a worker may take to end before its group is killed."""
 
 COMMAND = (sys.executable, "-m", "core.serving.worker")
 
 OnLoading = Callable[[int, int], None]
+OnCounts = Callable[[Counts], None]
 
 
 class WorkerFailed(IdlebloomError):
@@ -49,6 +51,11 @@ class Worker:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
         self.peer_id: PeerId | None = None
+        self.own_only = False
+        """It serves this PC's own sessions alone."""
+        self.rest = 0.0
+        """The part of the time that its device rests."""
+        self.on_counts: OnCounts | None = None
         self._on_loading: OnLoading | None = None
         self._error = ""
         self._online = asyncio.Event()
@@ -126,6 +133,21 @@ class Worker:
             raise self.failure()
         return answer.result()
 
+    def serve_only(self, client: PeerId | None) -> None:
+        """Serve the sessions of this peer alone from now on, others being given up at once; ``None``: of
+        all."""
+        self.own_only = client is not None
+        self._order(only=client or "")
+
+    def rest_for(self, part: float) -> None:
+        """Have the device rest for this part of the time between steps."""
+        self.rest = part
+        self._order(rest=part)
+
+    def _order(self, **order: object) -> None:
+        if self.process.stdin is not None and not self.process.stdin.is_closing():
+            self.process.stdin.write(json.dumps(order).encode() + b"\n")
+
     async def drain(self, seconds: float) -> None:
         """Has the worker leave as planned: readers move while it serves. Returns when it has gone."""
         if self.process.stdin is not None:
@@ -169,5 +191,8 @@ class Worker:
             answer = self._resizing.pop(0) if self._resizing else None
             if answer is not None and not answer.done():
                 answer.set_result(Resized(Span(*said["span"]), str(said["trouble"])))
+        elif event == "counts" and self.on_counts is not None:
+            with suppress(ValueError):
+                self.on_counts(Counts.read({**said, "worker": self.process.pid}))
         elif event == "error":
             self._error = str(said["message"])

@@ -31,8 +31,9 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 import psutil
 
 from core.errors import IdlebloomError, ModelError
+from core.serving.counts import Counts
 from core.swarm.loop import new_event_loop
-from core.terms import Span
+from core.terms import PeerId, Span
 
 if TYPE_CHECKING:
     from core.model.span import SpanModel
@@ -45,6 +46,8 @@ FAREWELL_SECONDS = 0.5
 """How long an ending worker may take to tell others; then it is gone all the same."""
 MOVE_SECONDS = 30.0
 """How long readers of layers that are dropped have to move."""
+COUNT_SECONDS = 1.0
+"""Between two reports of what was served."""
 CUDA_CONTEXT = 500 << 20
 """Bytes that the driver takes of a GPU for a process, at least, kernels loaded later included."""
 
@@ -205,6 +208,9 @@ async def _donate(config: WorkerConfig, orders: asyncio.Queue[Order]) -> None:
         stack.callback(died.cancel)
         obeying = asyncio.create_task(_obey(donor, config, orders))
         stack.callback(obeying.cancel)
+        counting = asyncio.create_task(_tell_counts(donor))
+        stack.push_async_callback(_last_counts, donor)
+        stack.callback(counting.cancel)
         await asyncio.wait({died, obeying}, return_when=asyncio.FIRST_COMPLETED)
         if not obeying.done():
             raise IdlebloomError("the worker's network process p2pd ended")
@@ -212,7 +218,30 @@ async def _donate(config: WorkerConfig, orders: asyncio.Queue[Order]) -> None:
 
 
 async def _obey(donor: Donor, config: WorkerConfig, orders: asyncio.Queue[Order]) -> None:
-    """Carries out orders one after the other until one is to leave, and leaves."""
+    """Carries out orders one after the other until one is to leave, and leaves. Orders that take no time do
+    not wait for those that do."""
+    slow: asyncio.Queue[Order] = asyncio.Queue()
+    resizing = asyncio.create_task(_obey_slow(donor, config, slow))
+    try:
+        while not resizing.done():
+            coming = asyncio.ensure_future(orders.get())
+            await asyncio.wait({coming, resizing}, return_when=asyncio.FIRST_COMPLETED)
+            if not coming.done():
+                coming.cancel()
+                break
+            order = coming.result()
+            if order.only is not None:
+                donor.serve_only(PeerId(order.only) if order.only else None)
+            elif order.rest is not None:
+                donor.rest_for(order.rest)
+            else:
+                slow.put_nowait(order)
+        await resizing
+    finally:
+        resizing.cancel()
+
+
+async def _obey_slow(donor: Donor, config: WorkerConfig, orders: asyncio.Queue[Order]) -> None:
     while True:
         order = await orders.get()
         if order.span is None:
@@ -221,6 +250,28 @@ async def _obey(donor: Donor, config: WorkerConfig, orders: asyncio.Queue[Order]
         if order.memory_cap:
             config = replace(config, memory_cap=order.memory_cap)
         await _resize(donor, config, order.span, order.seconds)
+
+
+async def _tell_counts(donor: Donor) -> None:
+    """What was served, whenever that is more than was told."""
+    told, before = Counts(), None
+    while True:
+        await asyncio.sleep(COUNT_SECONDS)
+        counts = donor.counts
+        if before is not None:
+            counts = replace(
+                counts,
+                up_rate=max(0, counts.up_bytes - before.up_bytes) / COUNT_SECONDS,
+                down_rate=max(0, counts.down_bytes - before.down_bytes) / COUNT_SECONDS,
+            )
+        before = counts
+        if counts != told:
+            _say(event="counts", **counts.to_json())
+            told = counts
+
+
+async def _last_counts(donor: Donor) -> None:
+    _say(event="counts", **donor.counts.to_json())
 
 
 async def _resize(donor: Donor, config: WorkerConfig, span: Span, seconds: float) -> None:
@@ -322,17 +373,24 @@ def fast_dtype() -> Literal["float32", "bfloat16"]:
 
 @dataclass(frozen=True)
 class Order:
-    """To serve ``span``, or to leave where there is none; readers have ``seconds`` to move."""
+    """To serve ``span``, or to leave where there is none; readers have ``seconds`` to move. Or to serve one
+    client ``only``, an empty one being all; or to ``rest`` for a part of the time."""
 
-    seconds: float
+    seconds: float = 0.0
     span: Span | None = None
     memory_cap: int = 0
     """What is served may take so much from then on; 0: as before."""
+    only: str | None = None
+    rest: float | None = None
 
     @classmethod
     def from_line(cls, line: str) -> Order:
         """Raises ``ValueError``, ``KeyError`` or ``TypeError`` for a line that is no order."""
         values = json.loads(line)
+        if "only" in values:
+            return cls(only=str(values["only"]))
+        if "rest" in values:
+            return cls(rest=float(values["rest"]))
         if "drain" in values:
             return cls(float(values["drain"]))
         start, end = values["resize"]

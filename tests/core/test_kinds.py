@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from core.kinds import Decimal, Switch
+from core.kinds import Decimal, Hours, Names, Switch
 
 LIMIT = Decimal(0.5, 100, unset="unlimited")
 
@@ -44,3 +44,27 @@ def test_a_decimal_without_a_word_must_be_chosen() -> None:
     """Where there is no word for none, none is refused."""
     with pytest.raises(ValueError, match=r"^a number from 0 to 1$"):
         Decimal(0, 1).check(None)
+
+
+@pytest.mark.parametrize(("text", "value"), [("always", ""), ("22:00-8:00", "22:00-08:00")])
+def test_hours_are_typed(text: str, value: str) -> None:
+    """They survive being written."""
+    assert Hours().parse(text) == value
+    assert Hours().parse(Hours().text(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("", ()), (" blender , Game.exe,blender", ("blender", "Game.exe")), ("my game", ("my game",))],
+)
+def test_names_are_typed(text: str, value: tuple[str, ...]) -> None:
+    """With commas between them, each once; they survive being written."""
+    assert Names().parse(text) == value
+    assert Names().parse(Names().text(value)) == value
+
+
+@pytest.mark.parametrize("value", ["blender", ["a/b"], ["a,b"], [""], [1], ["a\nb"], ["x"] * 101])
+def test_other_names_are_refused(value: object) -> None:
+    """Paths, lists in a text and endless lists are no names of programs."""
+    with pytest.raises(ValueError, match="names of programs"):
+        Names().check(value)

@@ -56,7 +56,7 @@ def test_typed_values(name: str, text: str, value: Any) -> None:
         ("swarm", "/ip4/203.0.113.7/tcp/31337", "swarm must be addresses like /ip4/"),
         ("swarm", "/ip4/203.0.113.7/tcp/31337/p2p", "swarm must be addresses like /ip4/"),
         ("prot", "1", "there is no setting “prot”. Did you mean “port”?"),
-        ("zzz", "1", "There are: donate, model"),
+        ("zzz", "1", "There are: donate, idle_minutes"),
     ],
 )
 def test_refused_values(name: str, text: str, words: str) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import pytest
 from flask.testing import FlaskClient
 
 from core.terms import Because, Progress, Reason, Span, State, SwarmView
@@ -40,6 +41,8 @@ def test_status_is_one_whole_snapshot(owner: FlaskClient, reader: FakeReader) ->
             "missing": [{"start": 4, "end": 7}],
             "donors": 2,
         },
+        "giving_until": None,
+        "finishing": False,
     }
 
 
@@ -72,6 +75,42 @@ def test_a_wrong_setting_is_refused_in_words(owner: FlaskClient) -> None:
     assert answer.get_json()["error"]["message"].startswith("There is no setting colour.")
     assert owner.put("/api/settings", json=[1]).status_code == 400
     assert owner.put("/api/settings", data="{", content_type="application/json").status_code == 400
+
+
+def test_the_donor_is_told_what_to_do(owner: FlaskClient, reader: FakeReader) -> None:
+    """An order with its time reaches the donor; the answer is the status after."""
+    answer = owner.post("/api/donate", json={"action": "pause", "for": "1h"})
+    assert answer.get_json()["state"] == "paused"
+    owner.post("/api/donate", json={"action": "give", "for": None})
+    assert reader.orders == [("pause", "1h"), ("give", None)]
+
+
+@pytest.mark.parametrize("body", [{"action": "dance"}, {}, {"action": "pause", "for": 3}, []])
+def test_a_wrong_order_is_refused(owner: FlaskClient, reader: FakeReader, body: object) -> None:
+    """Nothing is done then."""
+    assert owner.post("/api/donate", json=body).status_code == 400
+    assert reader.orders == []
+
+
+def test_facts_are_told(owner: FlaskClient, reader: FakeReader) -> None:
+    """What another process of the owner has read reaches the node."""
+    assert owner.post("/api/facts", json={"idle_seconds": 3}).status_code == 200
+    assert reader.told == [{"idle_seconds": 3}]
+
+
+def test_what_was_given_and_what_happened(owner: FlaskClient, reader: FakeReader) -> None:
+    """Sums with days, and the last events with their words."""
+    assert owner.get("/api/given").get_json()["today"]["tokens"] == 0
+    reader.donate("pause", None)
+    (event,) = owner.get("/api/events").get_json()
+    assert (event["state"], event["reason"]["text"]) == ("paused", "paused until you resume")
+
+
+@pytest.mark.parametrize("path", ["/api/donate", "/api/facts", "/api/given", "/api/events"])
+def test_only_the_owner_may(client: FlaskClient, path: str) -> None:
+    """Without the cookie or the token nobody orders or looks."""
+    method = client.post if path in ("/api/donate", "/api/facts") else client.get
+    assert method(path, json={}).status_code == 401
 
 
 def _data(event: str) -> dict[str, object]:

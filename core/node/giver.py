@@ -1,0 +1,158 @@
+"""What this PC serves when it gives: from the settings to a budget of bytes, a supply of layers and a worker.
+
+``Giver`` carries out; whether to give is for ``core.node.loop`` to say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+
+from core.errors import DiskError, IdlebloomError, SettingError, TooLittle
+from core.model.hub import Hub, Source
+from core.node.delivery import Delivery, Report
+from core.node.licences import Licences
+from core.node.models import chosen, hub_token
+from core.node.node import Node
+from core.node.placing import Means, cpu_budget, gpu_budget, log_budget, means
+from core.node.storage import Storage
+from core.node.supply import Supply
+from core.paths import Paths
+from core.pc.gpu import read_gpus
+from core.pc.machine import memory_of, read_machine
+from core.secrets import Secrets
+from core.serving.supervisor import WorkerFailed
+from core.serving.worker import WorkerConfig, fast_dtype
+from core.settings import Change, Settings
+from core.swarm.identity import load_identity
+from core.terms import Memory
+
+log = logging.getLogger(__name__)
+
+ANOTHER_FORM = {"data_dir", "device", "quantization"}
+"""Settings whose change needs another worker;"""
+ANOTHER_SIZE = {"leave_vram_gb", "ram_gb", "disk_gb"}
+"""and those that one which serves can follow."""
+
+
+class Giver:
+    """Serves for ``node``; other PCs reach its worker at ``host``. Belongs to the node's loop."""
+
+    def __init__(self, node: Node, paths: Paths, host: str, version: str) -> None:
+        self._node, self._paths, self._host, self._version = node, paths, host, version
+        self.cap = 0
+        """Bytes that the worker may take, 0 before the first;"""
+        self.on_gpu = False
+        """of a GPU's memory, else of the system's."""
+
+    def begin(self, settings: Settings) -> None:
+        """Serve what fits, from now on and also after failures, until the node is told to stop."""
+        self._node.give(lambda report: self._deliver(settings, report), self._paths.state / "worker.log")
+
+    async def fetch(self, settings: Settings, report: Report) -> None:
+        """Have the layers on the disk that would be served, where they come from the hub; raises what
+        fetching raises."""
+        if not isinstance(chosen(settings.model), Source):
+            return
+        async with aclosing(self._deliver(settings, report)) as deliveries:  # type: ignore[type-var]
+            async for _ in deliveries:
+                pass
+
+    def check(self, change: Change) -> None:
+        """A folder for layers has to take what is in the one before. Raises ``SettingError``."""
+        if "data_dir" in change:
+            before, after = Storage.of(change.before, self._paths), Storage.of(change.after, self._paths)
+            try:
+                after.check_room(before.root)
+            except DiskError as error:
+                raise SettingError(error.message, error.advice) from error
+
+    async def change(self, change: Change) -> bool:
+        """Follow a change while it gives. ``False``: only a new worker can."""
+        names = set(change.names)
+        if names & ANOTHER_FORM:
+            return False
+        return not names & ANOTHER_SIZE or await self._resize(change.after)
+
+    async def _resize(self, settings: Settings) -> bool:
+        """More or less memory or disk, without a restart of the worker where some of its span stays."""
+        serving = self._node.serving
+        if serving is None:  # what is being loaded was decided under the old settings
+            return False
+        try:
+            supply, allowed = await self._supply(settings), await asyncio.to_thread(self._allowed, settings)
+            await asyncio.to_thread(supply.storage.trim)
+            span = await supply.resized(allowed.means, allowed.budget, serving, self._node.fetching)
+            await self._node.resize(span, allowed.budget)
+        except TooLittle:
+            return False
+        except (IdlebloomError, WorkerFailed) as error:
+            log.warning("the span stays as it is: %s", error)
+        return True
+
+    def memory(self) -> Memory:
+        """What the worker takes of the system's memory, and may take of its device's."""
+        pid = self._node.worker_pid
+        return Memory(memory_of(pid) if pid is not None else 0, self.cap)
+
+    async def _deliver(self, settings: Settings, report: Report) -> AsyncIterator[Delivery]:
+        supply, allowed = await self._supply(settings), await asyncio.to_thread(self._allowed, settings)
+        async for delivery in supply.deliver(allowed.means, allowed.budget, allowed.logs, report):
+            yield delivery
+
+    def _allowed(self, settings: Settings) -> Allowed:
+        gpus = read_gpus().found
+        how = means(settings, len(gpus), fast_dtype())
+        pid = self._node.worker_pid
+        available = read_machine().available_bytes + (memory_of(pid) if pid else 0)
+        number = int(how.device.partition(":")[2] or 0)
+        if not how.on_gpu:
+            budget = cpu_budget(settings, available)
+        elif number < len(gpus):
+            budget = gpu_budget(settings, gpus[number].memory_bytes, gpus[number].free_bytes)
+        else:
+            raise TooLittle(f"there is no {how.device}", "Set device to auto, or install NVIDIA's driver.")
+        self.cap, self.on_gpu = budget, how.on_gpu
+        return Allowed(how, budget, log_budget(settings, how, budget, available))
+
+    async def _supply(self, settings: Settings) -> Supply:
+        me = await asyncio.to_thread(load_identity, self._paths.state / "worker.key")
+        what = chosen(settings.model)
+        token = await asyncio.to_thread(hub_token, Secrets(self._paths.secrets_file))
+        storage = Storage.of(settings, self._paths)
+        await asyncio.to_thread(storage.settle)
+        if isinstance(what, Source):  # its folder moves along with the layers
+            self._node.model = replace(self._node.model, folder=storage.folder_of(self._node.model.folder))
+        return Supply(
+            self._node.model,
+            storage,
+            self._base(),
+            me.peer_id,
+            licences=Licences(self._paths.licences_file),
+            records=lambda: self._node.generator.records(fresh=True),
+            source=what if isinstance(what, Source) else None,
+            hub=lambda: Hub(token=token),
+        )
+
+    def _base(self) -> WorkerConfig:
+        return WorkerConfig(
+            model="",
+            span=(0, 1),
+            identity=str(self._paths.state / "worker.key"),
+            runtime=str(self._paths.runtime),
+            peers=self._node.peer.addresses,
+            host=self._host,
+            version=self._version,
+        )
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """What serving may take now, in bytes."""
+
+    means: Means
+    budget: int
+    logs: int

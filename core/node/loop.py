@@ -1,0 +1,339 @@
+"""The loop that makes a node a donor: observe, plan, act, publish.
+
+``core.pc.observe`` reads facts in threads and wakes the loop when there is news; ``core.pc.limits`` judges
+them under the settings and the owner's orders; ``core.node.plan`` says what to do about it; this carries
+it out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import psutil
+
+from core.errors import IdlebloomError, SettingError
+from core.node.giver import Giver
+from core.node.ledger import Given, Ledger
+from core.node.node import Node
+from core.node.orders import Told
+from core.node.plan import (
+    Action,
+    Begin,
+    Doing,
+    End,
+    Go,
+    Rest,
+    ServeOnly,
+    Stay,
+    next_action,
+    state_of,
+)
+from core.pc.limits import Trail, judge
+from core.pc.observe import Observer, check_told, sources
+from core.serving.counts import Counts
+from core.settings import Change, Donate, Settings
+from core.terms import Because, Budget, Facts, Leave, Memory, Progress, Rates, Reason, State, Today
+
+log = logging.getLogger(__name__)
+
+ROUND_SECONDS = 1.0
+"""The longest between two looks; news makes it sooner."""
+MEASURE_SECONDS = 2.0
+"""Between two readings of what the worker takes."""
+RATE_SECONDS = 60.0
+FETCH_AGAIN_SECONDS = 600.0
+NO_FETCHING = frozenset(
+    {Reason.NO_CONSENT, Reason.PAUSED, Reason.METERED, Reason.QUOTA, Reason.NO_NETWORK, Reason.NO_DEVICE}
+)
+"""While one of these holds, no layers are fetched ahead either."""
+ACTIONS = ("pause", "resume", "give", "finish")
+
+
+class Loop:
+    """Of ``node``, through ``giver``. ``hindrances`` are what other parts have against giving: each is asked
+    at every look, and the first answer counts."""
+
+    def __init__(self, node: Node, giver: Giver, settings: Settings, told: Told, ledger: Ledger) -> None:
+        self.node, self.giver, self.settings, self.told, self.ledger = node, giver, settings, told, ledger
+        self.hindrances: list[Callable[[Settings], Because | None]] = []
+        self._loop = asyncio.get_running_loop()
+        self._news = asyncio.Event()
+        self._turn = asyncio.Lock()
+        self._trail = Trail()
+        self._leaves: Leave | None = None
+        self._leaving: asyncio.Task[None] | None = None
+        self._ahead: asyncio.Task[None] | None = None
+        self._ahead_after = -math.inf
+        self._counted = Counts()
+        self._tokens: list[tuple[float, int]] = []
+        self._measured_at = -math.inf
+        self._served_at: float | None = None
+        self._ours: Collection[int] = ()
+        self.observer = Observer(
+            lambda: sources(lambda: self.settings.yield_programs, self._our_processes), self._wake
+        )
+        node.on_counts = self._count
+        self._running: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Returns when the first facts are read and acted on."""
+        await asyncio.to_thread(self.observer.wait)
+        await self._round()
+        self._running = asyncio.create_task(self._run(), name="donor loop")
+
+    async def close(self) -> None:
+        self.observer.close()
+        for task in (self._running, self._leaving, self._ahead):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait({task})
+        self.ledger.save(at_end=True)
+
+    # The owner's words, from other threads too
+
+    def order(self, action: str, duration: str | None = None) -> None:
+        """``pause``, ``resume``, ``give`` or ``finish``. Raises ``SettingError``."""
+        if action not in ACTIONS:
+            raise SettingError(f"“{action}” is none of {', '.join(ACTIONS)}")
+        if action == "give" and self.settings.donate is Donate.OFF:
+            raise SettingError(
+                "this PC gives nothing until you say so",
+                "Say so with: idlebloom settings set donate when_idle",
+            )
+        match action:
+            case "pause":
+                self.told.pause(duration)
+            case "finish":
+                self.told.pause(duration, finish=True)
+            case "give":
+                self.told.give(duration)
+            case _:
+                self.told.resume()
+        self._wake()
+
+    def tell(self, facts: Mapping[str, Any]) -> None:
+        """Facts from another process of the owner. Raises ``SettingError``."""
+        try:
+            self.observer.tell(check_told(facts))
+        except ValueError as error:
+            raise SettingError(str(error)) from None
+
+    def verify(self, change: Change) -> None:
+        self.giver.check(change)
+
+    def apply(self, change: Change) -> bool:
+        asyncio.run_coroutine_threadsafe(self._change(change), self._loop)
+        return not set(change.names) & AT_START
+
+    # One round
+
+    async def _run(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), ROUND_SECONDS)
+            try:
+                await self._round()
+            except IdlebloomError as error:
+                log.warning("a look failed: %s", error)
+
+    async def _round(self) -> None:
+        async with self._turn:
+            self._news.clear()
+            facts = self.observer.facts(self.node.own_chat_seconds)
+            orders = self.told.look(facts.now, facts.clock)
+            budget, self._trail = judge(self.settings, facts, orders, self._trail, self._hindrance())
+            await self._act(next_action(budget, self._doing()))
+            self._fetch_ahead(budget)
+            self._publish(budget, facts)
+
+    def _hindrance(self) -> Because | None:
+        return next((found for ask in self.hindrances if (found := ask(self.settings)) is not None), None)
+
+    def _doing(self) -> Doing:
+        worker = self.node.worker
+        serves = self.node.serving is not None and worker is not None
+        return Doing(
+            gives=self.node.gives,
+            serves=serves,
+            leaves=self._leaves,
+            own_only=worker.own_only if serves and worker is not None else False,
+            rest=worker.rest if serves and worker is not None else 0.0,
+        )
+
+    async def _act(self, action: Action) -> None:
+        match action:
+            case Stay():
+                pass
+            case Begin():
+                await self._stop_fetching()
+                self.giver.begin(self.settings)
+            case End(because):
+                await self._end(because)
+            case Go(because, how, seconds):
+                self._leaves = how
+                if self._leaving is not None:
+                    self._leaving.cancel()
+                self._leaving = asyncio.create_task(self._leave(because, seconds), name="leave")
+            case ServeOnly(own):
+                if (worker := self.node.worker) is not None:
+                    worker.serve_only(self.node.peer.peer_id if own else None)
+                    self.node.generator.serves_me(worker.peer_id if own else None)
+            case Rest(part) if self.node.worker is not None:
+                self.node.worker.rest_for(part)
+
+    async def _end(self, because: Because) -> None:
+        if self._leaving is not None:
+            self._leaving.cancel()
+        self._leaves = self._leaving = None
+        self.node.generator.serves_me(None)
+        await self.node.stop_giving(state_of(because), because)
+
+    async def _leave(self, because: Because, seconds: float) -> None:
+        try:
+            await self.node.leave(state_of(because), because, seconds)
+        finally:
+            if self._leaving is asyncio.current_task():
+                self._leaves = self._leaving = None
+                self._wake()
+
+    async def _change(self, change: Change) -> None:
+        async with self._turn:
+            self.settings = change.after
+            self._ahead_after = -math.inf
+            await self._stop_fetching()
+            if self.node.gives and not await self.giver.change(change):
+                # Another worker is needed: the next round begins with it.
+                self._leaves = None
+                await self.node.stop_giving(State.WAITING, Because(Reason.CHANGING))
+        self._wake()
+
+    def _wake(self) -> None:
+        with suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self._news.set)
+
+    # Layers that will be needed
+
+    def _fetch_ahead(self, budget: Budget) -> None:
+        """Layers are fetched also while the owner is here, unless that is what the reason is about."""
+        because = budget.because
+        if because is None or self.node.gives or self._ahead is not None:
+            if because is not None and because.kind in NO_FETCHING and self._ahead is not None:
+                self._ahead.cancel()
+            return
+        if because.kind in NO_FETCHING or time.monotonic() < self._ahead_after:
+            return
+        self._ahead = asyncio.create_task(self._fetch(), name="fetch ahead")
+
+    async def _fetch(self) -> None:
+        self._ahead_after = time.monotonic() + FETCH_AGAIN_SECONDS
+        try:
+            await self.giver.fetch(self.settings, self._show_fetching)
+            self._ahead_after = math.inf  # until a setting changes
+        except IdlebloomError as error:
+            log.warning("layers could not be fetched ahead: %s", error)
+        finally:
+            self._ahead = None
+            if not self.node.gives:
+                self.node.publish(replace(self.node.status, progress=None))
+
+    def _show_fetching(self, progress: Progress) -> None:
+        self.node.publish(replace(self.node.status, progress=progress))
+
+    async def _stop_fetching(self) -> None:
+        if (ahead := self._ahead) is not None:
+            ahead.cancel()
+            await asyncio.wait({ahead})
+
+    # What is told
+
+    def _count(self, counts: Counts) -> None:
+        """The worker's sums since it began, of which what is new is added."""
+        before = self._counted if counts.worker == self._counted.worker else Counts(worker=counts.worker)
+        new = Given(
+            counts.tokens - before.tokens,
+            counts.conversations - before.conversations,
+            counts.up_bytes - before.up_bytes,
+            counts.down_bytes - before.down_bytes,
+        )
+        self._counted = counts
+        self._tokens.append((time.monotonic(), new.tokens))
+        self.ledger.add(new)
+        self.ledger.save()
+
+    def _publish(self, budget: Budget, facts: Facts) -> None:
+        self._account(facts)
+        status = replace(
+            self.node.status,
+            sessions=self._counted.sessions if self.node.serving is not None else 0,
+            today=_today(self.ledger.today),
+            vram=self._memory(facts),
+            rates=self._rates(),
+            giving_until=_plain_end(self.told.orders.give_until),
+            finishing=self._leaves is Leave.FINISH,
+        )
+        because, doing = budget.because, self._doing()
+        if because is not None and not doing.gives:
+            status = replace(status, state=state_of(because), reason=because, span=None)
+        elif doing.serves and doing.leaves is None:
+            status = self._serving(status, budget, doing)
+        self.node.publish(status)
+        self.ledger.note(status, facts.now)
+        self.ledger.save()
+
+    def _serving(self, status: Any, budget: Budget, doing: Doing) -> Any:
+        if doing.own_only:
+            return replace(status, state=State.WAITING, reason=Because(Reason.OWN_CHAT))
+        hot = Because(Reason.HOT, {"celsius": round(budget.celsius)}) if budget.rest else None
+        return replace(status, state=State.GIVING, reason=hot)
+
+    def _account(self, facts: Facts) -> None:
+        """Hours count while others are served."""
+        doing = self._doing()
+        serves = doing.serves and not doing.own_only
+        if serves and self._served_at is not None:
+            self.ledger.add(Given(hours=max(0.0, facts.clock - self._served_at) / 3600), facts.now)
+        self._served_at = facts.clock if serves else None
+
+    def _rates(self) -> Rates:
+        now = time.monotonic()
+        self._tokens = [one for one in self._tokens if now - one[0] < RATE_SECONDS]
+        tokens = sum(count for _, count in self._tokens) / RATE_SECONDS
+        return Rates(self._counted.up_rate, self._counted.down_rate, round(tokens, 2))
+
+    def _memory(self, facts: Facts) -> Memory:
+        if self.node.worker_pid is None:
+            return Memory(0, self.giver.cap)
+        if self.giver.on_gpu and facts.gpu is not None:
+            return Memory(facts.gpu.ours_bytes, self.giver.cap)
+        if time.monotonic() - self._measured_at < MEASURE_SECONDS:
+            return replace(self.node.status.vram, cap=self.giver.cap)
+        self._measured_at = time.monotonic()
+        return self.giver.memory()
+
+    def _our_processes(self) -> Collection[int]:
+        """The worker's, and this one's; asked from the thread that reads the GPU."""
+        pid = self.node.worker_pid
+        found = {psutil.Process().pid}
+        if pid is not None:
+            found.add(pid)
+        return found
+
+
+AT_START = frozenset({"model", "swarm", "port"})
+"""Settings that take effect at the next start."""
+
+
+def _today(given: Given) -> Today:
+    return Today(given.tokens, given.conversations, given.up_bytes, given.down_bytes)
+
+
+def _plain_end(until: float | None) -> float | None:
+    """Infinity has no place in JSON: 0 is until stopped."""
+    return 0.0 if until is not None and math.isinf(until) else until
