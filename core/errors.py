@@ -91,7 +91,7 @@ class NoDonor(SwarmError):
     """Layers that nobody serves, as spans of layers; ``why`` the last donor that did is out."""
 
     def __init__(self, missing: Iterable[Span], why: str = "") -> None:
-        self.missing = tuple(missing)
+        self.missing, self.why = tuple(missing), why
         words = " and ".join(_layers(span) for span in self.missing) or "some layers"
         verb = "has" if len(self.missing) == 1 and len(self.missing[0]) == 1 else "have"
         super().__init__(

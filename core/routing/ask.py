@@ -1,7 +1,8 @@
 """What a face asks of the routing client, and what comes back, as frozen values.
 
-An answer is a stream of events: one ``Started``, any number of ``Piece``, ``Moved`` and ``Waiting``, one
-``Ended``; or an exception of ``core.errors`` in place of the rest. Closing the stream cancels the answer.
+An answer is a stream of events: one ``Started``, any number of ``Piece`` and ``Moved``, one ``Ended``; or an
+exception of ``core.errors`` in place of the rest. ``Waiting`` may come anywhere before the end, before
+``Started`` too: a face says so until the next event of another kind. Closing the stream cancels the answer.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ class Ask:
     forgets: bool = False
     """Of a conversation beyond the model's length, leave out whole oldest turns, where ``TooLong`` would
     be raised otherwise."""
+    patience: float = 30.0
+    """For how many seconds a donor is waited for where layers have none, counted from the last token on."""
 
 
 _LIMITS: dict[str, tuple[float, float, str]] = {
@@ -98,9 +101,11 @@ class Moved:
 
 @dataclass(frozen=True)
 class Waiting:
-    """The answer stands still: these layers have lost their last donor. It goes on when one comes."""
+    """The answer stands still: these layers have no donor that takes part. It goes on when one comes."""
 
     missing: tuple[Span, ...]
+    why: str = ""
+    """Why the last donor of them is out, as a clause; empty where there was none."""
 
 
 @dataclass(frozen=True)

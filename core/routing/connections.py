@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -38,6 +39,10 @@ class Connection:
         self.round_trip = FIRST_ROUND_TRIP
         """Seconds there and back, the least of late."""
         self.measured = False
+        self.late = 0.0
+        """Seconds by which leases have lately been answered later than that."""
+        self.heard_at = 0.0
+        """When anything came from it last, by ``time.monotonic``."""
         self._leases: dict[int, float] = {}
         self._number = 0
         self.idle_since = asyncio.get_running_loop().time()
@@ -61,6 +66,7 @@ class Connection:
         try:
             while True:
                 message = await receive(self.stream)
+                self.heard_at = time.monotonic()
                 if isinstance(message, Heard):
                     self._heard(message.number)
                     continue
@@ -83,6 +89,7 @@ class Connection:
         # Anything may delay an answer, nothing hastens it: small values count more.
         best = took < self.round_trip or not self.measured
         self.measured = True
+        self.late = max(took - self.round_trip if not best else 0.0, 0.8 * self.late)
         self.round_trip = took if best else 0.8 * self.round_trip + 0.2 * took
 
     async def _renew(self) -> None:
@@ -126,6 +133,11 @@ class Connections:
     def round_trips(self) -> dict[PeerId, float]:
         """Seconds there and back to every donor that was measured of late."""
         return {remote: line.round_trip for remote, line in self._open.items() if line.measured}
+
+    def heard_at(self, remote: PeerId) -> float:
+        """When a donor was last heard, by ``time.monotonic``; 0 for one that is not connected."""
+        connection = self._open.get(remote)
+        return connection.heard_at if connection is not None else 0.0
 
     def _sweep(self) -> None:
         now = asyncio.get_running_loop().time()

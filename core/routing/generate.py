@@ -70,6 +70,10 @@ class Generator:
         kept = self._session(ask.conversation)
         try:
             async with kept.lock:
+                kept.session.patience = ask.patience
+                async with aclosing(kept.session.opening()) as opening:  # type: ignore[type-var]
+                    async for waiting in opening:
+                        yield waiting
                 route = self._planner.begin(kept.number, await kept.session.open())
                 reused = kept.session.common(ids)
                 yield Started(self.model.model_id, route, len(ids), reused, forgotten)
@@ -191,7 +195,13 @@ class Generator:
         if kept is None:
             number = self._chance.getrandbits(63)
             way = partial(self._planner.way, number)
-            session = Session(self._connections, way, self.config.max_length, chunk=self.chunk)
+            session = Session(
+                self._connections,
+                way,
+                self.config.max_length,
+                chunk=self.chunk,
+                report=self._planner.trouble,
+            )
             kept = _Kept(number, session, asyncio.Lock())
             if conversation is not None:
                 self._kept[conversation] = kept

@@ -18,8 +18,8 @@ from dataclasses import replace
 from core.errors import NoDonor, SwarmError
 from core.routing.connections import Connections
 from core.routing.delays import Delays
-from core.routing.route import mend, plan, predict
-from core.routing.session import Way
+from core.routing.opening import Failed, Trouble, Way
+from core.routing.route import Delay, mend, plan, predict
 from core.routing.suspects import Suspects
 from core.swarm.peer import Peer
 from core.swarm.watch import Watcher
@@ -33,6 +33,8 @@ CROWDED_TOKENS = 256
 """A donor with less free cache may have to turn a new session away,"""
 CROWDED = 0.2
 """and counts as so much slower."""
+APART = 1000.0
+"""Seconds that count as the way between two donors of which one cannot dial the other."""
 WARM = 0.9
 """Who was said to replace a stage is taken before an equal: streams to it are open."""
 
@@ -85,14 +87,21 @@ class Planner:
     async def way(self, session: int, avoid: Collection[PeerId], before: Route | None) -> Way:
         """A route around ``avoid``, over records read a moment ago where the known ones do not do; as
         much of ``before`` as can stay does. Raises ``NoDonor``."""
-        self._suspects.failed(avoid)
         records = await self._known(fresh=bool(avoid))
-        left_out = set(avoid) - self._suspects.again(records) | self._suspects.among(records)
+        left_out = set(avoid) - self._suspects.again(records)
+        left_out |= self._suspects.among(records, self._connections.heard_at)
         try:
             return self._plan(records, session, left_out, before)
         except NoDonor:
             records = await self._known(fresh=True)
             return self._plan(records, session, set(avoid) - self._suspects.again(records), before)
+
+    def trouble(self, trouble: Trouble) -> None:
+        """Something went wrong, which later plans go around."""
+        if isinstance(trouble, Failed):
+            self._suspects.failed(trouble.peer, heals=trouble.heals)
+        else:
+            self._suspects.cannot_dial(trouble.one, trouble.other)
 
     async def _known(self, *, fresh: bool) -> tuple[Record, ...]:
         """The records, read now if ``fresh``; where the directory does not answer, those known before."""
@@ -158,8 +167,12 @@ class Planner:
         sealed = {peer: self._peer.directory.sealed(record) for peer, record in chosen.items()}
         return Way(route, chosen, sealed, standbys)
 
-    def _delays(self, records: Collection[Record]) -> Delays:
-        return Delays(records, self._connections.round_trips)
+    def _delays(self, records: Collection[Record]) -> Delay:
+        """Between donors; a pair that cannot dial is farther apart than any that can."""
+        known, apart = Delays(records, self._connections.round_trips), self._suspects.apart(records)
+        if not apart:
+            return known
+        return lambda one, other: known(one, other) + (APART if (one, other) in apart else 0.0)
 
     def _row_bytes(self, records: Collection[Record]) -> int:
         """Of a token's activations, in the dtype that these donors would speak."""

@@ -2,7 +2,8 @@
 
 ``core.ring.client`` decides; this carries its messages to the stages and theirs back. When a stage is
 lost, the session opens a route around it under a new epoch and goes on from the tokens it holds: the
-drawing rule depends on positions alone, so the text stays the same.
+drawing rule depends on positions alone, so the text stays the same. While there is no route it waits
+for one, within its patience.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
 
 from core.errors import NoDonor, Refused, StageLost, SwarmError
 from core.ring.client import Client
@@ -20,44 +21,40 @@ from core.ring.frames import Ack, Breach, Broken, Drawn, Request, Reserved
 from core.routing.ask import Waiting
 from core.routing.connections import Connection, Connections
 from core.routing.moving import Filling
+from core.routing.opening import (
+    OPEN_SECONDS,
+    CannotDial,
+    Failed,
+    Opening,
+    Planner,
+    Report,
+    Undialable,
+    Way,
+    open_message,
+)
+from core.routing.patience import Patience
 from core.routing.watch import AskAll, Blame, Wait, Watch
 from core.swarm.messages import Close, Leaving, Message, Open, Probe, Pulse, Ready, Refuse, Standby
-from core.terms import PeerId, Record, Route, Sampling, Token, WireDtype
+from core.swarm.watch import spread
+from core.terms import PeerId, Record, Route, Sampling, Token
 
 log = logging.getLogger(__name__)
 
-OPEN_SECONDS = 3.0
-"""Beyond eight round trips, what opening all stages may take."""
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 4.0
-"""Seconds between two tries to find a donor for layers that have none, growing."""
-RECOVERIES = 5
-"""Routes tried for one token before the answer is given up."""
-
-
-@dataclass(frozen=True)
-class Way:
-    """A route with what is needed to open it: records of its donors, sealed ones too."""
-
-    route: Route
-    records: dict[PeerId, Record]
-    sealed: dict[PeerId, bytes]
-    standbys: dict[int, PeerId] = field(default_factory=dict)
-    """By a stage's index, who would replace it; their records are among the others."""
-
-
-Planner = Callable[[frozenset[PeerId], Route | None], Awaitable[Way]]
-"""Finds a way around the given peers, changing as little as it can of a route that was open; raises
-``NoDonor``."""
+PATIENCE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
 class _Lost:
     peer: PeerId | None
     why: str
+    tell: bool = True
+    """Whether the peer failed, so that other sessions should know."""
+    heals: bool = True
 
 
 class Session:
-    """One conversation's caches along a route. Not for two answers at once."""
+    """One conversation's caches along a route. Not for two answers at once. ``patience`` is for how many
+    seconds layers without a donor are waited for; it may be changed between answers."""
 
     def __init__(
         self,
@@ -66,24 +63,27 @@ class Session:
         max_length: int,
         *,
         chunk: int = 128,
-        patience: float = 30.0,
+        patience: float = PATIENCE_SECONDS,
+        report: Report = lambda _trouble: None,
     ) -> None:
         self.id = secrets.token_bytes(16)
         self.route: Route | None = None
         self.moves = 0
         """How often the route has changed under an answer."""
+        self.patience = patience
         self._connections, self._planner, self._max_length = connections, planner, max_length
-        self._patience = patience
+        self._report = report
         self._client = Client(self.id, chunk=chunk)
         self._stages: list[Connection] = []
-        self._opened: asyncio.Future[None] | None = None
+        self._opening: Opening | None = None
         self._events: asyncio.Queue[Token | _Lost | Way] = asyncio.Queue()
         self._filling: Filling | None = None
         self._moving: asyncio.Task[None] | None = None
         self._leaver: Connection | None = None
         self._broken: _Lost | None = None
         self._warming: asyncio.Task[None] | None = None
-        self._watch = Watch(asyncio.get_running_loop().time)
+        self._clock = asyncio.get_running_loop().time
+        self._watch = Watch(self._clock)
 
     @property
     def cached(self) -> int:
@@ -95,31 +95,43 @@ class Session:
         return 0 if self._broken else self._client.holds(ids)
 
     async def open(self) -> Route:
-        """Makes sure of a route; raises ``NoDonor`` or another ``SwarmError`` when there is none."""
-        if self.route is None or self._broken or not self._client.is_open:
-            await self._reopen(frozenset())
+        """Makes sure of a route, waiting for one as long as the session's patience lasts."""
+        async with aclosing(self.opening()) as waiting:  # type: ignore[type-var]
+            async for _ in waiting:
+                pass
         if self.route is None:
             raise SwarmError("no route could be opened")
         return self.route
+
+    async def opening(self) -> AsyncIterator[Waiting]:
+        """Makes sure of a route; says what is waited for while there is none. Raises ``SwarmError`` when
+        patience ends."""
+        if self.route is None or self._broken or not self._client.is_open:
+            patience = Patience(self._clock, self.patience)
+            async with aclosing(self._find(set(), "", patience)) as finding:  # type: ignore[type-var]
+                async for waiting in finding:
+                    yield waiting
 
     async def answer(
         self, ids: Sequence[int], sampling: Sampling, max_tokens: int, stops: frozenset[int]
     ) -> AsyncIterator[Token | Waiting]:
         """Tokens as they are drawn, at most ``max_tokens``; the last may be a stop id. Where layers lose
         their last donor that is said, and the answer goes on when one comes within the session's
-        patience. Closing the iterator stops the answer."""
-        await self.open()
+        patience. Closing the iterator, or cancelling who waits on it, stops the answer at once."""
+        async with aclosing(self.opening()) as opening:  # type: ignore[type-var]
+            async for waiting in opening:
+                yield waiting
         self._events = asyncio.Queue()
         client = self._client
         self._send(client.begin(ids, sampling, max_tokens, stops))
         avoid: set[PeerId] = set()
-        tries = 0
+        patience = Patience(self._clock, self.patience)
         self._watch.begin()
         try:
             while client.answering or not self._events.empty():
                 event = await self._next()
                 if isinstance(event, Token):
-                    tries = 0
+                    patience.progress()
                     avoid.clear()  # for longer than this, the planner remembers who failed
                     yield event
                     continue
@@ -127,22 +139,29 @@ class Session:
                 lost = await self._switch(event) if isinstance(event, Way) else event
                 if lost is None:
                     continue
-                tries += 1
-                if tries > RECOVERIES:
-                    raise StageLost(lost.peer or self._someone(), lost.why)
-                if lost.peer is not None:
-                    avoid.add(lost.peer)
-                async for waiting in self._recover(lost, avoid):
-                    yield waiting
+                await self._bear(lost, avoid, patience)
+                async with aclosing(self._find(avoid, lost.why, patience)) as finding:  # type: ignore[type-var]
+                    async for waiting in finding:
+                        yield waiting
         finally:
             self._send(client.stop())
             self._part_from_leaver()
 
-    async def _recover(self, lost: _Lost, avoid: set[PeerId]) -> AsyncIterator[Waiting]:
-        """Opens another way. While there is none, says so and tries again, less and less often; by then
-        whoever failed may be back."""
-        clock = asyncio.get_running_loop().time
-        until, pause = clock() + self._patience, FIRST_PAUSE
+    async def _bear(self, lost: _Lost, avoid: set[PeerId], patience: Patience) -> None:
+        """Notes who was lost, and pauses where that happens again and again without a token between."""
+        if lost.peer is not None:
+            avoid.add(lost.peer)
+            if lost.tell:
+                self._report(Failed(lost.peer, lost.heals))
+        pause = patience.pause()
+        if pause is None:
+            raise StageLost(lost.peer or self._someone(), lost.why)
+        await asyncio.sleep(spread(pause))
+
+    async def _find(self, avoid: set[PeerId], why: str, patience: Patience) -> AsyncIterator[Waiting]:
+        """Opens a way. While there is none, says so and tries again, less and less often; by then whoever
+        failed may be back, or room may have come where a donor was full."""
+        told: Waiting | None = None
         while True:
             try:
                 await self._reopen(frozenset(avoid))
@@ -151,11 +170,16 @@ class Session:
                 if avoid:  # who was blamed may only have been slow: better they than nobody
                     avoid.clear()
                     continue
-                if clock() + pause > until:
-                    raise NoDonor(error.missing, lost.why) from None
-                yield Waiting(error.missing)
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
+                waiting = Waiting(error.missing, error.why or why)
+            except SwarmError as error:  # the directory did not answer
+                waiting = Waiting((), error.message)
+            pause = patience.pause(nobody=True)
+            if pause is None:
+                raise NoDonor(waiting.missing, waiting.why)
+            if told is None or told.missing != waiting.missing:
+                told = waiting
+                yield waiting
+            await asyncio.sleep(spread(pause))
 
     def close(self) -> None:
         """Frees the caches at every stage."""
@@ -166,44 +190,54 @@ class Session:
     # Opening
 
     async def _reopen(self, avoid: frozenset[PeerId]) -> None:
-        """Opens the best route around ``avoid``; donors that refuse are avoided too."""
+        """Opens the best route around ``avoid``; donors that refuse are avoided too, until there is a route
+        or no donor is left to ask: ``NoDonor``, with the last refusal."""
         refused: set[PeerId] = set()
-        last: Refused | StageLost | None = None
-        for _ in range(RECOVERIES):
+        pairs: set[Undialable] = set()
+        before, why = self.route, ""
+        while True:
             try:
-                way = await self._planner(avoid | refused, self.route)
+                way = await self._planner(avoid | refused, before)
             except NoDonor as error:
-                raise NoDonor(error.missing, last.why if last else "") from None
+                raise NoDonor(error.missing, why) from None
             try:
                 await self._open_way(way)
-            except (Refused, StageLost) as error:
-                log.info("%s", error)
-                refused.add(error.peer_id)
-                last = error
-            else:
                 return
-        raise last or SwarmError("no route could be opened")
+            except CannotDial as error:
+                self._report(error.pair)
+                if error.pair in pairs:
+                    refused.add(error.peer_id)
+                pairs.add(error.pair)
+                before, why = None, error.why  # the same donors in another order may do
+            except Refused as error:
+                refused.add(error.peer_id)
+                why = error.why
+            except StageLost as error:
+                self._report(Failed(error.peer_id))
+                refused.add(error.peer_id)
+                why = error.why
+            log.info("a route could not be opened: %s", why)
 
     async def _open_way(self, way: Way) -> None:
         stages = way.route.stages
         self._part_from(stage.peer_id for stage in stages)
-        connections = await asyncio.gather(*(self._connect(way.records[s.peer_id]) for s in stages))
-        self._stages = list(connections)
-        for connection in connections:
+        self._stages = await self._connect_all([way.records[s.peer_id] for s in stages])
+        for connection in self._stages:
             connection.sessions[self.id] = (self._message, self._lost)
         self.route, self._broken = way.route, None
         self._watch.begin()
         self._client.open(len(stages))
-        self._opened = asyncio.get_running_loop().create_future()
-        for index, connection in enumerate(connections):
+        self._opening = Opening(way.route)
+        for index, connection in enumerate(self._stages):
             connection.send(self._open_message(way, index))
         try:
-            farthest = max(connection.round_trip for connection in connections)
-            await asyncio.wait_for(self._opened, OPEN_SECONDS + 8 * farthest)
-        except TimeoutError:
-            raise StageLost(self._unready(), "it did not answer in time") from None
+            farthest = max(connection.round_trip for connection in self._stages)
+            await self._opening.wait(OPEN_SECONDS + 8 * farthest, self._client)
+        except (Refused, StageLost) as error:
+            self._broken = self._broken or _Lost(error.peer_id, error.why)
+            raise
         finally:
-            self._opened = None
+            self._opening = None
         self._warming = asyncio.create_task(self._warm(way))
 
     async def _warm(self, way: Way) -> None:
@@ -214,6 +248,17 @@ class Session:
                 before.send(Standby(self.id, self._client.epoch, way.sealed[peer]))
             with suppress(SwarmError):
                 await self._connections.to(peer, way.records[peer].addresses)
+
+    async def _connect_all(self, records: Sequence[Record]) -> list[Connection]:
+        """All at once. Of several that are lost, all but one are reported here."""
+        found = await asyncio.gather(*map(self._connect, records), return_exceptions=True)
+        errors = [one for one in found if isinstance(one, BaseException)]
+        for error in errors[1:]:
+            if isinstance(error, StageLost):
+                self._report(Failed(error.peer_id))
+        if errors:
+            raise errors[0]
+        return [one for one in found if isinstance(one, Connection)]
 
     async def _connect(self, record: Record) -> Connection:
         try:
@@ -274,26 +319,17 @@ class Session:
         try:
             await self._open_way(way)
         except (Refused, StageLost) as error:
-            return _Lost(error.peer_id, error.why)
+            return _Lost(error.peer_id, error.why, tell=isinstance(error, StageLost))
         return None
 
     def _open_message(self, way: Way, index: int, epoch: int | None = None) -> Open:
-        stages = way.route.stages
-        stage, following = stages[index], stages[(index + 1) % len(stages)].peer_id
-        model = way.records[stage.peer_id].model
-        return Open(
+        return open_message(
+            way,
+            index,
             session=self.id,
             epoch=self._client.epoch if epoch is None else epoch,
             rollback=self._client.rollback,
-            stage=index,
-            stages=len(stages),
-            model_id=model.model_id,
-            revision=model.revision,
-            span=stage.span,
-            wire=_wire([way.records[s.peer_id] for s in stages]),
             max_length=self._max_length,
-            previous=stages[index - 1].peer_id,
-            following=b"" if following == stage.peer_id else way.sealed[following],
         )
 
     def _part_from(self, staying: Iterable[PeerId]) -> None:
@@ -312,11 +348,6 @@ class Session:
         for connection in self._stages:
             connection.sessions.pop(self.id, None)
         self._stages = []
-
-    def _unready(self) -> PeerId:
-        stages = self.route.stages if self.route else ()
-        waiting = [s.peer_id for index, s in enumerate(stages) if index not in self._client.ready_stages]
-        return waiting[0] if waiting else self._someone()
 
     def _someone(self) -> PeerId:
         return self.route.entry.peer_id if self.route else PeerId("?")
@@ -342,8 +373,8 @@ class Session:
         match self._watch.check(self._stages):
             case Wait(seconds):
                 return seconds
-            case Blame(stage, why):
-                self._note(_Lost(self._stages[stage].remote, why))
+            case Blame(stage, why, silent):
+                self._note(_Lost(self._stages[stage].remote, why, heals=silent))
             case AskAll(number):
                 for connection in {c.remote: c for c in self._stages}.values():
                     connection.send(Probe(self.id, self._client.epoch, number))
@@ -370,14 +401,15 @@ class Session:
                 self._send(self._client.acknowledge(message))
             case Ready() if self._is_at(remote, message.stage):
                 self._ready(message)
-            case Refuse() if self._is_at(remote, message.stage):
-                self._refused(remote, message)
+            case Refuse() if message.epoch == self._client.epoch and self._is_at(remote, message.stage):
+                if self._opening is not None:
+                    self._opening.refused(remote, message)
             case Pulse() if message.epoch == self._client.epoch and self._is_at(remote, message.stage):
                 self._watch.pulse(message)
             case Leaving() if message.epoch == self._client.epoch and self._is_at(remote, message.stage):
                 self._move_away(message)
             case Broken() if message.epoch == self._client.epoch and self._is_at(remote, message.stage):
-                self._note(_Lost(self._blame(message), message.why))
+                self._note(self._loss(message))
 
     def _drawn(self, message: Drawn) -> None:
         tokens, sends = self._client.drawn(message)
@@ -391,36 +423,31 @@ class Session:
 
     def _ready(self, message: Ready) -> None:
         self._send(self._client.ready(message.stage, message.epoch, message.standing))
-        if self._client.is_open and self._opened is not None and not self._opened.done():
-            self._opened.set_result(None)
+        if self._client.is_open and self._opening is not None:
+            self._opening.ready()
 
     def _is_at(self, remote: PeerId, stage: int) -> bool:
         """Whether this peer is that stage: no donor speaks for another."""
         return 0 <= stage < len(self._stages) and self._stages[stage].remote == remote
 
-    def _refused(self, remote: PeerId, message: Refuse) -> None:
-        if message.epoch == self._client.epoch and self._opened is not None and not self._opened.done():
-            blamed = remote
-            if message.kind == "unreachable" and self.route is not None:
-                blamed = self.route.stages[(message.stage + 1) % len(self.route.stages)].peer_id
-            self._opened.set_exception(Refused(blamed, message.kind, message.why))
-
-    def _blame(self, broken: Broken) -> PeerId | None:
+    def _loss(self, broken: Broken) -> _Lost:
         """Whom the next route avoids: the unreachable next stage, or a donor that is full, leaving or
         computes nonsense; nobody for what a network does."""
-        if self.route is None or broken.breach in {Breach.GAP, Breach.POSITION, Breach.LAPSED}:
-            return None
+        breach, why = broken.breach, broken.why
+        if self.route is None or breach in {Breach.GAP, Breach.POSITION, Breach.LAPSED}:
+            return _Lost(None, why)
         stages = self.route.stages
-        step = 1 if broken.breach is Breach.UNREACHABLE else 0
-        return stages[(broken.stage + step) % len(stages)].peer_id
+        step = 1 if breach is Breach.UNREACHABLE else 0
+        peer = stages[(broken.stage + step) % len(stages)].peer_id
+        return _Lost(peer, why, tell=breach is not Breach.FULL, heals=breach is not Breach.NONSENSE)
 
     def _lost(self, remote: PeerId, why: str) -> None:
         if self._filling is not None and remote == self._filling.peer:
             self._filling.lost(why)
         if all(connection.remote != remote for connection in self._stages):
             return
-        if self._opened is not None and not self._opened.done():
-            self._opened.set_exception(StageLost(remote, why))
+        if self._opening is not None and not self._opening.is_done:
+            self._opening.lost(remote, why)
         else:
             self._note(_Lost(remote, why))
 
@@ -430,10 +457,3 @@ class Session:
             self._broken = lost
             if self._client.answering:
                 self._events.put_nowait(lost)
-
-
-def _wire(records: Sequence[Record]) -> WireDtype:
-    """What the stages compute in, if that is one thing, else the smaller."""
-    if all(record.wire[:1] == (WireDtype.FLOAT32,) for record in records):
-        return WireDtype.FLOAT32
-    return WireDtype.BFLOAT16

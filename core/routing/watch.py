@@ -4,6 +4,10 @@ A stage that ends closes its streams, which is noticed at once. One that hangs, 
 gone, only stays silent. So when nothing was heard for a few of the ring's own steps, every stage is
 probed; who does not answer in two round trips and a little is lost. When all answer and nothing
 moves, either a stage's step does not end, or what one sends does not reach the next.
+
+How little that is, is measured: PCs that are busy answer late, and so do we. What the way to a stage has
+taken beyond its round trip of late counts three times, and what this reader overslept counts too; so who is
+only short of processor time is not taken for dead.
 """
 
 from __future__ import annotations
@@ -21,10 +25,15 @@ LEAST_SECONDS = 0.25
 FIRST_SECONDS = 1.0
 """and this one before there is a step to compare with."""
 ANSWER_SECONDS = 0.25
-"""Beyond two round trips, what a probe's answer may take."""
+"""Beyond two round trips, what a probe's answer may take at least,"""
+LATE_TIMES = 3
+"""or so many times what answers have lately been late,"""
+LONGEST_ANSWER = 5.0
+"""up to this many seconds."""
 STUCK_SECONDS = 1.0
-"""For so long, with no step waiting or under way anywhere, a token's frame is concluded to be lost. A part of
-a prompt may be on its way for as long as a step may take: 3.7 MB at 10 Mbit/s need 3 s."""
+"""For so long, with no step waiting or under way anywhere, a token's frame is concluded to be lost;"""
+ROW_SECONDS = 0.05
+"""and so much longer for each row of a prompt that is on its way: 28.7 KB at 5 Mbit/s."""
 HUNG_SECONDS = 20.0
 """For so long a step may wait or run before its stage is concluded to hang."""
 
@@ -35,6 +44,10 @@ class Line(Protocol):
     @property
     def round_trip(self) -> float:
         """Seconds there and back."""
+
+    @property
+    def late(self) -> float:
+        """Seconds by which answers have lately come later than that."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +70,8 @@ class Blame:
 
     stage: int
     why: str
+    silent: bool = False
+    """It was only not heard: that it is heard again shows that it is well."""
 
 
 @dataclass
@@ -65,6 +80,7 @@ class _Round:
 
     number: int
     sent_at: float
+    round_trips: tuple[float, ...]
     answered: set[int] = field(default_factory=set)
 
 
@@ -75,11 +91,16 @@ class Watch:
         self._clock = clock
         self._step = 0.0
         self._number = 0
+        self._late = 0.0
+        """By how much probes were answered later than a round trip, of late."""
+        self._overslept = 0.0
+        """By how much this reader looked later than it meant to, of late."""
         self.begin()
 
     def begin(self) -> None:
         """A new answer, or a new route: silence counts from now."""
         self._heard_at = self._moved_at = self._clock()
+        self._look_at = float("inf")
         self._token_at: float | None = None
         self._round: _Round | None = None
         self._pulses: dict[int, Pulse] = {}
@@ -95,19 +116,35 @@ class Watch:
             took = now - self._token_at
             self._step = took if not self._step else 0.8 * self._step + 0.2 * took
         self._token_at = self._moved_at = now
+        self._pulses.clear()
 
     def pulse(self, pulse: Pulse) -> None:
         """A stage answered a probe."""
         now = self._clock()
         before = self._pulses.get(pulse.stage)
         self._pulses[pulse.stage] = pulse
-        if before is None or pulse.ran != before.ran:
+        if before is None or (pulse.ran, pulse.length) != (before.ran, before.length):
             self._moved_at = now
-        if self._round is not None and pulse.number == self._round.number:
-            self._round.answered.add(pulse.stage)
+        asked = self._round
+        if asked is not None and pulse.number == asked.number and pulse.stage not in asked.answered:
+            asked.answered.add(pulse.stage)
+            if pulse.stage < len(asked.round_trips):
+                late = now - asked.sent_at - asked.round_trips[pulse.stage]
+                self._late = max(late, 0.8 * self._late)
 
     def check(self, stages: Sequence[Line]) -> Wait | AskAll | Blame:
+        """To be called again when the time it says is over, or something was heard."""
         now = self._clock()
+        if now > self._look_at:  # what could not be heard meanwhile was no silence
+            missed = now - self._look_at
+            self._overslept = max(missed, 0.8 * self._overslept)
+            self._heard_at = min(self._heard_at + missed, now)
+            self._moved_at = min(self._moved_at + missed, now)
+        found = self._check(stages, now)
+        self._look_at = now + found.seconds if isinstance(found, Wait) else float("inf")
+        return found
+
+    def _check(self, stages: Sequence[Line], now: float) -> Wait | AskAll | Blame:
         if self._round is not None and len(self._round.answered) < len(stages):
             return self._overdue(self._round, stages, now)
         self._round = None
@@ -116,31 +153,44 @@ class Watch:
             busy = [n for n, p in sorted(self._pulses.items()) if p.running or p.length > p.ran]
             if busy and still > max(HUNG_SECONDS, 5 * STEPS * self._step):
                 return Blame(busy[0], "its step does not end")
-            lost = HUNG_SECONDS if self._token_at is None else STUCK_SECONDS
+            behind, rows = self._behind()
+            lost = STUCK_SECONDS if self._token_at is not None else _sending_seconds(rows)
             if not busy and still > max(lost, STEPS * self._step):
-                return Blame(self._behind(), "what is sent to it does not arrive")
+                return Blame(behind, "what is sent to it does not arrive")
         patience = max(LEAST_SECONDS, STEPS * self._step) if self._step else FIRST_SECONDS
         if now - self._heard_at < patience:
             return Wait(self._heard_at + patience - now + 0.001)
         self._number += 1
-        self._round = _Round(self._number, now)
+        self._round = _Round(self._number, now, tuple(line.round_trip for line in stages))
         return AskAll(self._number)
 
     def _overdue(self, asked: _Round, stages: Sequence[Line], now: float) -> Wait | Blame:
+        """Where nobody answers, it may be this reader's own network: they get twice the time."""
+        times = 2 if not asked.answered and len(stages) > 1 else 1
         due = {
-            index: asked.sent_at + 2 * line.round_trip + ANSWER_SECONDS
+            index: asked.sent_at + times * (2 * line.round_trip + self._answer_seconds(line))
             for index, line in enumerate(stages)
             if index not in asked.answered
         }
         first = min(due, key=lambda index: due[index])
         if now >= due[first]:
-            return Blame(first, "it does not answer")
+            return Blame(first, "it does not answer", silent=True)
         return Wait(due[first] - now + 0.001)
 
-    def _behind(self) -> int:
-        """The first stage that has not accepted what the one before it has run; the entry, which lacks
-        what the tail drew, if there is none."""
+    def _answer_seconds(self, line: Line) -> float:
+        late = LATE_TIMES * max(line.late, self._late)
+        return min(max(ANSWER_SECONDS, late, self._step) + self._overslept, LONGEST_ANSWER)
+
+    def _behind(self) -> tuple[int, int]:
+        """The first stage that has not accepted what the one before it has run, and how many rows that are;
+        the entry, which lacks what the tail drew, if there is none. A stage that has not heard of a
+        truncation yet may hold more than the one before: what it lacks then is the frame that truncates."""
         for stage in range(1, len(self._pulses)):
-            if self._pulses[stage - 1].ran > self._pulses[stage].length:
-                return stage
-        return 0
+            one, other = self._pulses[stage - 1], self._pulses[stage]
+            if (one.rollback, one.ran) > (other.rollback, other.length):
+                return stage, max(one.ran - other.length, 1)
+        return 0, 1
+
+
+def _sending_seconds(rows: int) -> float:
+    return min(STUCK_SECONDS + ROW_SECONDS * rows, HUNG_SECONDS)

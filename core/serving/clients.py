@@ -73,7 +73,14 @@ class Clients:
             if part.epoch == probe.epoch and not part.broken:
                 running = part.running is not None
                 pulse = Pulse(
-                    probe.session, part.stage, part.epoch, probe.number, part.length, part.ran, running
+                    session=probe.session,
+                    stage=part.stage,
+                    epoch=part.epoch,
+                    number=probe.number,
+                    length=part.length,
+                    ran=part.ran,
+                    rollback=part.rollback,
+                    running=running,
                 )
                 self.outgoing.tell(held, pulse)
 

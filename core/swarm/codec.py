@@ -127,6 +127,7 @@ _CHECKS: dict[int, tuple[type, tuple[Check, ...]]] = {
             a.epoch,
             a.position,
             a.position,
+            a.rollback,
             a.truth,
         ),
     ),

@@ -91,7 +91,8 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Pulse:
-    """The answer to a ``Probe``: positions accepted, positions run, whether a step is under way."""
+    """The answer to a ``Probe``: positions accepted, positions run, under which rollback count, and whether
+    a step is under way."""
 
     session: bytes
     stage: int
@@ -99,6 +100,7 @@ class Pulse:
     number: int
     length: int
     ran: int
+    rollback: int
     running: bool
 
 

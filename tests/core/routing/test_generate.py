@@ -11,7 +11,7 @@ import pytest
 from core.errors import NoDonor, PromptError, TooLong, UserError
 from core.model.text import Text
 from core.paths import bundled_model
-from core.routing.ask import Ask, Ended, Event, Ids, Message, Moved, Piece, Started
+from core.routing.ask import Ask, Ended, Event, Ids, Message, Moved, Piece, Started, Waiting
 from core.routing.generate import Generator
 from core.terms import Finish, Sampling, Span
 from tests.core.rings import FakeRing, fake_ring, reference
@@ -139,7 +139,21 @@ async def test_layers_without_a_donor_are_named(ring: FakeRing, generator: Gener
     """In numbers that the swarm's map shows too."""
     await ring.donors[1].stop()
     with pytest.raises(NoDonor, match="layers 4 to 6 have no donor"):
-        await told(generator, Ask("moon", 2))
+        await told(generator, Ask("moon", 2, patience=0.3))
+
+
+async def test_an_answer_that_waits_for_its_first_route_says_so(ring: FakeRing, generator: Generator) -> None:
+    """Before it has started; it is whole when the layers have a donor again."""
+    _, whole, _ = await told(generator, Ask("The moon", 8))
+    await ring.donors[1].stop()
+    events: list[Event] = []
+    async for event in generator.generate(Ask("The moon", 8)):
+        events.append(event)
+        if isinstance(event, Waiting):
+            await ring.add(Span(4, 7))
+    assert isinstance(events[0], Waiting)
+    assert events[0].missing == (Span(4, 7),)
+    assert "".join(event.text for event in events if isinstance(event, Piece)) == whole
 
 
 async def test_closing_the_events_stops_the_ring_and_frees_the_caches(

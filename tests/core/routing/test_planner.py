@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 
 from core.routing.connections import Connections
+from core.routing.opening import Undialable
 from core.routing.planner import READER, Planner, loaded
 from core.swarm.codec import CONTROL, pack, receive
 from core.swarm.fake import FakePeer, FakeSwarm
@@ -104,6 +105,26 @@ async def test_readers_of_other_clients_are_seen_in_the_records() -> None:
     await full.directory.announce(record(full, Span(0, 8), free_tokens=10))
     async with planning(swarm.peer()) as planner:
         assert {(await planner.way(n, (), None)).route.entry.peer_id for n in (1, 2)} == {calm.peer_id}
+
+
+async def test_a_pair_that_cannot_dial_is_planned_around() -> None:
+    """Both stay in use, beside others; with nobody else they are tried all the same."""
+    swarm = FakeSwarm()
+    peers = [swarm.peer() for _ in range(4)]
+    spans = [Span(0, 4), Span(0, 4), Span(4, 8), Span(4, 8)]
+    for peer, span in zip(peers, spans, strict=True):
+        await peer.directory.announce(record(peer, span))
+    one, other, third, fourth = (peer.peer_id for peer in peers)
+    async with planning(swarm.peer()) as planner:
+        for number in range(4):
+            await planner.way(number, (), None)
+        planner.trouble(Undialable(one, third))
+        planner.trouble(Undialable(other, fourth))
+        for number in range(10, 18):
+            route = (await planner.way(number, (), None)).route
+            assert (route.entry.peer_id, route.tail.peer_id) in {(one, fourth), (other, third)}
+        alone = (await planner.way(20, (other, fourth), None)).route
+        assert (alone.entry.peer_id, alone.tail.peer_id) == (one, third)
 
 
 async def test_who_was_kept_warm_takes_over() -> None:

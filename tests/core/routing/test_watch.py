@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from core.routing.watch import HUNG_SECONDS, AskAll, Blame, Wait, Watch
+from core.routing.watch import HUNG_SECONDS, ROW_SECONDS, AskAll, Blame, Wait, Watch
 from core.swarm.messages import Pulse
 
 
 @dataclass
 class Way:
     round_trip: float = 0.1
+    late: float = 0.0
 
 
 class Case:
@@ -38,10 +39,17 @@ class Case:
         return found.number
 
     def pulse(
-        self, stage: int, number: int, length: int = 10, ran: int = 10, *, running: bool = False
+        self,
+        stage: int,
+        number: int,
+        length: int = 10,
+        ran: int = 10,
+        *,
+        rollback: int = 0,
+        running: bool = False,
     ) -> None:
         self.watch.heard()
-        self.watch.pulse(Pulse(b"s" * 16, stage, 1, number, length, ran, running))
+        self.watch.pulse(Pulse(b"s" * 16, stage, 1, number, length, ran, rollback, running))
 
     def tokens(self, count: int, seconds: float) -> None:
         for _ in range(count):
@@ -78,7 +86,7 @@ def test_a_stage_that_does_not_answer_is_lost_in_two_round_trips_and_a_little() 
     asked = case.now
     case.pulse(0, number)
     case.pulse(2, number)
-    assert case.due() == Blame(1, "it does not answer")
+    assert case.due() == Blame(1, "it does not answer", silent=True)
     assert 0.4 < case.now - asked < 0.5
 
 
@@ -123,4 +131,59 @@ def test_a_prompt_on_a_slow_link_is_waited_for() -> None:
         for stage, ran in enumerate((128, 0, 0)):
             case.pulse(stage, found.number, ran, ran)
     assert found == Blame(1, "what is sent to it does not arrive")
-    assert case.now - begun > HUNG_SECONDS
+    assert case.now - begun > 128 * ROW_SECONDS
+
+
+def test_a_stage_that_missed_a_truncation_is_the_one_that_is_behind() -> None:
+    """Although it holds more than the next: guesses that were wrong."""
+    case = Case()
+    case.tokens(10, 0.05)
+    while isinstance(found := case.due(), AskAll):
+        for stage, (length, rollback) in enumerate(((11, 1), (14, 0), (10, 1))):
+            case.pulse(stage, found.number, length, length, rollback=rollback)
+    assert found == Blame(1, "what is sent to it does not arrive")
+
+
+def test_a_stage_that_has_lately_answered_late_gets_more_time() -> None:
+    """A busy PC is not a dead one."""
+    case = Case()
+    case.tokens(10, 0.05)
+    case.stages[1].late = 0.4
+    number = case.probed()
+    asked = case.now
+    case.pulse(0, number)
+    case.pulse(2, number)
+    assert case.due() == Blame(1, "it does not answer", silent=True)
+    assert 1.3 < case.now - asked < 1.5
+
+
+def test_late_answers_to_probes_are_learnt_from() -> None:
+    """The next probe waits longer for everyone, until answers come in time again."""
+    case = Case()
+    case.tokens(10, 0.05)
+    number = case.probed()
+    case.now += 0.35
+    for stage in range(3):
+        case.pulse(stage, number)
+    number = case.probed()
+    case.pulse(0, number)
+    assert isinstance(case.check(0.7), Wait)
+
+
+def test_a_reader_that_overslept_blames_nobody_for_that() -> None:
+    """What it could not hear while it did not run is no silence of theirs."""
+    case = Case()
+    case.tokens(10, 0.05)
+    case.probed()
+    assert isinstance(case.check(), Wait)
+    assert isinstance(case.check(1.5), Wait)
+
+
+def test_where_nobody_answers_they_get_twice_the_time() -> None:
+    """It may be the reader's own network."""
+    case = Case()
+    case.tokens(10, 0.05)
+    case.probed()
+    asked = case.now
+    assert case.due() == Blame(0, "it does not answer", silent=True)
+    assert 0.8 < case.now - asked < 1.0

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.ring.frames import Breach, Broken, Reserve
+from core.routing import patience as patience_module
 from core.serving import places as places_module
 from core.serving.donor import DonorOptions
 from core.swarm.codec import pack
@@ -40,14 +41,17 @@ async def test_idle_sessions_give_way_and_are_rebuilt(folder: Path, monkeypatch:
         assert await ring.ask(first, more, 4) == greedy(model, more, 4)
 
 
-async def test_a_session_larger_than_the_pool_gets_a_clear_refusal(folder: Path) -> None:
+async def test_a_session_larger_than_the_pool_gets_a_clear_refusal(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No other donor has room either: the reader hears why."""
     from core.errors import SwarmError
 
+    monkeypatch.setattr(patience_module, "LEAST_TRIES", 2)
     async with fake_ring(folder, []) as ring:
         await ring.add(Span(0, LAYERS), DonorOptions(cache_tokens=64, places=2))
         with pytest.raises(SwarmError, match="cache is full"):
-            await ring.ask(ring.session(), list(range(90)), 4)
+            await ring.ask(ring.session(patience=0.3), list(range(90)), 4)
 
 
 async def test_without_a_lease_a_session_is_parked_then_freed(

@@ -57,7 +57,7 @@ MESSAGES: list[Message] = [
     Copy(SESSION, 1, 2, b"record"),
     Standby(SESSION, 1, b"record"),
     Probe(SESSION, 3, 77),
-    Pulse(SESSION, 1, 3, 77, 120, 100, True),
+    Pulse(SESSION, 1, 3, 77, 120, 100, 1 << 33, True),
     Close(SESSION),
     Frame(SESSION, 0, 1, Lane.BULK, 7, 1 << 33, 100, 3, (1, 2, 250_879)),
     Ack(SESSION, 0, 1, Lane.BULK, 3, -1),

@@ -1,0 +1,127 @@
+"""A way for a session, and its opening: every stage is asked at once, and each answers for itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from core.errors import Refused, StageLost
+from core.ring.client import Client
+from core.swarm.messages import Open, Refuse
+from core.terms import PeerId, Record, Route, WireDtype
+
+OPEN_SECONDS = 3.0
+"""Beyond eight round trips, what opening all stages may take."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """A route with what is needed to open it: records of its donors, sealed ones too."""
+
+    route: Route
+    records: dict[PeerId, Record]
+    sealed: dict[PeerId, bytes]
+    standbys: dict[int, PeerId] = field(default_factory=dict)
+    """By a stage's index, who would replace it; their records are among the others."""
+
+
+Planner = Callable[[frozenset[PeerId], Route | None], Awaitable[Way]]
+"""Finds a way around the given peers, changing as little as it can of a route that was open; raises
+``NoDonor``."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A donor was lost. ``heals``: hearing of it again shows that it is well, since its silence was all that
+    spoke against it."""
+
+    peer: PeerId
+    heals: bool = True
+
+
+@dataclass(frozen=True)
+class Undialable:
+    """``one`` could not reach ``other``, which both are there."""
+
+    one: PeerId
+    other: PeerId
+
+
+Trouble = Failed | Undialable
+Report = Callable[[Trouble], None]
+"""Told of what went wrong, so that the next plan knows."""
+
+
+class CannotDial(Refused):
+    """A stage cannot reach the next: neither need be at fault."""
+
+    def __init__(self, one: PeerId, other: PeerId, why: str) -> None:
+        super().__init__(other, "unreachable", why)
+        self.pair = Undialable(one, other)
+
+
+class Opening:
+    """One try to open a route: done when all stages are ready, or one of them is not to be."""
+
+    def __init__(self, route: Route) -> None:
+        self._route = route
+        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def wait(self, seconds: float, client: Client) -> None:
+        """Raises ``Refused`` or ``StageLost``."""
+        try:
+            await asyncio.wait_for(self._done, seconds)
+        except TimeoutError:
+            late = [s.peer_id for n, s in enumerate(self._route.stages) if n not in client.ready_stages]
+            raise StageLost((late or [self._route.entry.peer_id])[0], "it did not answer in time") from None
+
+    @property
+    def is_done(self) -> bool:
+        return self._done.done()
+
+    def ready(self) -> None:
+        if not self._done.done():
+            self._done.set_result(None)
+
+    def refused(self, remote: PeerId, message: Refuse) -> None:
+        following = self._route.stages[(message.stage + 1) % len(self._route.stages)].peer_id
+        if message.kind == "unreachable":
+            self._fail(CannotDial(remote, following, message.why))
+        else:
+            self._fail(Refused(remote, message.kind, message.why))
+
+    def lost(self, remote: PeerId, why: str) -> None:
+        self._fail(StageLost(remote, why))
+
+    def _fail(self, error: Refused | StageLost) -> None:
+        if not self._done.done():
+            self._done.set_exception(error)
+
+
+def open_message(way: Way, index: int, *, session: bytes, epoch: int, rollback: int, max_length: int) -> Open:
+    """What the stage of this index is asked to be."""
+    stages = way.route.stages
+    stage, following = stages[index], stages[(index + 1) % len(stages)].peer_id
+    model = way.records[stage.peer_id].model
+    return Open(
+        session=session,
+        epoch=epoch,
+        rollback=rollback,
+        stage=index,
+        stages=len(stages),
+        model_id=model.model_id,
+        revision=model.revision,
+        span=stage.span,
+        wire=wire_of([way.records[s.peer_id] for s in stages]),
+        max_length=max_length,
+        previous=stages[index - 1].peer_id,
+        following=b"" if following == stage.peer_id else way.sealed[following],
+    )
+
+
+def wire_of(records: Sequence[Record]) -> WireDtype:
+    """What the stages compute in, if that is one thing, else the smaller."""
+    if all(record.wire[:1] == (WireDtype.FLOAT32,) for record in records):
+        return WireDtype.FLOAT32
+    return WireDtype.BFLOAT16

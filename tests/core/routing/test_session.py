@@ -1,0 +1,135 @@
+"""What a reader is spared: refusals, waiting, starvation and donors that fail again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from core.errors import NoDonor
+from core.routing.ask import Waiting
+from core.serving.donor import DonorOptions
+from core.terms import Sampling, Span, Token
+from tests.core.rings import FakeRing, fake_ring, greedy, make_checkpoint, reference
+
+IDS = list(range(3, 40))
+WHOLE = Span(0, 8)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("bloom"))
+
+
+async def test_donors_that_refuse_are_gone_around_however_many_they_are(folder: Path) -> None:
+    """Seven are full; the eighth is found."""
+    model = reference(folder)
+    async with fake_ring(folder, []) as ring:
+        for _ in range(7):
+            full = await ring.add(WHOLE, DonorOptions(cache_tokens=512, places=1))
+            full.pool.open()
+        await ring.add(WHOLE)
+        assert await ring.ask(ring.session(), IDS, 8) == greedy(model, IDS, 8)
+
+
+async def test_a_first_route_is_waited_for(folder: Path) -> None:
+    """The reader hears which layers are missing, and then the answer."""
+    model = reference(folder)
+    async with fake_ring(folder, [(0, 3)]) as ring:
+        held, waited = [], []
+        async for event in ring.session().answer(IDS, Sampling(), 8, frozenset()):
+            if isinstance(event, Waiting):
+                waited.append(event.missing)
+                await ring.add(Span(3, 8))
+            else:
+                held.append(event.token_id)
+        assert waited == [(Span(3, 8),)]
+        assert held == greedy(model, IDS, 8)
+
+
+async def test_room_is_waited_for_where_all_donors_are_full(folder: Path) -> None:
+    """Why is said; when a place is free the answer begins."""
+    model = reference(folder)
+    async with fake_ring(folder, []) as ring:
+        donor = await ring.add(WHOLE, DonorOptions(cache_tokens=512, places=1))
+        slot = donor.pool.open()
+        held, waited = [], []
+        async for event in ring.session().answer(IDS, Sampling(), 8, frozenset()):
+            if isinstance(event, Waiting):
+                waited.append(event.why)
+                donor.pool.release(slot)
+            else:
+                held.append(event.token_id)
+        assert waited == ["all its places are taken"]
+        assert held == greedy(model, IDS, 8)
+
+
+async def test_a_donor_that_fails_again_and_again_is_given_up_in_the_end(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More often than a few times in a row, yet not for ever; the reader hears why."""
+    monkeypatch.setattr("core.routing.patience.FIRST_PAUSE", 0.001)
+    async with fake_ring(folder, [(0, 8)]) as ring:
+        donor = ring.donors[0]
+        ran = donor.engine.model.run
+        failures = 0
+
+        def run(*args: object) -> object:
+            nonlocal failures
+            failures += 1
+            raise RuntimeError("out of luck")
+
+        monkeypatch.setattr(donor.engine.model, "run", run)
+        with pytest.raises(Exception, match="out of luck"):
+            await ring.ask(ring.session(patience=0.05), IDS, 4)
+        assert failures > 5
+        monkeypatch.setattr(donor.engine.model, "run", ran)
+        assert await ring.ask(ring.session(), IDS, 4) == greedy(reference(folder), IDS, 4)
+
+
+async def test_a_stop_ends_the_waiting_at_once(folder: Path) -> None:
+    """Nobody waits for a reader who has gone."""
+    async with fake_ring(folder, [(0, 3)]) as ring:
+        told = asyncio.Event()
+
+        async def read() -> None:
+            async for event in ring.session().answer(IDS, Sampling(), 8, frozenset()):
+                assert isinstance(event, Waiting)
+                told.set()
+
+        reading = asyncio.create_task(read())
+        await told.wait()
+        reading.cancel()
+        started = time.monotonic()
+        with suppress(asyncio.CancelledError):
+            await reading
+        assert time.monotonic() - started < 0.2
+
+
+async def test_waiting_for_a_first_route_ends_with_patience(folder: Path) -> None:
+    """With the layers that are missing."""
+    async with fake_ring(folder, [(0, 3)]) as ring:
+        with pytest.raises(NoDonor, match="layers 3 to 7 have no donor"):
+            await ring.ask(ring.session(patience=0.3), IDS, 4)
+
+
+async def test_a_starved_reader_blames_nobody(folder: Path) -> None:
+    """Its loop stands still for longer than any donor may; the route stays."""
+    model = reference(folder)
+    async with fake_ring(folder, [(0, 3), (3, 8)]) as ring:
+        session = ring.session()
+        assert await _starved(ring, session, 0.6) == greedy(model, IDS, 30)
+        assert session.moves == 0
+
+
+async def _starved(ring: FakeRing, session: object, seconds: float) -> list[int]:
+    held: list[int] = []
+    async for event in session.answer(IDS, Sampling(), 30, frozenset()):  # type: ignore[attr-defined]
+        assert isinstance(event, Token)
+        held.append(event.token_id)
+        if len(held) in {5, 10, 15}:
+            asyncio.get_running_loop().call_soon(time.sleep, seconds)
+    return held
