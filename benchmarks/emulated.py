@@ -12,8 +12,9 @@ import torch
 from core.model.config import read_config, ref
 from core.model.span import SpanModel
 from core.routing.connections import Connections
+from core.routing.opening import Way
 from core.routing.planner import Planner
-from core.routing.session import Session, Way
+from core.routing.session import Session
 from core.serving.donor import Donor, DonorOptions
 from core.swarm.fake import FakePeer, FakeSwarm
 from core.terms import PeerId, Route, Span
@@ -71,7 +72,7 @@ class EmulatedRing:
         async def way(avoid: frozenset[PeerId], before: Route | None) -> Way:
             return await self._planner.way(number, avoid, before)
 
-        return Session(self._connections, way, self.config.max_length)
+        return Session(self._connections, way, self.config.max_length, report=self._planner.trouble)
 
     async def close(self) -> None:
         await self.mended()

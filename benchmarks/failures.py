@@ -30,8 +30,9 @@ from benchmarks.swarm_of_workers import split
 from core.model.config import ref
 from core.paths import bundled_model
 from core.routing.connections import Connections
+from core.routing.opening import Way
 from core.routing.planner import Planner
-from core.routing.session import Session, Way
+from core.routing.session import Session
 from core.swarm.loop import new_event_loop
 from core.terms import PeerId, Route, Sampling, Token
 
@@ -84,7 +85,7 @@ async def kill_once(swarm: Replicas, role: str, *, warm: bool) -> Stall:
         found = await planner.way(0, avoid, before)
         return found if warm else replace(found, standbys={})
 
-    session = TimedSession(connections, way, swarm.config.max_length)
+    session = TimedSession(connections, way, swarm.config.max_length, report=planner.trouble)
     try:
         return await _timed(swarm, session, ROLES.index(role))
     finally:

@@ -23,8 +23,9 @@ from benchmarks.measure import Timing
 from core.errors import SwarmError
 from core.model.config import ModelConfig, read_config, ref
 from core.routing.connections import Connections
+from core.routing.opening import Way
 from core.routing.route import plan
-from core.routing.session import Session, Way
+from core.routing.session import Session
 from core.serving.supervisor import Worker
 from core.serving.worker import WorkerConfig
 from core.swarm.p2p import start_peer

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from core.errors import PromptError
-from core.routing.ask import Ask, Ended, Event, Message, Piece, Started
+from core.routing.ask import Ask, Ended, Event, Message, Piece, Started, Waiting
 from core.terms import Sampling
 from idlebloom import numbers
 
@@ -38,6 +38,8 @@ async def show(events: AsyncIterator[Event], *, as_json: bool) -> None:
         match event:
             case Started():
                 started = event
+            case Waiting() if not as_json:
+                print(waiting_line(event), file=sys.stderr)
             case Piece() if not as_json:
                 sys.stdout.write(event.text)
                 sys.stdout.flush()
@@ -64,6 +66,13 @@ def summary(started: Started, ended: Ended) -> dict[str, Any]:
         "predicted": {"seconds_per_token": round(ended.predicted_seconds, 6)},
         "measured": {"seconds_per_token": round(ended.token_seconds, 6)},
     }
+
+
+def waiting_line(waiting: Waiting) -> str:
+    """What is waited for, for a person."""
+    layers = " and ".join(f"{span.start} to {span.end - 1}" for span in waiting.missing)
+    what = f"a donor of layers {layers}" if layers else "the swarm"
+    return f"[waiting for {what}{f': {waiting.why}' if waiting.why else ''}]"
 
 
 def closing_line(started: Started, ended: Ended) -> str:

@@ -12,8 +12,9 @@ from transformers import BloomConfig, BloomForCausalLM
 from core.model.config import ModelConfig, read_config, ref
 from core.model.span import SpanModel
 from core.routing.connections import Connections
+from core.routing.opening import Way
 from core.routing.route import mend, plan
-from core.routing.session import Session, Way
+from core.routing.session import Session
 from core.serving.donor import Donor, DonorOptions
 from core.swarm.fake import FakePeer, FakeSwarm
 from core.terms import DonorState, PeerId, Route, Sampling, Span, Token
