@@ -143,18 +143,21 @@ class Interval:
     median: float
     high: float
     count: int
+    values: tuple[float, ...] = field(default=(), compare=False, repr=False)
+    """All of them, in the order in which they were measured."""
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Interval:
         """Between the k-th smallest and the k-th largest value, k the largest for which the chance of
         k - 1 or fewer of n fair coins is at most 2.5 %. Below 6 values that is never so: the extremes."""
+        values = tuple(values)
         ordered = sorted(values)
         n, below, k = len(ordered), 0.0, 0
         while k < n // 2 and below + math.comb(n, k) / 2**n <= 0.025:
             below += math.comb(n, k) / 2**n
             k += 1
         k = max(k, 1)
-        return cls(ordered[k - 1], statistics.median(ordered), ordered[n - k], n)
+        return cls(ordered[k - 1], statistics.median(ordered), ordered[n - k], n, values)
 
 
 @dataclass(frozen=True)
@@ -169,6 +172,21 @@ class Bar:
 
     def __str__(self) -> str:
         return f"{'≥' if self.at_least else '≤'} {self.limit:g}"
+
+    @classmethod
+    def read(cls, words: str) -> Bar:
+        """The reverse of ``str``."""
+        sign, limit = words.split(" ")
+        return cls(float(limit), sign == "≥")
+
+
+def verdict(bar: Bar | None, value: Interval) -> str:
+    if bar is None:
+        return ""
+    if bar.met(value):
+        return "met"
+    turned = Bar(bar.limit, not bar.at_least)
+    return "not met" if turned.met(value) else "not met (the interval holds the bar)"
 
 
 @dataclass(frozen=True)
@@ -188,12 +206,7 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        if self.bar is None:
-            return ""
-        if self.bar.met(self.value):
-            return "met"
-        turned = Bar(self.bar.limit, not self.bar.at_least)
-        return "not met" if turned.met(self.value) else "not met (the interval holds the bar)"
+        return verdict(self.bar, self.value)
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "bar": str(self.bar) if self.bar else None, "verdict": self.verdict}

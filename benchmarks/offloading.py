@@ -27,7 +27,7 @@ import appdirs
 from benchmarks.checkpoints import random_weights
 from benchmarks.children import child
 from benchmarks.measure import Contender, Interval, Results, Row, Run, rounds, same_ids
-from benchmarks.wide_area.__main__ import DONORS, FAR, Bench, Scale, stand, thirds
+from benchmarks.wide_area.stand import DONORS, FAR, Bench, Scale, stand, thirds
 from core.model.config import read_config
 from core.paths import code
 from core.swarm.loop import new_event_loop

@@ -1,9 +1,10 @@
 """A worker whose engine takes a declared time: what a benchmark emulates where this machine cannot compute.
 
-    python -m benchmarks.wide_area.paced STEP ROW SESSION [the worker's own arguments]
+    python -m benchmarks.wide_area.paced STEP ROW SESSION ROWS [the worker's own arguments]
 
 A batch of n rows of s sessions takes max(STEP, ROW × n) + SESSION × (s - 1) seconds, and no less than the
-real, small model needs: reading the weights binds a few rows, arithmetic binds many.
+real, small model needs: reading the weights binds a few rows, arithmetic binds many. A batch takes at most
+ROWS rows of prompts.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import ClassVar
 
 import core.serving.donor
 from core.serving import worker
-from core.serving.engine import Done, Engine, Job
+from core.serving.engine import PREFILL_ROWS, Done, Engine, Job
 
 
 @dataclass(frozen=True)
@@ -26,16 +27,21 @@ class Pace:
     step: float
     row: float
     session: float
+    rows: int = PREFILL_ROWS
 
     def seconds(self, rows: int, sessions: int) -> float:
         return max(self.step, self.row * rows) + self.session * (sessions - 1)
 
     def words(self) -> tuple[str, ...]:
-        return str(self.step), str(self.row), str(self.session)
+        return str(self.step), str(self.row), str(self.session), str(self.rows)
 
 
 class PacedEngine(Engine):
     pace: ClassVar[Pace]
+
+    def kick(self) -> None:
+        self.prefill_rows = self.pace.rows
+        super().kick()
 
     def _is_short(self, jobs: Sequence[Job]) -> bool:
         return False
@@ -48,9 +54,9 @@ class PacedEngine(Engine):
 
 
 def main() -> None:
-    step, row, session = sys.argv[1:4]
-    del sys.argv[1:4]
-    PacedEngine.pace = Pace(float(step), float(row), float(session))
+    step, row, session, rows = sys.argv[1:5]
+    del sys.argv[1:5]
+    PacedEngine.pace = Pace(float(step), float(row), float(session), int(rows))
     core.serving.donor.Engine = PacedEngine  # type: ignore[attr-defined]
     worker.main()
 
