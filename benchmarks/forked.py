@@ -4,8 +4,8 @@
         worker = await forge.worker(log)      # as ``core.serving.supervisor.Worker.start``
 
 ``python -m benchmarks.forked FD`` is the process that forks. It has imported what a worker imports and has
-started nothing: no thread of torch's, no event loop. Each request on the socket ``FD`` brings three
-files, a worker's standard input, output and error; the answer is its process id.
+started nothing: no thread of torch's, no event loop. Each request on the socket ``FD`` brings where it shall
+live and three files, a worker's standard input, output and error; the answer is its process id.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
+from benchmarks.internet.router import enter
 from core.paths import code
 from core.serving.supervisor import Worker
 
@@ -54,15 +55,16 @@ class Forge:
     def __init__(self, wire: socket.socket) -> None:
         self._wire, self._asking = wire, asyncio.Lock()
 
-    async def worker(self, log: Path, remove: Path) -> Worker:
+    async def worker(self, log: Path, remove: Path, namespace: str = "") -> Worker:
         """A worker that waits for its configuration. Its standard error goes to the file ``log``; it
-        removes the folder ``remove`` when the process that forks has died."""
+        removes the folder ``remove`` when the process that forks has died. ``namespace`` is the host of
+        ``benchmarks.internet`` that it lives on, none for this one."""
         stdin, to_child = os.pipe()
         from_child, stdout = os.pipe()
         stderr = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             async with self._asking:
-                socket.send_fds(self._wire, [os.fsencode(remove)], [stdin, stdout, stderr])
+                socket.send_fds(self._wire, [os.fsencode(f"{namespace}:{remove}")], [stdin, stdout, stderr])
                 pid = int(await asyncio.get_running_loop().sock_recv(self._wire, MOST_BYTES))
         finally:
             for file in (stdin, stdout, stderr):
@@ -139,10 +141,13 @@ def main(file: int) -> None:
         wire.send(str(child).encode())
 
 
-def _become(files: list[int], folder: str) -> NoReturn:
+def _become(files: list[int], told: str) -> NoReturn:
     """The rest of a worker's life."""
     import core.serving.worker
 
+    namespace, _, folder = told.partition(":")
+    if namespace:
+        enter(namespace)
     os.setsid()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for target, opened in enumerate(files):

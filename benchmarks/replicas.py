@@ -1,11 +1,12 @@
-"""Donors to be disturbed: every layer on two of them, each a real worker process on loopback.
+"""Donors to be disturbed: every layer on two of them, each a real worker process.
 
     async with replicas(folder, spans) as swarm:
         generator = swarm.generator()
         await swarm.places[0].suffer("kill")
 
-A place is one donor's: when its process has gone, another takes it, with the same identity on another
-port. Both places of a span are never disturbed at once: the lock of ``Pair`` sees to it.
+They are on loopback, or with ``hosts`` each on a host of its own on ``benchmarks.internet``, whose link can
+be cut; that needs root. A place is one donor's: when its process has gone, another takes it, with the same
+identity on another port. Both places of a span are never disturbed at once: the lock of ``Pair`` sees to it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from pathlib import Path
 import psutil
 
 from benchmarks.forked import Forge, forge
+from benchmarks.internet.network import Host, Internet
+from benchmarks.internet.router import inside
+from benchmarks.wide_area.swarm import CLIENT
 from core.errors import IdlebloomError
 from core.model.config import read_config
 from core.model.text import Text
@@ -42,7 +46,9 @@ KINDS = {
     "restart": "the worker is told to end, and another started",
     "leave": "the worker leaves as planned, and another is started",
 }
-"""What is done to a donor. Cutting its link needs ``benchmarks.internet`` and is not done here."""
+"""What is done to a donor."""
+CUT = "cut"
+"""What is done besides to one on a host of its own: its link is down for a while, and nobody is told."""
 
 HANG_SECONDS = (0.5, 3.0)
 DRAIN_SECONDS = 5.0
@@ -61,9 +67,13 @@ class Pair:
 class Place:
     """One donor after the other in the same place."""
 
-    def __init__(self, number: int, pair: Pair, forge: Forge, config: WorkerConfig) -> None:
+    def __init__(
+        self, number: int, pair: Pair, forge: Forge, config: WorkerConfig, net: Internet | None = None
+    ) -> None:
         self.number, self.pair = number, pair
-        self._forge = forge
+        self._forge, self._net, self._host = forge, net, f"d{number}"
+        if net is not None:
+            config = replace(config, host=net.address(self._host))
         identity = Path(config.runtime) / f"donor-{number}.key"
         self._config = replace(config, span=(pair.span.start, pair.span.end), identity=str(identity))
         self.worker: Worker | None = None
@@ -80,7 +90,9 @@ class Place:
         """Returns when a donor serves here. Raises ``WorkerFailed`` when none can after three tries."""
         runtime = Path(self._config.runtime)
         for attempt in range(1, TRIES + 1):
-            self.worker = await self._forge.worker(runtime / f"donor-{self.number}.log", runtime)
+            namespace = self._net.namespace(self._host) if self._net is not None else ""
+            log = runtime / f"donor-{self.number}.log"
+            self.worker = await self._forge.worker(log, runtime, namespace)
             self.worker.configure(self._config)
             try:
                 await self.worker.online()
@@ -100,14 +112,26 @@ class Place:
         worker = self.worker
         if worker is None:
             raise RuntimeError("there is nobody to be disturbed")
-        await _do(kind, worker, seconds)
-        if kind in {"hang", "freeze"}:
+        if kind == CUT:
+            await self._cut(seconds)
+        else:
+            await _do(kind, worker, seconds)
+        if kind in {"hang", "freeze", CUT}:
             with suppress(TimeoutError):
                 await asyncio.wait_for(worker.ended(), 0.5)  # it may have given up meanwhile
             if worker.process.returncode is None:
                 return
         await worker.ended()
         await self.start()
+
+    async def _cut(self, seconds: float) -> None:
+        if self._net is None:
+            raise ValueError("a donor on loopback has no link to cut")
+        await self._net.link_down(self._host)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            await self._net.link_up(self._host)
 
 
 async def _do(kind: str, worker: Worker, seconds: float) -> None:
@@ -180,16 +204,28 @@ class Replicas:
 
 @asynccontextmanager
 async def replicas(
-    folder: Path, spans: Sequence[Span], *, rest: float = 0.0, speculate: bool = True
+    folder: Path,
+    spans: Sequence[Span],
+    *,
+    rest: float = 0.0,
+    speculate: bool = True,
+    hosts: Callable[[str], Host] | None = None,
 ) -> AsyncIterator[Replicas]:
     """Two donors for each span of the checkpoint in ``folder``, all serving when entered. They sleep
-    ``rest`` seconds after each step, so that several answers are under way when one is disturbed."""
+    ``rest`` seconds after each step, so that several answers are under way when one is disturbed. ``hosts``
+    makes a host of a name: each donor gets one, and the client."""
     async with AsyncExitStack() as stack:
+        net = None
+        if hosts is not None:
+            names = [CLIENT, *(f"d{number}" for number in range(2 * len(spans)))]
+            net = await stack.enter_async_context(Internet([hosts(name) for name in names]))
+            stack.enter_context(inside(net.namespace(CLIENT)))
         runtime = Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="soak-", ignore_cleanup_errors=True))
         )
         forking = await stack.enter_async_context(forge())
-        peer = await start_peer(identity=runtime / "client.key", runtime=runtime)
+        own = {"host": net.address(CLIENT)} if net is not None else {}
+        peer = await start_peer(identity=runtime / "client.key", runtime=runtime, reach="public", **own)
         stack.push_async_callback(peer.close)
         pairs = [Pair(span, _role(number, len(spans))) for number, span in enumerate(spans)]
         base = WorkerConfig(
@@ -203,7 +239,7 @@ async def replicas(
             rest=rest,
             speculate=speculate,
         )
-        places = [Place(number, pair, forking, base) for number, pair in enumerate([*pairs, *pairs])]
+        places = [Place(number, pair, forking, base, net) for number, pair in enumerate([*pairs, *pairs])]
         for place in places:
             stack.push_async_callback(place.stop)
         await asyncio.gather(*(place.start() for place in places))

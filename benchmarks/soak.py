@@ -1,11 +1,13 @@
 """Donors are killed, hung and restarted at random under readers; none may notice but by a pause.
 
-    python -m benchmarks.soak [--kills N] [--continue] [--log FILE] [--out FOLDER]
+    python -m benchmarks.soak [--kills N] [--minutes M] [--continue] [--log FILE] [--out FOLDER]
+    python -m benchmarks.soak --take FILE … [--log FILE] [--out FOLDER]
 
-Every layer is on two donors, real worker processes on loopback that serve the bundled model; readers in
-one client process ask greedy and seeded prompts. First each prompt is answered undisturbed; what it
-says then it must say ever after. Each disturbance and each answer is a line of JSON in ``--log``, which
-``--continue`` goes on with: N is how many disturbances the file shall hold in all. Ctrl-C ends it in order.
+Every layer is on two donors, real worker processes that serve the bundled model, as root each on a host of
+its own whose link can be cut; readers in one client process ask greedy and seeded prompts. First each prompt
+is answered undisturbed; what it says then it must say ever after. Each disturbance and each answer is a line
+of JSON in ``--log``, which ``--continue`` goes on with: N is how many the file shall hold in all.
+Ctrl-C ends it in order. ``--take`` adds logs that were written elsewhere, or side by side.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
+import os
 import random
 import statistics
 import sys
@@ -24,9 +28,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.internet.network import Host
 from benchmarks.judge import Judge
 from benchmarks.measure import Run
-from benchmarks.replicas import KINDS, Replicas, replicas
+from benchmarks.replicas import CUT, KINDS, Replicas, replicas
 from benchmarks.swarm_of_workers import split
 from core.errors import IdlebloomError
 from core.paths import bundled_model
@@ -44,6 +49,8 @@ REST = 0.004
 IN_USE = 0.75
 """Of so many of the disturbances the donor is one that a reader uses, while there is one."""
 RESULTS = Path(__file__).parent / "results"
+
+CUT_WORDS = "the link of its host is down for a while: packets vanish, and nobody is told"
 
 SAID = "the moon is a computer that lends its idle hours to people who ask what flowers are made of"
 SEEDED = Sampling(
@@ -145,13 +152,17 @@ class Readers:
         return self._judge.verdict(prompt, self._right[question], ids, question.sampling)
 
 
-async def disturb(swarm: Replicas, readers: Readers, count: int, write: Write, chance: random.Random) -> None:
-    """``count`` disturbances, several spans at a time."""
-    left = iter(range(count))
+async def disturb(swarm: Replicas, readers: Readers, plan: Plan, write: Write) -> None:
+    """As many disturbances as planned, several spans at a time."""
+    left, chance = iter(range(plan.count)), random.Random(plan.seed)
+    until = time.monotonic() + plan.seconds
+    kinds = [*KINDS, CUT] if plan.hosts else list(KINDS)
 
     async def one_after_the_other() -> None:
         for _ in left:
-            kind, started = chance.choice(list(KINDS)), time.monotonic()
+            if time.monotonic() > until:
+                return
+            kind, started = chance.choice(kinds), time.monotonic()
             using = frozenset[PeerId]().union(*readers.using.values())
             wanted = using if chance.random() < IN_USE else frozenset[PeerId]()
             struck: list[int] = []
@@ -174,22 +185,31 @@ async def disturb(swarm: Replicas, readers: Readers, count: int, write: Write, c
     await asyncio.gather(*(one_after_the_other() for _ in range(AT_ONCE)))
 
 
-async def soak(
-    count: int,
-    write: Write,
-    *,
-    readers: int = READERS,
-    asked: Sequence[Question] = (),
-    seed: int | None = None,
-) -> None:
-    """``count`` disturbances under ``readers``; every answer begun is ended. Errors of readers are
-    written down, not raised."""
+@dataclass(frozen=True)
+class Plan:
+    """How many disturbances, but none after ``seconds``; ``hosts``: with links that are cut, too."""
+
+    count: int
+    seconds: float = math.inf
+    seed: int | None = None
+    hosts: bool = False
+
+
+def host(name: str) -> Host:
+    """Fast and near, so that what is found is not the link's."""
+    return Host(name, 1000, 1000, 0.5)
+
+
+async def soak(plan: Plan, write: Write, *, readers: int = READERS, asked: Sequence[Question] = ()) -> None:
+    """Disturbances under ``readers``; every answer begun is ended. Errors of readers are written down,
+    not raised."""
     layers = 10  # of the bundled model: 8 blocks and both ends
-    async with replicas(bundled_model(), split(layers, SPANS), rest=REST) as swarm:
+    hosts = host if plan.hosts else None
+    async with replicas(bundled_model(), split(layers, SPANS), rest=REST, hosts=hosts) as swarm:
         reading = Readers(swarm, asked or questions(), write)
         await reading.learn()
         tasks = [asyncio.create_task(reading.read(reader)) for reader in range(readers)]
-        await disturb(swarm, reading, count, write, random.Random(seed))
+        await disturb(swarm, reading, plan, write)
         reading.stop()
         await asyncio.gather(*tasks)
         await reading.generator.leave()
@@ -263,16 +283,17 @@ def markdown(found: Summary, runs: Sequence[Line]) -> str:
     }
     return PAGE.format(
         rows="\n".join(f"| {name} | {value} |" for name, value in rows.items()),
-        kinds="\n".join(f"- **{kind}**: {words}" for kind, words in KINDS.items()),
+        kinds="\n".join(f"- **{kind}**: {words}" for kind, words in (KINDS | {CUT: CUT_WORDS}).items()),
         runs="\n".join(f"- {Run(**line['run'])} {line.get('note', '')}".rstrip() for line in runs),
     )
 
 
 PAGE = f"""# Soak: donors that vanish under readers
 
-Every layer of the bundled model is on two donors ({2 * SPANS} worker processes on loopback, float32, which
-sleep {1000 * REST:g} ms after each step), {READERS} readers ask at once, {AT_ONCE} donors are disturbed at a
-time, never both of a layer. A stall is the time without a token when an answer moves, detection included.
+Every layer of the bundled model is on two donors ({2 * SPANS} worker processes, float32, which sleep
+{1000 * REST:g} ms after each step; where links are cut, on hosts of their own), {READERS} readers ask at
+once, {AT_ONCE} donors are disturbed at a time, never both of a layer. A stall is the time without a token
+when an answer moves, detection included.
 
 | what | found |
 |---|---|
@@ -281,8 +302,6 @@ time, never both of a layer. A stall is the time without a token when an answer 
 Kinds:
 
 {{kinds}}
-
-Not done here: cutting a donor's link, which needs the namespaces of `benchmarks.internet`.
 
 Runs:
 
@@ -303,18 +322,28 @@ def lines_of(file: Path) -> list[Line]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=1000, help="disturbances in all (1000)")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="none is begun after so long")
+    parser.add_argument("--seed", type=int, help="of what is drawn by chance")
     parser.add_argument("--continue", dest="on", action="store_true", help="go on with the log")
+    parser.add_argument("--take", nargs="+", type=Path, default=[], help="logs to be added, nothing else")
     parser.add_argument("--log", type=Path, default=RESULTS / "soak.jsonl", help="lines of JSON")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for soak.md and soak.json")
     chosen = parser.parse_args()
+    chosen.log.parent.mkdir(parents=True, exist_ok=True)
+    if chosen.take:
+        with chosen.log.open("a", encoding="utf-8") as opened:
+            for file in chosen.take:
+                opened.writelines(json.dumps(line) + "\n" for line in lines_of(file))
+        report(chosen.log, chosen.out)
+        return
     if chosen.log.exists() and not chosen.on:
         sys.exit(f"{chosen.log} exists: go on with --continue, or remove it")
-    _run(chosen.kills, chosen.log, chosen.out)
+    before = sum(line["event"] == "disturbance" for line in lines_of(chosen.log))
+    left = max(0, chosen.kills - before)
+    _run(Plan(left, 60 * chosen.minutes, chosen.seed, hosts=not os.geteuid()), chosen.log, chosen.out)
 
 
-def _run(kills: int, file: Path, out: Path) -> None:
-    before = sum(line["event"] == "disturbance" for line in lines_of(file))
-    file.parent.mkdir(parents=True, exist_ok=True)
+def _run(plan: Plan, file: Path, out: Path) -> None:
     with file.open("a", encoding="utf-8", buffering=1) as opened:
 
         def write(line: Line) -> None:
@@ -323,7 +352,7 @@ def _run(kills: int, file: Path, out: Path) -> None:
         write({"event": "run", "run": asdict(Run.here(quick=False))})
         try:
             with suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=new_event_loop) as runner:
-                runner.run(soak(max(0, kills - before), write))
+                runner.run(soak(plan, write))
         finally:
             report(file, out)
 

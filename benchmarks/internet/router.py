@@ -201,19 +201,26 @@ def flow(packet: bytes, *, back: bool = False) -> bytes:
 @contextmanager
 def inside(namespace: str) -> Iterator[None]:
     """This thread, and what it starts, is in that network namespace."""
-    libc = ctypes.CDLL(None, use_errno=True)
     before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    try:
+        enter(namespace)
+        try:
+            yield
+        finally:
+            ctypes.CDLL(None).setns(before, _CLONE_NEWNET)
+    finally:
+        os.close(before)
+
+
+def enter(namespace: str) -> None:
+    """From here on this thread, and what it starts, is in that network namespace."""
+    libc = ctypes.CDLL(None, use_errno=True)
     there = os.open(f"/run/netns/{namespace}", os.O_RDONLY)
     try:
         if libc.setns(there, _CLONE_NEWNET):
             raise OSError(ctypes.get_errno(), f"cannot enter the namespace {namespace}")
-        try:
-            yield
-        finally:
-            libc.setns(before, _CLONE_NEWNET)
     finally:
         os.close(there)
-        os.close(before)
 
 
 def open_device(namespace: str, congestion: str) -> int:
