@@ -1,22 +1,25 @@
 """What a lost donor costs a reader.
 
-    python -m benchmarks.failures [--kills N] [--tokens 128,1024] [--only kill,rates] [--out FOLDER]
+    python -m benchmarks.failures [--kills N] [--minutes M] [--tokens 128,1024] [--only kill,far,rates]
 
 *Kill*: one of three donors, a real worker process on loopback, gets SIGKILL amid an answer: its stall is
 the time from the kill to the first token over the new route, less a usual step. With a warm standby, and
-without one. *Rates*: a ring of four stages in this process over a swarm in memory (emulated: real
-processes would take hours), where each step a donor dies with the chance p, beside what two others would
-take with the same steps: starting the answer again from its prompt, and keeping no cache at all.
+without one. Then one leaves as planned. *Far*: the same, 100 ms round trip apart; needs root. *Rates*: a ring
+of four stages in this process over a swarm in memory (emulated: real processes would take hours), where each
+step a donor dies with the chance p, beside what two others would take with the same steps: starting the
+answer again from its prompt, and keeping no cache at all.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import os
 import random
 import signal
 import statistics
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,6 +27,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from benchmarks.emulated import EmulatedRing, emulated_ring
+from benchmarks.internet.network import Host
 from benchmarks.measure import Bar, Interval, Results, Row, Run
 from benchmarks.replicas import Place, Replicas, replicas
 from benchmarks.swarm_of_workers import split
@@ -39,8 +43,23 @@ from core.terms import PeerId, Route, Sampling, Token
 ROLES = ("entry", "middle", "tail")
 LAYERS = 10
 PROMPT = 100
-KILL_AT, TOKENS = 40, 60
-ENOUGH = 20
+
+
+@dataclass(frozen=True)
+class Length:
+    """Of an answer that is disturbed at its n-th token; one whose donor leaves as planned is longer, since that
+    serves on while the replacement is filled."""
+
+    disturbed: int
+    tokens: int
+    leaving: int
+
+
+NEAR, FAR = Length(40, 60, 200), Length(20, 28, 60)
+DRAIN_SECONDS = 20.0
+ROUND_TRIPS = 8
+"""What a stall may take longer without a standby."""
+ENOUGH = 15
 """Fewer kills a role are not judged by."""
 REST = 0.004
 """Donors sleep so long after a step, so that a standby is warm by the time of the kill."""
@@ -48,11 +67,11 @@ RATES = (0.0, 1e-4, 1e-3, 1e-2)
 GREEDY = Sampling()
 NOTES = (
     "A stall is the time from SIGKILL to the first token over the new route, less a usual step: detection, "
-    "opening, replay. The bundled model in float32; a prompt of 100 tokens, killed at the 40th of the "
-    "answer. *Rates* are tokens a second where "
-    "each step one donor of four stages dies with the chance p; emulated in one process over a swarm in "
-    "memory, the first token's time included. *From the prompt* and *no cache* are computed from the same "
-    "run's step and prefill times."
+    "opening, replay; the replay is left out of the value, as the bar says. A pause is the longest time between "
+    "two tokens from the word to leave on, less a usual step, in usual steps. The bundled model in float32; a "
+    "prompt of 100 tokens, disturbed amid the answer. *Rates* are tokens a second where each step one donor of "
+    "four stages dies with the chance p; emulated in one process over a swarm in memory, the first token's "
+    "time included. *From the prompt* and *no cache* are computed from the same run's step and prefill times."
 )
 
 
@@ -76,7 +95,7 @@ class Stall:
     step: float
 
 
-async def kill_once(swarm: Replicas, role: str, *, warm: bool) -> Stall:
+async def kill_once(swarm: Replicas, role: str, length: Length, *, warm: bool) -> Stall:
     """One answer in which the donor of this role dies."""
     connections = Connections(swarm.peer)
     planner = Planner(swarm.peer, ref(swarm.config), swarm.config.hidden, connections)
@@ -87,7 +106,7 @@ async def kill_once(swarm: Replicas, role: str, *, warm: bool) -> Stall:
 
     session = TimedSession(connections, way, swarm.config.max_length, report=planner.trouble)
     try:
-        return await _timed(swarm, session, ROLES.index(role))
+        return await _timed(swarm, session, ROLES.index(role), length)
     finally:
         session.close()
         await asyncio.sleep(0.05)
@@ -95,16 +114,16 @@ async def kill_once(swarm: Replicas, role: str, *, warm: bool) -> Stall:
         await planner.close()
 
 
-async def _timed(swarm: Replicas, session: TimedSession, stage: int) -> Stall:
+async def _timed(swarm: Replicas, session: TimedSession, stage: int, length: Length) -> Stall:
     clock = asyncio.get_running_loop().time
     ids = [5 + (7 * number) % 900 for number in range(PROMPT)]
     times: list[float] = []
     killed_at, back_at, place = 0.0, 0.0, None
-    async for event in session.answer(ids, GREEDY, TOKENS, frozenset()):
+    async for event in session.answer(ids, GREEDY, length.tokens, frozenset()):
         if not isinstance(event, Token):
             continue
         times.append(clock())
-        if len(times) == KILL_AT:
+        if len(times) == length.disturbed:
             place, killed_at = _kill(swarm, session, stage), clock()
         elif killed_at and session.moves and not back_at:
             back_at = times[-1]
@@ -113,53 +132,116 @@ async def _timed(swarm: Replicas, session: TimedSession, stage: int) -> Stall:
     assert place.worker is not None
     await place.worker.ended()
     await place.start()
-    step = statistics.median(b - a for a, b in pairwise(times[10:KILL_AT]))
+    step = statistics.median(b - a for a, b in pairwise(times[10 : length.disturbed]))
     return Stall(back_at - killed_at - step, max(back_at - session.opened_at - step, 0.0), step)
 
 
-def _kill(swarm: Replicas, session: Session, stage: int) -> Place:
+def _serving(swarm: Replicas, session: Session, stage: int) -> Place:
     assert session.route is not None
-    victim = session.route.stages[stage].peer_id
-    place = next(place for place in swarm.places if place.peer_id == victim)
+    serving = session.route.stages[stage].peer_id
+    return next(place for place in swarm.places if place.peer_id == serving)
+
+
+def _kill(swarm: Replicas, session: Session, stage: int) -> Place:
+    place = _serving(swarm, session, stage)
     assert place.worker is not None
     os.kill(place.worker.process.pid, signal.SIGKILL)
     return place
 
 
-async def kills(count: int, results: Results, run: Run) -> None:
-    async with replicas(bundled_model(), split(LAYERS, len(ROLES)), rest=REST, speculate=False) as swarm:
+async def leave_once(swarm: Replicas, role: str, length: Length) -> float:
+    """One answer in which the donor of this role leaves as planned: the pause, in usual steps."""
+    connections = Connections(swarm.peer)
+    planner = Planner(swarm.peer, ref(swarm.config), swarm.config.hidden, connections)
+
+    async def way(avoid: frozenset[PeerId], before: Route | None) -> Way:
+        return await planner.way(0, avoid, before)
+
+    session = Session(connections, way, swarm.config.max_length)
+    clock, times, leaving = asyncio.get_running_loop().time, list[float](), None
+    ids = [5 + (7 * number) % 900 for number in range(PROMPT)]
+    try:
+        async for event in session.answer(ids, GREEDY, length.leaving, frozenset()):
+            if not isinstance(event, Token):
+                continue
+            times.append(clock())
+            if len(times) == length.disturbed:
+                place = _serving(swarm, session, ROLES.index(role))
+                assert place.worker is not None
+                leaving = asyncio.create_task(place.worker.drain(DRAIN_SECONDS))
+        if leaving is None or not session.moves:
+            raise RuntimeError("the answer ended before its donor had left: ask for more tokens")
+    finally:
+        session.close()
+        if leaving is not None:
+            await leaving
+            await place.start()
+        await asyncio.sleep(0.05)
+        connections.close()
+        await planner.close()
+    step = statistics.median(b - a for a, b in pairwise(times[10 : length.disturbed]))
+    return max(b - a for a, b in pairwise(times[length.disturbed - 1 :])) / step - 1
+
+
+def host(name: str) -> Host:
+    """As far from another as the bar's."""
+    return Host(name, 100, 100, 25)
+
+
+async def kills(count: int, minutes: float, results: Results, run: Run, *, far: bool = False) -> None:
+    length = FAR if far else NEAR
+    spans, until = split(LAYERS, len(ROLES)), time.monotonic() + 60 * minutes
+    how = {"hosts": host, "rest": 0.0} if far else {"rest": REST}
+    async with replicas(bundled_model(), spans, speculate=False, **how) as swarm:  # type: ignore[arg-type]
         found: dict[tuple[str, bool], list[Stall]] = {}
-        for _ in range(count):
+        pauses: dict[str, list[float]] = {}
+        for number in range(count):
+            if number and time.monotonic() > until:
+                break
             for role in ROLES:
                 for warm in (True, False):
-                    stall = await kill_once(swarm, role, warm=warm)
+                    stall = await kill_once(swarm, role, length, warm=warm)
                     found.setdefault((role, warm), []).append(stall)
-            rows = [_stall_row(role, warm, stalls) for (role, warm), stalls in found.items()]
+                pauses.setdefault(role, []).append(await leave_once(swarm, role, length))
+            rows = [_stall_row(role, stalls, warm=warm, far=far) for (role, warm), stalls in found.items()]
+            rows += [_pause_row(role, taken, far=far) for role, taken in pauses.items()]
             results.put(rows, run)  # after each round: what a killed run has measured stays
 
 
-def _stall_row(role: str, warm: bool, stalls: Sequence[Stall]) -> Row:
+AWAY = ", 100 ms round trip"
+
+
+def _stall_row(role: str, stalls: Sequence[Stall], *, warm: bool, far: bool) -> Row:
     how = "with a warm standby" if warm else "without a standby"
-    replay = statistics.median(stall.replay for stall in stalls)
+    limit = 1.0 + (0.0 if warm or not far else ROUND_TRIPS * 0.1)
     return Row(
-        name=f"kill-{role}-{'warm' if warm else 'cold'}",
-        what=f"stall when the {role} is killed, {how}",
+        name=f"{'far' if far else 'kill'}-{role}-{'warm' if warm else 'cold'}",
+        what=f"stall when the {role} is killed, {how}{AWAY if far else ''}",
         unit="s",
-        value=Interval.of(stall.seconds - stall.replay for stall in stalls) if warm else _whole(stalls),
+        value=Interval.of(stall.seconds - stall.replay for stall in stalls),
         threads=1,
         dtype="float32",
-        bar=Bar(1.0, at_least=False) if warm and len(stalls) >= ENOUGH else None,
+        bar=Bar(limit, at_least=False) if len(stalls) >= ENOUGH else None,
         beside={
             "whole stall": statistics.median(stall.seconds for stall in stalls),
-            "replay": replay,
+            "longest": max(stall.seconds for stall in stalls),
+            "replay": statistics.median(stall.replay for stall in stalls),
             "usual step": statistics.median(stall.step for stall in stalls),
         },
-        bound="the replay is left out of the value, as the bar says" if warm else "",
     )
 
 
-def _whole(stalls: Sequence[Stall]) -> Interval:
-    return Interval.of(stall.seconds for stall in stalls)
+def _pause_row(role: str, pauses: Sequence[float], *, far: bool) -> Row:
+    return Row(
+        name=f"{'far' if far else 'kill'}-{role}-leaves",
+        what=f"pause when the {role} leaves as planned{AWAY if far else ''}",
+        unit="steps",
+        value=Interval.of(pauses),
+        threads=1,
+        dtype="float32",
+        bar=Bar(1.0, at_least=False) if len(pauses) >= ENOUGH else None,
+        beside={"longest": max(pauses)},
+    )
 
 
 # Failure rates
@@ -239,17 +321,20 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20, help="kills a role, with and without a standby (20)")
     parser.add_argument("--repeats", type=int, default=3, help="answers a failure rate (3)")
     parser.add_argument("--tokens", default="128,1024", help="lengths of answers (128,1024)")
-    parser.add_argument("--only", default="kill,rates", help="kill, rates or both")
+    parser.add_argument("--only", default="kill,far,rates", help="kill, far, rates or several")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="no round is begun after so long")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     chosen = parser.parse_args()
     results = Results("What a lost donor costs a reader", NOTES, chosen.out, "failures")
-    run = Run.here(quick=chosen.kills < 20)
+    run = Run.here(quick=chosen.kills < ENOUGH)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         if "rates" in chosen.only:
             lengths = [int(length) for length in chosen.tokens.split(",")]
             runner.run(rates(lengths, chosen.repeats, results, run))
         if "kill" in chosen.only:
-            runner.run(kills(chosen.kills, results, run))
+            runner.run(kills(chosen.kills, chosen.minutes, results, run))
+        if "far" in chosen.only:
+            runner.run(kills(chosen.kills, chosen.minutes, results, run, far=True))
     print(results.markdown())
 
 
