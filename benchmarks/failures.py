@@ -47,8 +47,8 @@ PROMPT = 100
 
 @dataclass(frozen=True)
 class Length:
-    """Of an answer that is disturbed at its n-th token; one whose donor leaves as planned is longer, since that
-    serves on while the replacement is filled."""
+    """Of an answer, and at which of its tokens it is disturbed; one whose donor leaves as planned is longer,
+    since that serves on while the replacement is filled."""
 
     disturbed: int
     tokens: int
@@ -60,19 +60,18 @@ DRAIN_SECONDS = 20.0
 ROUND_TRIPS = 8
 """What a stall may take longer without a standby."""
 ENOUGH = 15
-"""Fewer kills a role are not judged by."""
+"""Fewer kills a role are too few to judge by."""
 REST = 0.004
 """Donors sleep so long after a step, so that a standby is warm by the time of the kill."""
 RATES = (0.0, 1e-4, 1e-3, 1e-2)
 GREEDY = Sampling()
-NOTES = (
-    "A stall is the time from SIGKILL to the first token over the new route, less a usual step: detection, "
-    "opening, replay; the replay is left out of the value, as the bar says. A pause is the longest time between "
-    "two tokens from the word to leave on, less a usual step, in usual steps. The bundled model in float32; a "
-    "prompt of 100 tokens, disturbed amid the answer. *Rates* are tokens a second where each step one donor of "
-    "four stages dies with the chance p; emulated in one process over a swarm in memory, the first token's "
-    "time included. *From the prompt* and *no cache* are computed from the same run's step and prefill times."
-)
+NOTES = """\
+A stall is the time from SIGKILL to the first token over the new route, less a usual step: detection, opening,
+replay; the replay is left out of the value, as the bar says. A pause is the longest time between two tokens
+from the word to leave on, less a usual step, in usual steps. The bundled model in float32; a prompt of 100
+tokens, disturbed amid the answer. *Rates* are tokens a second where each step one donor of four stages dies
+with the chance p; emulated in one process over a swarm in memory, the first token's time included. *From the
+prompt* and *no cache* are computed from the same run's step and prefill times."""
 
 
 class TimedSession(Session):
@@ -221,7 +220,7 @@ def _stall_row(role: str, stalls: Sequence[Stall], *, warm: bool, far: bool) -> 
         value=Interval.of(stall.seconds - stall.replay for stall in stalls),
         threads=1,
         dtype="float32",
-        bar=Bar(limit, at_least=False) if len(stalls) >= ENOUGH else None,
+        bar=Bar(limit, at_least=False),
         beside={
             "whole stall": statistics.median(stall.seconds for stall in stalls),
             "longest": max(stall.seconds for stall in stalls),
@@ -239,7 +238,7 @@ def _pause_row(role: str, pauses: Sequence[float], *, far: bool) -> Row:
         value=Interval.of(pauses),
         threads=1,
         dtype="float32",
-        bar=Bar(1.0, at_least=False) if len(pauses) >= ENOUGH else None,
+        bar=Bar(1.0, at_least=False),
         beside={"longest": max(pauses)},
     )
 
