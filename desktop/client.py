@@ -114,7 +114,7 @@ class Client(QObject):
             return
         self._silence.start()
         try:
-            found = self._events.feed(stream.readAll().data())
+            found = self._events.feed(bytes(stream.readAll().data()))
             # Only the last counts: each is a whole snapshot.
             latest = snapshot.read(json.loads(found[-1])) if found else None
         except ValueError:
@@ -142,7 +142,7 @@ class Client(QObject):
 
 
 def _answered(reply: QNetworkReply, done: Done, failed: Failed) -> None:
-    body = reply.readAll().data()
+    body = bytes(reply.readAll().data())
     try:
         said = json.loads(body) if body else None
     except ValueError:
@@ -168,5 +168,3 @@ def _timer(parent: QObject, interval: int, then: Callable[[], None]) -> QTimer:
     timer.setInterval(interval)
     timer.timeout.connect(then)
     return timer
-
-

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from PySide6.QtCore import QObject, QEvent, Qt, Signal
+from PySide6.QtCore import QEvent, QObject, Qt, Signal
 from PySide6.QtGui import QKeyEvent, QWheelEvent
 from PySide6.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QLineEdit, QWidget
 
@@ -79,6 +79,7 @@ class ChoiceEditor(Editor):
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
         self.combo = Combo()
+        assert isinstance(setting.kind, Choice)
         for value in setting.kind.options:
             self.combo.addItem(option(setting.name, str(value)), str(value))
         self.combo.setMinimumWidth(220)
@@ -155,15 +156,20 @@ class NumberEditor(Editor):
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
-        self._kind: Whole | Decimal = setting.kind
+        assert isinstance(setting.kind, Whole | Decimal)
+        self._kind = setting.kind
         unset = setting.kind.unset if isinstance(setting.kind, Decimal) else ""
         self.line = Line()
         self.line.setFixedWidth(110)
         self.line.setAlignment(Qt.AlignmentFlag.AlignRight)
         self.line.entered.connect(self.changed)
         self.line.installEventFilter(self)
-        self.less = parts.button("−", lambda: self._step(-1), "step", _("{name}: less").format(name=_(setting.label)))
-        self.more = parts.button("+", lambda: self._step(1), "step", _("{name}: more").format(name=_(setting.label)))
+        self.less = parts.button(
+            "−", lambda: self._step(-1), "step", _("{name}: less").format(name=_(setting.label))
+        )
+        self.more = parts.button(
+            "+", lambda: self._step(1), "step", _("{name}: more").format(name=_(setting.label))
+        )
         self.less.setAccessibleName(self.less.accessibleDescription())
         self.more.setAccessibleName(self.more.accessibleDescription())
         for widget in (self.less, self.line, self.more):

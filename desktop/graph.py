@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 
 from PySide6.QtCore import QPointF, QRectF, QSize, Qt
 from PySide6.QtGui import QColor, QPainter, QPaintEvent, QPen
-from PySide6.QtWidgets import QHeaderView, QSizePolicy, QStackedWidget, QTableWidget, QTableWidgetItem, QVBoxLayout, QWidget
+from PySide6.QtWidgets import (
+    QHeaderView,
+    QSizePolicy,
+    QStackedWidget,
+    QTableWidget,
+    QTableWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
 
 from core.words import _, several, size
 from desktop import parts, style
@@ -15,10 +23,15 @@ from desktop.snapshot import Day, Given
 DAYS = 14
 
 
-def recent(days: tuple[Day, ...], today: datetime.date) -> tuple[Day, ...]:
+def today() -> dt.date:
+    """By this PC's clock and zone."""
+    return dt.datetime.now().astimezone().date()
+
+
+def recent(days: tuple[Day, ...], until: dt.date) -> tuple[Day, ...]:
     """The last days up to today, those without anything included."""
     known = {day.date: day.given for day in days}
-    dates = [(today - datetime.timedelta(days=back)).isoformat() for back in reversed(range(DAYS))]
+    dates = [(until - dt.timedelta(days=back)).isoformat() for back in reversed(range(DAYS))]
     return tuple(Day(date, known.get(date, Given())) for date in dates)
 
 
@@ -50,7 +63,11 @@ class Bars(QWidget):
         self._days = days
         total = sum(day.given.tokens for day in days)
         self.setAccessibleDescription(
-            several("{count} token in these days; the table has each day.", "{count} tokens in these days; the table has each day.", total)
+            several(
+                "{count} token in these days; the table has each day.",
+                "{count} tokens in these days; the table has each day.",
+                total,
+            )
         )
         self.update()
 
@@ -77,7 +94,13 @@ class Bars(QWidget):
             painter.drawRoundedRect(bar, min(5, tall / 2), min(5, tall / 2))
             if index % 2 == (len(self._days) - 1) % 2:
                 text = _("{day}/{month}").format(day=int(day.date[8:]), month=int(day.date[5:7]))
-                _text(painter, self, QRectF(wide * index - wide / 2, self.height() - foot, wide * 2, foot), text, c.soft)
+                _text(
+                    painter,
+                    self,
+                    QRectF(wide * index - wide / 2, self.height() - foot, wide * 2, foot),
+                    text,
+                    c.soft,
+                )
         painter.end()
 
     def _ruler(self, painter: QPainter, c: style.Colours, high: float, top: int) -> None:
@@ -85,7 +108,14 @@ class Bars(QWidget):
         for part in (0.0, 0.5, 1.0):
             y = 18 + high * (1 - part)
             painter.drawLine(QPointF(0, y), QPointF(self.width(), y))
-        _text(painter, self, QRectF(0, 0, 120, 16), f"{top:,}".replace(",", "\u202f"), c.soft, Qt.AlignmentFlag.AlignLeft)
+        _text(
+            painter,
+            self,
+            QRectF(0, 0, 120, 16),
+            f"{top:,}".replace(",", "\u202f"),
+            c.soft,
+            align=Qt.AlignmentFlag.AlignLeft,
+        )
 
 
 def _text(
@@ -94,6 +124,7 @@ def _text(
     where: QRectF,
     text: str,
     colour: str,
+    *,
     align: Qt.AlignmentFlag = Qt.AlignmentFlag.AlignHCenter,
 ) -> None:
     """Text, not mirrored where the picture is."""
@@ -120,14 +151,18 @@ class History(QWidget):
         self.table.setSelectionBehavior(QTableWidget.SelectionBehavior.SelectRows)
         self.table.verticalHeader().hide()
         self.table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Stretch)
-        self.table.setHorizontalHeaderLabels([_("Day"), _("Tokens"), _("Conversations"), _("Sent"), _("Hours")])
+        self.table.setHorizontalHeaderLabels(
+            [_("Day"), _("Tokens"), _("Conversations"), _("Sent"), _("Hours")]
+        )
         self.table.setTabKeyNavigation(False)
         self.table.setMinimumHeight(220)
         parts.named(self.table, _("What was given on each of the last days"))
         self._stack = QStackedWidget()
         self._stack.addWidget(self.bars)
         self._stack.addWidget(self.table)
-        self.switch = parts.button(_("Show as a table"), self._turn, "flat", _("The same figures, readable one by one"))
+        self.switch = parts.button(
+            _("Show as a table"), self._turn, "flat", _("The same figures, readable one by one")
+        )
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._stack)
@@ -139,7 +174,13 @@ class History(QWidget):
         self.table.setRowCount(len(days))
         for row, day in enumerate(reversed(days)):
             given = day.given
-            cells = (day.date, str(given.tokens), str(given.conversations), size(given.up_bytes), f"{given.hours:.1f}")
+            cells = (
+                day.date,
+                str(given.tokens),
+                str(given.conversations),
+                size(given.up_bytes),
+                f"{given.hours:.1f}",
+            )
             for column, text in enumerate(cells):
                 item = QTableWidgetItem(text)
                 if column:

@@ -42,7 +42,9 @@ def limits(kind: Any) -> str:
     if isinstance(kind, Whole):
         return _("A whole number from {low} to {high} is needed.").format(low=kind.low, high=kind.high)
     if isinstance(kind, Decimal):
-        return _("A number from {low} to {high} is needed.").format(low=f"{kind.low:g}", high=f"{kind.high:g}")
+        return _("A number from {low} to {high} is needed.").format(
+            low=f"{kind.low:g}", high=f"{kind.high:g}"
+        )
     if isinstance(kind, Addresses):
         return _("Addresses like {example} are needed, with commas between them.").format(
             example="/ip4/203.0.113.7/tcp/31337/p2p/12D3Koo…"

@@ -67,7 +67,9 @@ PAUSE = (
 )
 
 
-def build(snapshot: Snapshot | None, *, consented: bool, trouble: str = "", now: float | None = None) -> tuple[Entry, ...]:
+def build(
+    snapshot: Snapshot | None, *, consented: bool, trouble: str = "", now: float | None = None
+) -> tuple[Entry, ...]:
     """The whole menu. ``consented``: the owner has been through the first run, so there is a node."""
     now = time.time() if now is None else now
     if not consented:
@@ -102,7 +104,11 @@ def donating(snapshot: Snapshot, now: float) -> tuple[Entry, ...]:
     if snapshot.paused:
         until = snapshot.paused_until
         left = "" if until is None else f" ({phrases.lasting(until - now)})"
-        return (Entry(_("Resume") + left, Order(Do.RESUME)), give, Entry(_("Pause for longer"), under=pause.under))
+        return (
+            Entry(_("Resume") + left, Order(Do.RESUME)),
+            give,
+            Entry(_("Pause for longer"), under=pause.under),
+        )
     entries = []
     if snapshot.giving_until is not None:
         left = "" if snapshot.giving_until == 0 else f" ({phrases.lasting(snapshot.giving_until - now)})"

@@ -44,7 +44,11 @@ class NodeProcess(QObject):
     gone = Signal(str)
 
     def __init__(
-        self, paths: Paths, program: list[str], parent: QObject | None = None, pauses: tuple[float, ...] = PAUSES
+        self,
+        paths: Paths,
+        program: list[str],
+        parent: QObject | None = None,
+        pauses: tuple[float, ...] = PAUSES,
     ) -> None:
         super().__init__(parent)
         self._paths, self._program, self._pauses = paths, program, pauses
@@ -83,7 +87,7 @@ class NodeProcess(QObject):
         process.setArguments([*self._program[1:], "node", "--owned", "--json"])
         process.setProcessEnvironment(environment())
         parameters = QProcess.UnixProcessParameters()
-        parameters.flags = QProcess.UnixProcessFlag.CreateNewSession  # type: ignore[assignment]
+        parameters.flags = QProcess.UnixProcessFlag.CreateNewSession
         process.setUnixProcessParameters(parameters)
         process.readyReadStandardOutput.connect(lambda: process.readAllStandardOutput())
         process.readyReadStandardError.connect(lambda: self._hear(process))
@@ -95,7 +99,7 @@ class NodeProcess(QObject):
         self._look.start()
 
     def _hear(self, process: QProcess) -> None:
-        text = process.readAllStandardError().data().decode("utf-8", errors="replace")
+        text = bytes(process.readAllStandardError().data()).decode("utf-8", errors="replace")
         self._said = (self._said + text)[-TAIL:]
 
     def _failed(self, process: QProcess, error: QProcess.ProcessError) -> None:
@@ -135,13 +139,19 @@ class NodeProcess(QObject):
         self._running = None
         if not self._wanted:
             return
-        pause = self._pauses[min(self._failures, len(self._pauses) - 1)]
+        pause = self._pauses[min(self._failures, len(self._pauses) - 1)] if self._failures >= 0 else 0.0
         self._failures += 1
         self.gone.emit(why)
         self._again.start(int(pause * 1000))
 
     def _was_well(self) -> None:
         self._failures = 0
+
+    def restart(self) -> None:
+        """End our node in good order; the next one starts at once. For what only takes effect at a start."""
+        if self._process is not None:
+            self._failures = -1
+            self._process.closeWriteChannel()
 
     def stop(self) -> None:
         """End our node in good order, at the latest after some seconds by force. A node that was there

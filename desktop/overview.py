@@ -1,9 +1,6 @@
-"""The window's first page: what this PC gives now, what it gave, what happened, and the buttons that change it."""
+"""The window's first page: what this PC gives now and gave before, what happened, and the buttons for it."""
 
 from __future__ import annotations
-
-import datetime
-import time
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import (
@@ -21,7 +18,7 @@ from PySide6.QtWidgets import (
 from core.terms import State
 from core.words import N_, _, size
 from desktop import icons, parts, phrases
-from desktop.graph import History, recent
+from desktop.graph import History, recent, today
 from desktop.menu import Do, Order, lengths
 from desktop.snapshot import Face, Given, Happening, Ledger, Snapshot
 from desktop.tray import fill
@@ -75,12 +72,17 @@ class Overview(QWidget):
         self.progress_words = parts.label(kind="small")
         layout.addWidget(self.progress)
         layout.addWidget(self.progress_words)
-        self.chat = self._order_button(Do.CHAT, _("Open chat"), "primary", _("Opens the chat page in your browser"))
+        self.chat = self._order_button(
+            Do.CHAT, _("Open chat"), "primary", _("Opens the chat page in your browser")
+        )
         self.give = self._menu_button(Do.GIVE, _("Give now"), _("Give although you are here, for a time"))
         self.pause = self._menu_button(Do.PAUSE, _("Pause"), _("Give nothing for a time"))
         self.resume = self._order_button(Do.RESUME, _("Resume"), "", _("End the pause, or giving now"))
         self.finish = self._order_button(
-            Do.FINISH, _("Finish, then pause"), "", _("Takes no new readers, and pauses when the last has gone")
+            Do.FINISH,
+            _("Finish, then pause"),
+            "",
+            _("Takes no new readers, and pauses when the last has gone"),
         )
         self.consent = self._order_button(Do.SETTINGS, _("Choose when to give…"), "", _("Opens the settings"))
         layout.addLayout(parts.row(self.chat, self.give, self.pause, self.resume, self.finish, self.consent))
@@ -122,7 +124,9 @@ class Overview(QWidget):
             grid.addWidget(value, line, 1)
             self.facts[name] = value
         layout.addLayout(grid)
-        self.map = self._order_button(Do.SWARM, _("Show the swarm map"), "flat", _("Opens the map in your browser"))
+        self.map = self._order_button(
+            Do.SWARM, _("Show the swarm map"), "flat", _("Opens the map in your browser")
+        )
         layout.addLayout(parts.row(self.map))
         return frame
 
@@ -135,7 +139,11 @@ class Overview(QWidget):
         for time_ in TIMES:
             column = QVBoxLayout()
             column.setSpacing(2)
-            caption, figure, words = parts.label(_(time_), "soft"), parts.label(kind="figure"), parts.label(kind="small")
+            caption, figure, words = (
+                parts.label(_(time_), "soft"),
+                parts.label(kind="figure"),
+                parts.label(kind="small"),
+            )
             for widget in (caption, figure, words):
                 column.addWidget(widget)
             column.addStretch(1)
@@ -187,10 +195,20 @@ class Overview(QWidget):
         self._draw_facts(snapshot)
 
     def _draw_none(self, trouble: str) -> None:
-        self.face.setPixmap(icons.picture((Face.TROUBLE if trouble else Face.WORKING).value, 84, self.devicePixelRatioF()))
+        self.face.setPixmap(
+            icons.picture((Face.TROUBLE if trouble else Face.WORKING).value, 84, self.devicePixelRatioF())
+        )
         self.title.setText(_("Not running") if trouble else _("Starting"))
         self.why.setText(trouble or _("Idlebloom's node starts in the background."))
-        for widget in (self.give, self.pause, self.resume, self.finish, self.consent, self.progress, self.progress_words):
+        for widget in (
+            self.give,
+            self.pause,
+            self.resume,
+            self.finish,
+            self.consent,
+            self.progress,
+            self.progress_words,
+        ):
             widget.hide()
         for value in self.facts.values():
             value.setText("–")
@@ -229,7 +247,9 @@ class Overview(QWidget):
             "span": phrases.blocks(status.span) if status.span is not None else _("nothing now"),
             "readers": str(status.sessions),
             "speed": _("{count} tokens/s").format(count=f"{status.rates.tokens:.1f}"),
-            "memory": _("{used} of {cap} allowed").format(used=size(status.vram.used), cap=size(status.vram.cap))
+            "memory": _("{used} of {cap} allowed").format(
+                used=size(status.vram.used), cap=size(status.vram.cap)
+            )
             if status.vram.cap
             else size(status.vram.used),
             "network": _("{up} up, {down} down").format(
@@ -244,8 +264,8 @@ class Overview(QWidget):
         for (figure, words), given in zip(self.figures, (ledger.today, ledger.week, ledger.all), strict=True):
             figure.setText(f"{given.tokens:,}".replace(",", "\u202f"))
             words.setText(phrases.given(given) if given != Given() else _("nothing yet"))
-        today = datetime.date.fromtimestamp(time.time())
-        self.history.show_days(recent(ledger.days, today))
+        until = today()
+        self.history.show_days(recent(ledger.days, until))
 
     def draw_events(self, events: tuple[Happening, ...]) -> None:
         lines = [

@@ -35,13 +35,17 @@ def link(text: str, address: str) -> QLabel:
     made = QLabel(f'<a href="{address}">{text}</a>')
     made.setTextFormat(Qt.TextFormat.RichText)
     made.setOpenExternalLinks(True)
-    made.setTextInteractionFlags(Qt.TextInteractionFlag.LinksAccessibleByKeyboard | Qt.TextInteractionFlag.LinksAccessibleByMouse)
+    made.setTextInteractionFlags(
+        Qt.TextInteractionFlag.LinksAccessibleByKeyboard | Qt.TextInteractionFlag.LinksAccessibleByMouse
+    )
     made.setAccessibleName(text)
     made.setAccessibleDescription(address)
     return made
 
 
-def button(text: str, then: Callable[[], object] | None = None, kind: str = "", about: str = "") -> QPushButton:
+def button(
+    text: str, then: Callable[[], object] | None = None, kind: str = "", about: str = ""
+) -> QPushButton:
     made = QPushButton(text)
     made.setProperty("kind", kind)
     made.setAutoDefault(False)

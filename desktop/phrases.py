@@ -97,9 +97,11 @@ def lasting(seconds: float) -> str:
     hours, minutes = divmod(minutes, 60)
     if hours >= 48:
         return _("{count} days").format(count=round(hours / 24))
-    return _("{hours} h {minutes} min").format(hours=hours, minutes=minutes) if minutes else _(
-        "{count} h"
-    ).format(count=hours)
+    return (
+        _("{hours} h {minutes} min").format(hours=hours, minutes=minutes)
+        if minutes
+        else _("{count} h").format(count=hours)
+    )
 
 
 def progress(of: Progress) -> str:

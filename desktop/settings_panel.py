@@ -1,4 +1,4 @@
-"""The settings, made from their declarations: a line each with its label, its plain explanation and its editor.
+"""The settings, made from their declarations: each with its label, its plain explanation and its editor.
 
 A change goes to the node at once; what the node refuses is said beside the field, and what was typed stays
 there to be mended.
@@ -162,7 +162,7 @@ class SettingsPanel(QWidget):
         """Bring one setting into sight, with the focus on it."""
         field = self.fields[name]
         for index in range(self.tabs.count()):
-            if self.tabs.widget(index).isAncestorOf(field):
+            if (tab := self.tabs.widget(index)) is not None and tab.isAncestorOf(field):
                 self.tabs.setCurrentIndex(index)
         field.editor.controls()[0].setFocus(Qt.FocusReason.ShortcutFocusReason)
 

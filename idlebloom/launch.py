@@ -24,6 +24,7 @@ from typing import Any, NoReturn, Protocol, cast
 
 from core.errors import DiskError, IdlebloomError
 from core.paths import HOME_VARIABLE, Paths, make_folder
+from idlebloom import tray
 
 COMMANDS = (
     "demo",
@@ -57,6 +58,8 @@ def main(argv: Sequence[str]) -> int:
     parser = make_parser(commands)
     args = parser.parse_args(argv)
     if args.command is None:
+        if tray.is_possible():
+            return guarded(cast(Command, tray), args, Paths.of(args.data))
         parser.print_help()
         return 0
     return guarded(commands[args.command], args, Paths.of(args.data))

@@ -1,0 +1,402 @@
+"""The desktop as a whole: who owns what, and how a snapshot reaches everything that is drawn from it.
+
+The node process is found or started, the client follows it, each snapshot redraws icon, menu and window;
+a click sends only what changed. One thread, Qt's own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from PySide6.QtCore import QObject, Qt, QTimer, QUrl
+from PySide6.QtGui import QCloseEvent, QDesktopServices
+from PySide6.QtWidgets import QApplication, QFileDialog, QMessageBox, QWidget
+
+from core import words
+from core.paths import Paths
+from core.preferences import Preferences
+from core.terms import Because, State
+from core.words import _
+from desktop import bundle, phrases, snapshot
+from desktop.client import Client
+from desktop.extras import EXTRAS, Live
+from desktop.keeper import SettingsKeeper
+from desktop.memory import Memory
+from desktop.menu import TO_NODE, Do, Order, build
+from desktop.models import ModelsPage
+from desktop.node_process import NodeProcess
+from desktop.overview import Overview
+from desktop.privacy import PrivacyPage
+from desktop.settings_panel import SettingsPanel
+from desktop.snapshot import Face, Happening, Ledger, Snapshot
+from desktop.tray import Tray
+from desktop.welcome import Welcome
+from desktop.window import Page, Window
+
+CONSENTED, JOINED, TOLD = "consented", "joined", "told_of_tray"
+TICK_MS = 15_000
+"""Times left on the screen are renewed so often, and what was given while the window is open."""
+FIRST_LOOK_MS = 4000
+"""A panel that is slow to start gets so long before the window opens instead."""
+TROUBLE_SECONDS = 3600.0
+"""The same trouble is told again after so long at the soonest."""
+
+
+class App(QObject):
+    """Composes the parts. ``program`` starts Idlebloom; ``preferences`` opens the settings file."""
+
+    def __init__(
+        self,
+        paths: Paths,
+        program: list[str],
+        preferences: Callable[[], Preferences],
+        there: Callable[[], bool],
+        version: str,
+    ) -> None:
+        super().__init__()
+        self.paths, self._program, self._version = paths, program, version
+        self.memory = Memory(paths.state)
+        self.client = Client(self)
+        self.node = NodeProcess(paths, program, self)
+        self.keeper = SettingsKeeper(self.client, preferences)
+        self.tray = Tray(there, self)
+        self.live = Live(paths, program, self)
+        self.snapshot: Snapshot | None = None
+        self.trouble = ""
+        self._told: dict[str, float] = {}
+        self._own_events: list[Happening] = []
+        self._has_events = True
+        self.window: Window | None = None
+        self.welcome: Welcome | None = None
+        self.language = preferences().settings.language.value
+        words.use(self.language)
+        self._tick = QTimer(self)
+        self._tick.setInterval(TICK_MS)
+        self._tick.timeout.connect(self._ticked)
+        self._connect()
+
+    def _connect(self) -> None:
+        self.node.found.connect(self._found)
+        self.node.gone.connect(self._gone)
+        self.client.seen.connect(self._saw)
+        self.client.lost.connect(self._lost)
+        self.tray.ordered.connect(self.order)
+        self.tray.clicked.connect(lambda: self.order(Order(Do.STATUS)))
+        self.tray.shown.connect(self._host_changed)
+
+    @property
+    def consented(self) -> bool:
+        return CONSENTED in self.memory
+
+    def start(self) -> None:
+        self._tick.start()
+        self.redraw()
+        self.tray.start()
+        if self.consented:
+            self.node.start()
+            QTimer.singleShot(FIRST_LOOK_MS, self._open_without_host)
+        else:
+            self.show_welcome()
+
+    def stop(self) -> None:
+        """End in good order; the node goes too, if it is ours."""
+        self._tick.stop()
+        self.client.detach()
+        self.tray.stop()
+        if self.welcome is not None:
+            self.welcome.stop()
+        self.node.stop()
+
+    def quit(self) -> None:
+        app = QApplication.instance()
+        if app is not None:
+            app.quit()
+
+    # What the node does
+
+    def _found(self, door: object) -> None:
+        self.trouble = ""
+        self.client.attach(door)  # type: ignore[arg-type]
+
+    def _gone(self, why: str) -> None:
+        self.client.detach()
+        self.snapshot = None
+        self.trouble = _("Idlebloom's node ended. It is started again in a moment.")
+        if why:
+            self.trouble += " " + phrases.sentence(why)
+        self.redraw()
+
+    def _lost(self) -> None:
+        self.snapshot = None
+        self.redraw()
+
+    def _saw(self, seen: Snapshot) -> None:
+        before, self.snapshot = self.snapshot, seen
+        self.trouble = ""
+        if before is None or _turn(before) != _turn(seen):
+            self._own_events.insert(
+                0, Happening(time.time(), seen.status.state, seen.status.reason, seen.words)
+            )
+            del self._own_events[100:]
+            self._tell(before, seen)
+            self._read_more()
+        self.live.draw(seen)
+        self.redraw()
+
+    def _tell(self, before: Snapshot | None, seen: Snapshot) -> None:
+        """Rare notifications: the first time that this PC gives, and trouble that needs its owner."""
+        if seen.status.state is State.GIVING and JOINED not in self.memory:
+            self.memory.keep(JOINED)
+            self.tray.notify(
+                _("This PC gives"), _("It has joined the swarm. It stops at once when you come back.")
+            )
+        if seen.status.state is State.TROUBLE:
+            why = phrases.why(seen)
+            if time.time() - self._told.get(why, 0.0) > TROUBLE_SECONDS:
+                self._told[why] = time.time()
+                self.tray.notify(_("Idlebloom needs you"), why)
+
+    def redraw(self) -> None:
+        """Everything, from the snapshot."""
+        face = self.snapshot.face if self.snapshot else Face.TROUBLE if self.trouble else Face.OFF
+        entries = build(self.snapshot, consented=self.consented, trouble=self.trouble)
+        tooltip = phrases.tooltip(self.snapshot, self.trouble) if self.consented else phrases.NAME
+        self.tray.draw(face, tooltip, entries)
+        if self.window is not None:
+            self.window.overview.draw(self.snapshot, self.trouble)
+
+    def _ticked(self) -> None:
+        self.redraw()
+        if self.window is not None and self.window.isVisible():
+            self._read_more()
+
+    def _read_more(self) -> None:
+        """What was given and what happened, for a window that is open."""
+        if self.window is None or not self.window.isVisible():
+            return
+        self.client.get("/api/given", self._read_ledger, lambda why: self._read_today())
+        if self._has_events:
+            self.client.get("/api/events", self._read_events, lambda why: self._show_own_events())
+        else:
+            self._show_own_events()
+
+    def _read_ledger(self, said: object) -> None:
+        ledger = snapshot.ledger(said)
+        self.live.draw_ledger(ledger)
+        if self.window is not None:
+            self.window.overview.draw_ledger(ledger)
+
+    def _read_today(self) -> None:
+        """A node that keeps no ledger still knows today."""
+        if self.window is not None and self.snapshot is not None:
+            today = snapshot.Given(**asdict(self.snapshot.status.today))
+            self.window.overview.draw_ledger(Ledger(today=today, week=today, all=today))
+
+    def _read_events(self, said: object) -> None:
+        if self.window is not None:
+            self.window.overview.draw_events(snapshot.happenings(said))
+
+    def _show_own_events(self) -> None:
+        if self.window is not None:
+            self.window.overview.draw_events(tuple(self._own_events))
+
+    # What the owner does
+
+    def order(self, order: Order) -> None:
+        if order.do in TO_NODE:
+            self.client.donate(order.body(), self._refused)
+        elif order.do is Do.CHAT:
+            self._browse("/")
+        elif order.do is Do.SWARM:
+            self._browse("/swarm")
+        elif order.do is Do.SETTINGS:
+            self.show_window(Page.SETTINGS)
+        elif order.do is Do.STATUS:
+            self.show_window(Page.OVERVIEW)
+        elif order.do is Do.WELCOME:
+            self.show_welcome()
+        elif order.do is Do.QUIT:
+            self.quit()
+
+    def _browse(self, path: str) -> None:
+        if self.client.door is not None:
+            QDesktopServices.openUrl(QUrl(self.client.door.url + path))
+
+    def _refused(self, why: str) -> None:
+        self._message(_("That was refused"), phrases.sentence(why or _("Idlebloom's node does not run now.")))
+
+    def _message(self, title: str, text: str) -> None:
+        box = QMessageBox(QMessageBox.Icon.Warning, title, text, QMessageBox.StandardButton.Ok, self.window)
+        box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        box.open()
+
+    # Windows
+
+    def show_window(self, page: Page = Page.OVERVIEW) -> None:
+        if not self.consented:
+            self.show_welcome()
+            return
+        if self.window is None:
+            self.window = self._make_window()
+        self.window.overview.draw(self.snapshot, self.trouble)
+        self.window.open(page)
+
+    def _make_window(self) -> Window:
+        overview = Overview()
+        overview.ordered.connect(self.order)
+        overview.bundle_wanted.connect(self._save_bundle)
+        overview.draw_ledger(Ledger())
+        overview.draw_events(())
+        self.live.deleteLater()
+        self.live = Live(self.paths, self._program, self)
+        panel = SettingsPanel(self.keeper, {name: self._extra(make) for name, make in EXTRAS.items()})
+        panel.loaded.connect(self._settings_seen)
+        models = ModelsPage(panel.keeper, self.live)
+        panel.loaded.connect(models.show_settings)
+        pages: dict[Page, QWidget] = {
+            Page.OVERVIEW: overview,
+            Page.SETTINGS: panel,
+            Page.MODELS: models,
+            Page.PRIVACY: PrivacyPage(),
+        }
+        window = Window(pages)
+        window.turned.connect(lambda page: self._turned(window, page, panel))
+        window.shown.connect(self._read_more)
+        window.shown.connect(panel.refresh)
+        window.closing.connect(self._closing)
+        if self.snapshot is not None:
+            self.live.draw(self.snapshot)
+        return window
+
+    def _extra(self, make: Callable[..., QWidget]) -> Callable[..., QWidget]:
+        return lambda panel, field: make(self.live, panel, field)
+
+    def _turned(self, window: Window, page: Page, panel: SettingsPanel) -> None:
+        if page in (Page.SETTINGS, Page.MODELS):
+            panel.refresh()
+        if window.isVisible():
+            self._read_more()
+
+    def _settings_seen(self, settings: dict[str, object]) -> None:
+        language = str(settings.get("language", self.language))
+        if language != self.language:
+            self.language = language
+            words.use(language)
+            QTimer.singleShot(0, self._say_anew)
+
+    def _say_anew(self) -> None:
+        """In another language: the window is made again, with the same page open."""
+        old = self.window
+        self.window = None
+        if old is not None:
+            page, place, open_ = old.page, old.geometry(), old.isVisible()
+            old.deleteLater()
+            if open_:
+                self.show_window(page)
+                assert self.window is not None
+                self.window.setGeometry(place)
+        self.redraw()
+
+    def _closing(self, event: QCloseEvent) -> None:
+        if self.tray.visible:
+            if TOLD not in self.memory:
+                self.memory.keep(TOLD)
+                self.tray.notify(phrases.NAME, _("It goes on in the tray. Quit is in the icon's menu."))
+            return
+        event.ignore()
+        self._ask_to_quit()
+
+    def _ask_to_quit(self) -> None:
+        """Without an icon to come back to, closing the window may mean either."""
+        box = QMessageBox(
+            QMessageBox.Icon.Question,
+            phrases.NAME,
+            _("Quit Idlebloom, or let it go on in the background?"),
+            parent=self.window,
+        )
+        box.setInformativeText(
+            _("This desktop shows no tray icons. To see this window again, start Idlebloom again.")
+        )
+        stop = box.addButton(_("Quit"), QMessageBox.ButtonRole.DestructiveRole)
+        go_on = box.addButton(_("Go on"), QMessageBox.ButtonRole.AcceptRole)
+        box.addButton(_("Cancel"), QMessageBox.ButtonRole.RejectRole)
+        box.setDefaultButton(go_on)
+        box.buttonClicked.connect(
+            lambda button: self.quit() if button is stop else self._hide_window() if button is go_on else None
+        )
+        box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        box.open()
+
+    def _hide_window(self) -> None:
+        if self.window is not None:
+            self.window.hide()
+
+    def _host_changed(self, there: bool) -> None:
+        if not there:
+            self._open_without_host()
+
+    def _open_without_host(self) -> None:
+        if not self.tray.visible and self.consented:
+            self.show_window()
+
+    def show_welcome(self) -> None:
+        if self.welcome is None:
+            self.welcome = Welcome(self.paths, self._program, self.keeper)
+            self.welcome.agreed.connect(self._agreed)
+            self.welcome.closed.connect(self._welcome_closed)
+            self.welcome.give.connect(lambda: self.order(Order(Do.GIVE, "15m")))
+            self.welcome.chat.connect(lambda: self.order(Order(Do.CHAT)))
+            self.welcome.restart.connect(self.node.restart)
+        self.welcome.show()
+        self.welcome.raise_()
+        self.welcome.activateWindow()
+
+    def _agreed(self) -> None:
+        self.memory.keep(CONSENTED)
+        self.node.start()
+        self.redraw()
+
+    def _welcome_closed(self) -> None:
+        self.welcome = None
+        if self.consented:
+            self.show_window()
+        elif not self.tray.visible:
+            self.quit()
+
+    def woken(self) -> None:
+        """Someone started Idlebloom again: they want to see it."""
+        self.show_window()
+
+    def _save_bundle(self) -> None:
+        name = f"idlebloom-{time.strftime('%Y%m%d-%H%M')}.zip"
+        start = Path.home() / name
+        chosen, _kind = QFileDialog.getSaveFileName(
+            self.window, _("Save a support bundle"), str(start), "*.zip"
+        )
+        if chosen:
+            self.write_bundle(Path(chosen))
+
+    def write_bundle(self, file: Path) -> None:
+        def put(settings: object) -> None:
+            status = asdict(self.snapshot.status) if self.snapshot else {"trouble": self.trouble}
+            try:
+                bundle.write(
+                    file,
+                    self.paths,
+                    status=status,
+                    settings=settings if isinstance(settings, dict) else {},
+                    version=self._version,
+                )
+            except OSError as error:
+                self._message(_("The bundle was not saved"), phrases.sentence(str(error)))
+
+        self.keeper.load(put, lambda why: put({}))
+
+
+def _turn(of: Snapshot) -> tuple[State, Because | None]:
+    """What makes a snapshot another event."""
+    because = of.status.reason
+    return of.status.state, None if because is None else Because(because.kind)

@@ -1,0 +1,86 @@
+"""Starts the desktop: Qt's application around ``desktop.app``, until it is quit or told to end."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+from collections.abc import Callable
+
+from PySide6.QtCore import QSocketNotifier, QTimer
+from PySide6.QtWidgets import QApplication
+
+from core.errors import IdlebloomError
+from core.paths import Paths
+from core.preferences import Preferences
+from desktop import icons, phrases, style
+from desktop.app import App
+from desktop.host import Hosts
+from desktop.single import Single, wake
+
+SOCKET = "tray.sock"
+XCB = ("libxcb-cursor.so.0", "libxcb-icccm.so.4", "libxcb-keysyms.so.1", "libxkbcommon-x11.so.0")
+
+
+def run(paths: Paths, program: list[str], preferences: Callable[[], Preferences], version: str) -> int:
+    """``program`` starts Idlebloom, with its data folder. Raises ``IdlebloomError``."""
+    check_libraries()
+    paths.make()
+    app = QApplication([phrases.NAME])
+    app.setApplicationName(phrases.NAME)
+    app.setDesktopFileName("idlebloom")
+    app.setWindowIcon(icons.app())
+    app.setQuitOnLastWindowClosed(False)
+    style.dress(app)
+    if wake(paths.runtime / SOCKET):
+        return 0
+    single = Single(paths.runtime / SOCKET)
+    desktop = App(paths, program, preferences, Hosts().there, version)
+    single.woken.connect(desktop.woken)
+    signals = _Signals(desktop.quit)
+    QTimer.singleShot(0, desktop.start)
+    code = app.exec()
+    signals.close()
+    single.close()
+    desktop.stop()
+    return code
+
+
+def check_libraries() -> None:
+    """Qt ends the whole program where it lacks one of these; so they are asked for first."""
+    if os.environ.get("WAYLAND_DISPLAY") or os.environ.get("QT_QPA_PLATFORM"):
+        return
+    for library in XCB:
+        try:
+            ctypes.CDLL(library)
+        except OSError:
+            raise IdlebloomError(
+                f"this system lacks {library}, which windows need",
+                "Install it: sudo apt install libxcb-cursor0 libxcb-icccm4 libxcb-keysyms1 "
+                "libxkbcommon-x11-0. "
+                "Without a window: idlebloom node.",
+            ) from None
+
+
+class _Signals:
+    """Ctrl-C and a session's end reach Python only when it runs: a socket wakes Qt's loop for them."""
+
+    def __init__(self, then: Callable[[], None]) -> None:
+        self._reads, self._writes = socket.socketpair()
+        self._reads.setblocking(False)
+        self._writes.setblocking(False)
+        self._notifier = QSocketNotifier(self._reads.fileno(), QSocketNotifier.Type.Read)
+        self._notifier.activated.connect(self._read)
+        signal.set_wakeup_fd(self._writes.fileno())
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda *_: then())
+
+    def _read(self) -> None:
+        self._reads.recv(64)
+
+    def close(self) -> None:
+        self._notifier.setEnabled(False)
+        signal.set_wakeup_fd(-1)
+        self._reads.close()
+        self._writes.close()
