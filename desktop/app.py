@@ -339,7 +339,8 @@ class App(QObject):
             self._open_without_host()
 
     def _open_without_host(self) -> None:
-        if not self.tray.visible and self.consented:
+        shown = self.window is not None and self.window.isVisible()
+        if not self.tray.visible and self.consented and not shown:
             self.show_window()
 
     def show_welcome(self) -> None:
@@ -368,7 +369,7 @@ class App(QObject):
 
     def woken(self) -> None:
         """Someone started Idlebloom again: they want to see it."""
-        self.show_window()
+        self.show_window(self.window.page if self.window is not None else Page.OVERVIEW)
 
     def _save_bundle(self) -> None:
         name = f"idlebloom-{time.strftime('%Y%m%d-%H%M')}.zip"

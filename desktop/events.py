@@ -14,8 +14,7 @@ class Events:
 
     def feed(self, read: bytes) -> list[str]:
         """Raises ``ValueError`` for an event without end."""
-        self._rest += read.replace(b"\r\n", b"\n")
-        *whole, self._rest = self._rest.split(b"\n\n")
+        *whole, self._rest = (self._rest + read).replace(b"\r\n", b"\n").split(b"\n\n")
         if len(self._rest) > LIMIT:
             raise ValueError("an event without end")
         return [data for event in whole if (data := _data(event))]

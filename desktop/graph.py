@@ -158,6 +158,7 @@ class History(QWidget):
         self.table.setMinimumHeight(220)
         parts.named(self.table, _("What was given on each of the last days"))
         self._stack = QStackedWidget()
+        self._stack.setProperty("kind", "clear")
         self._stack.addWidget(self.bars)
         self._stack.addWidget(self.table)
         self.switch = parts.button(

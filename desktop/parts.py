@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from PySide6.QtCore import Qt, QTimer
+from PySide6.QtCore import QEvent, QObject, Qt, QTimer
 from PySide6.QtWidgets import (
     QBoxLayout,
     QFrame,
@@ -115,6 +115,21 @@ def dress_again(widget: QWidget) -> None:
     """After a property that the style sheet looks at has changed."""
     widget.style().unpolish(widget)
     widget.style().polish(widget)
+
+
+class _Light(QObject):
+    """Style sheets cannot tell an item of a focused list from one of any list; a property can."""
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 – Qt's name
+        if isinstance(watched, QWidget) and event.type() in (QEvent.Type.FocusIn, QEvent.Type.FocusOut):
+            watched.setProperty("lit", event.type() is QEvent.Type.FocusIn)
+            dress_again(watched)
+        return False
+
+
+def lit(widget: QWidget) -> None:
+    """Show on its selected item that a list or a row of tabs has the keyboard's focus."""
+    widget.installEventFilter(_Light(widget))
 
 
 def clear(layout: QLayout) -> None:

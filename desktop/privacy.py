@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from PySide6.QtWidgets import QTextBrowser, QVBoxLayout, QWidget
+from collections.abc import Iterator
+
+from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from core.words import N_, _
 from desktop import parts
@@ -54,16 +56,22 @@ def as_markdown(translate: bool = True) -> str:
 class PrivacyPage(QWidget):
     def __init__(self) -> None:
         super().__init__()
+        area, page = parts.page()
+        area.setAccessibleName(_(TITLE))
         layout = QVBoxLayout(self)
-        layout.setContentsMargins(28, 16, 28, 28)
-        layout.addWidget(parts.label(_(TITLE), "title"))
-        layout.addWidget(text())
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(area)
+        page.addWidget(parts.label(_(TITLE), "title"))
+        for card in cards():
+            page.addWidget(card)
+        page.addStretch(1)
 
 
-def text() -> QTextBrowser:
-    """The points, without the title."""
-    browser = QTextBrowser()
-    browser.setOpenExternalLinks(False)
-    browser.setMarkdown(as_markdown().partition("\n")[2])
-    parts.named(browser, _(TITLE))
-    return browser
+def cards() -> Iterator[QWidget]:
+    """A card a heading."""
+    for heading, points in POINTS:
+        frame, layout = parts.card(spacing=6)
+        layout.addWidget(parts.label(_(heading), "heading"))
+        for point in points:
+            layout.addWidget(parts.label(f"•  {_(point)}"))
+        yield frame

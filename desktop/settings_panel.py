@@ -113,6 +113,7 @@ class SettingsPanel(QWidget):
         self.tabs.tabBar().setExpanding(False)
         self.tabs.tabBar().setDrawBase(False)
         self.tabs.tabBar().setUsesScrollButtons(True)
+        parts.lit(self.tabs.tabBar())
         parts.named(self.tabs, _("Settings by section"))
         layout = QVBoxLayout(self)
         layout.setContentsMargins(28, 16, 0, 0)

@@ -109,10 +109,12 @@ QListWidget[kind="rail"] {{ background: transparent; border: none; outline: none
 QListWidget[kind="rail"]::item {{ padding: 8px 12px; border-radius: 9px; margin: 1px 0; border: 2px solid transparent; color: {c.ink}; }}
 QListWidget[kind="rail"]::item:hover {{ background: {c.paper}; }}
 QListWidget[kind="rail"]::item:selected {{ background: {c.surface}; color: {c.ink}; }}
-QListWidget[kind="rail"]::item:selected:focus, QListWidget[kind="rail"]:focus::item:selected {{ border-color: {c.bloom}; }}
+QListWidget[kind="rail"][lit="true"]::item:selected {{ border-color: {c.bloom}; }}
 QListWidget[kind="plain"] {{ background: transparent; border: none; outline: none; }}
 QListWidget[kind="plain"]::item {{ padding: 5px 2px; color: {c.ink}; }}
-QListWidget[kind="plain"]:focus::item:selected {{ background: {c.moss}; border-radius: 6px; }}
+QListWidget[kind="plain"]::item:selected {{ background: {c.moss}; border-radius: 6px; }}
+QListWidget[kind="plain"]:focus {{ border: 2px solid {c.bloom}; border-radius: 8px; }}
+QStackedWidget[kind="clear"] {{ background: transparent; }}
 QPushButton {{ background: {c.surface}; color: {c.ink}; border: 1px solid {c.line}; border-radius: 10px; padding: 7px 15px; }}
 QPushButton:hover {{ background: {c.moss}; }}
 QPushButton:focus {{ border: 2px solid {c.bloom}; padding: 6px 14px; }}
@@ -151,7 +153,7 @@ QTabBar {{ background: transparent; }}
 QTabBar::tab {{ background: transparent; color: {c.soft}; padding: 8px 14px; border: 2px solid transparent; border-bottom: 2px solid transparent; }}
 QTabBar::tab:selected {{ color: {c.ink}; border-bottom: 2px solid {c.bloom}; }}
 QTabBar::tab:hover {{ color: {c.ink}; }}
-QTabBar:focus::tab:selected, QTabBar::tab:selected:focus {{ border: 2px solid {c.bloom}; border-radius: 8px; }}
+QTabBar[lit="true"]::tab:selected {{ border: 2px solid {c.bloom}; border-radius: 8px; }}
 QTableWidget {{ background: {c.surface}; color: {c.ink}; border: 1px solid {c.line}; border-radius: 9px; gridline-color: {c.line}; }}
 QTableWidget:focus {{ border: 2px solid {c.bloom}; }}
 QHeaderView::section {{ background: {c.moss}; color: {c.ink}; border: none; padding: 6px 10px; }}

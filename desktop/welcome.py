@@ -197,13 +197,9 @@ class Welcome(QDialog):
                 lambda values: self.leave.show_value(values.get("leave_vram_gb")), lambda why: None
             )
             page.addWidget(frame)
-        frame, layout = parts.card()
-        layout.addWidget(parts.label(_(privacy.TITLE), "heading"))
-        for heading, points in privacy.POINTS:
-            layout.addWidget(parts.label(_(heading), "soft"))
-            for point in points:
-                layout.addWidget(parts.label(f"•  {_(point)}"))
-        page.addWidget(frame)
+        page.addWidget(parts.label(_(privacy.TITLE), "title"))
+        for card in privacy.cards():
+            page.addWidget(card)
         page.addStretch(1)
         return area
 

@@ -48,6 +48,7 @@ class Window(QMainWindow):
         self.rail.setProperty("kind", "rail")
         self.rail.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.rail.setWordWrap(True)
+        parts.lit(self.rail)
         parts.named(self.rail, _("Pages"))
         for name, page in pages.items():
             self.stack.addWidget(page)
