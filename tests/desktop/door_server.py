@@ -1,4 +1,4 @@
-"""A small local door that speaks as DESIGN 8 says, for the desktop's tests: status, settings, donate, ledger."""
+"""A small local door that speaks as DESIGN 8 says, for the desktop's tests."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def contrast(one: str, other: str) -> float:
 def test_seen_on_any_panel(face: Face, panel: str) -> None:
     """Every tone of an icon stands out from light and from dark panels (3 : 1, as WCAG asks of pictures)."""
     drawing = (code() / "assets" / "icons" / f"{face.value}.svg").read_text()
-    tones = [t for t in re.findall(r'(?:fill|stroke)="(#[0-9a-f]{6})"', drawing)]
+    tones = re.findall(r'(?:fill|stroke)="(#[0-9a-f]{6})"', drawing)
     assert tones
     assert min(contrast(tone, panel) for tone in tones) >= 2.7
 
