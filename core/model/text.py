@@ -6,9 +6,11 @@ A client of the swarm needs nothing of the model but this.
 from __future__ import annotations
 
 import codecs
+import ctypes
 import json
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -217,7 +219,14 @@ def _read_tokenizer(path: Path) -> Tokenizer:
         raise ModelError(
             f"{path} is not a byte-level tokenizer like BLOOM's", "Use a BLOOM checkpoint's file."
         )
+    _give_back()
     return tokenizer
+
+
+def _give_back() -> None:
+    """Returns freed memory to the system: building 250,680 words leaves 100 MB that nobody uses."""
+    with suppress(OSError, AttributeError):  # not glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _own_template(folder: Path, settings: Mapping[str, Any]) -> str | None:
