@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib.util
 import os
 import statistics
 import subprocess
@@ -45,7 +46,9 @@ ROOM = 1_000_000_000
 
 
 def accelerate() -> Path:
-    """The folder that holds accelerate alone; its own needs are the project's."""
+    """The folder that holds accelerate alone, unless it is here already; its own needs are the project's."""
+    if found := importlib.util.find_spec("accelerate"):
+        return Path(str(found.origin)).parent.parent
     folder = Path(appdirs.user_cache_dir("idlebloom-benchmarks"), f"accelerate-{VERSION}")
     if not folder.exists():
         install = [sys.executable, "-m", "pip", "install", "--no-deps", "--target", str(folder)]
@@ -61,6 +64,8 @@ def limited(bytes_: int) -> Iterator[str]:
         if not (group.parent / "cgroup.procs").exists():
             continue
         try:
+            if not place:
+                (group.parent / "cgroup.subtree_control").write_text("+memory", "ascii")
             group.mkdir()
             Path(group, limit).write_text(str(bytes_), "ascii")
         except OSError:
