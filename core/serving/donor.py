@@ -109,6 +109,8 @@ class Donor:
         self._keeping: asyncio.Task[None] | None = None
         self._started_at = time.time()
         self._state = DonorState.ONLINE
+        self._part = 1.0
+        """Of the cache, what is lent after shortages."""
         self._shortages: list[float] = []
         """When steps found no memory, of late."""
 
@@ -143,8 +145,7 @@ class Donor:
         """Returns when the donor serves and its record is stored. Raises ``SwarmError`` when no peer
         of the swarm takes the record."""
         await self._measure()
-        if self.options.memory_cap:
-            self.pool.limit(self._affordable())
+        self._lend()
         await self.peer.serve(CONTROL, self.sessions.clients.serve_control)
         for lane in Lane:
             await self.peer.serve(LANES[lane], partial(self.sessions.incoming.serve_lane, lane=lane))
@@ -172,10 +173,14 @@ class Donor:
 
     # Memory
 
-    def _affordable(self) -> int:
-        """Positions of cache that the memory cap leaves, now that weights and workspace are there."""
-        left = self.options.memory_cap - memory_used() - self.options.log_bytes - STEP_BYTES
-        return self.pool.used_tokens + left // max(self.pool.token_bytes, 1)
+    def _lend(self) -> None:
+        """Lends as much cache as shortages, and the memory cap beside all that is there now, allow."""
+        tokens = int(self.options.cache_tokens * self._part)
+        if self.options.memory_cap:
+            logs = self.sessions.places.free_log_bytes
+            left = self.options.memory_cap - memory_used() - logs - STEP_BYTES
+            tokens = min(tokens, self.pool.used_tokens + left // max(self.pool.token_bytes, 1))
+        self.pool.limit(tokens)
 
     def _no_memory(self) -> None:
         """A step found none: its session has gone. Where that happens again and again, this donor takes
@@ -184,14 +189,18 @@ class Donor:
         self._shortages = [at for at in self._shortages if now - at < SHORTAGE_SECONDS] + [now]
         if len(self._shortages) >= SHORTAGES:
             self._shortages.clear()
-            self.pool.limit(int(self.pool.capacity * LESS))
+            self._part *= LESS
+            self._lend()
             self.engine.prefill_rows = max(LEAST_ROWS, self.engine.prefill_rows // 2)
             self._announcer.update(self._record(self._state))
 
     def _watch_memory(self) -> None:
         """Gives up sessions before the cap is reached: whatever grows, the owner's word holds."""
         cap = self.options.memory_cap
-        if not cap or memory_used() < cap - MARGIN_BYTES:
+        if not cap:
+            return
+        self._lend()
+        if memory_used() < cap - MARGIN_BYTES:
             return
         free_unused()
         while memory_used() >= cap - MARGIN_BYTES:
@@ -203,8 +212,7 @@ class Donor:
     def cap_memory(self, cap: int) -> None:
         """Keep to another cap from now on."""
         self.options = replace(self.options, memory_cap=cap)
-        if cap:
-            self.pool.limit(self._affordable())
+        self._lend()
 
     # Another span
 
@@ -220,8 +228,13 @@ class Donor:
             await self._adopt(model)
 
     async def _drop_to(self, span: Span, seconds: float) -> None:
-        self.sessions.announce_dropped(span, seconds)
-        self._announcer.update(self._record(self._state))
+        """The record comes first: readers who are told to move look at it, and take this donor anew for
+        what it keeps."""
+        self.sessions.opening.span = span
+        self._started_at = time.time()
+        with suppress(SwarmError, TimeoutError):
+            await asyncio.wait_for(self.peer.directory.announce(self._record(self._state)), 5.0)
+        self.sessions.announce_dropped(seconds)
         deadline = time.monotonic() + seconds
         while self.sessions.outside(span):
             if time.monotonic() >= deadline:

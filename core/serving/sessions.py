@@ -147,10 +147,9 @@ class Sessions:
         """Sessions that use a layer which is not in ``span``."""
         return [held for held in self.table if held.span not in span]
 
-    def announce_dropped(self, span: Span, seconds: float) -> None:
-        """Takes new sessions within ``span`` only, and tells the clients of others to move."""
-        self.opening.span = span
-        for held in self.outside(span):
+    def announce_dropped(self, seconds: float) -> None:
+        """Tells the clients of sessions that use layers which are dropped to move."""
+        for held in self.outside(self.opening.span):
             self._tell_to_leave(held, seconds)
 
     def drop_outside(self) -> None:
