@@ -28,7 +28,7 @@ from core.serving.supervisor import WorkerFailed
 from core.serving.worker import WorkerConfig, fast_dtype
 from core.settings import Change, Settings
 from core.swarm.identity import load_identity
-from core.terms import Memory
+from core.terms import Because, Memory, Reason, Span, State
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,7 @@ class Giver:
 
     def __init__(self, node: Node, paths: Paths, host: str, version: str) -> None:
         self._node, self._paths, self._host, self._version = node, paths, host, version
+        self._resizing: asyncio.Task[None] | None = None
         self.cap = 0
         """Bytes that the worker may take, 0 before the first;"""
         self.on_gpu = False
@@ -75,23 +76,28 @@ class Giver:
         names = set(change.names)
         if names & ANOTHER_FORM:
             return False
-        return not names & ANOTHER_SIZE or await self._resize(change.after)
-
-    async def _resize(self, settings: Settings) -> bool:
-        """More or less memory or disk, without a restart of the worker where some of its span stays."""
+        if not names & ANOTHER_SIZE:
+            return True
         serving = self._node.serving
-        if serving is None:  # what is being loaded was decided under the old settings
+        if serving is None or self._node.extends:  # what is on its way was decided under the old settings
             return False
+        if self._resizing is not None:
+            self._resizing.cancel()
+        # In a task: layers to be fetched may take hours, and the loop has to look after the owner.
+        self._resizing = asyncio.create_task(self._resize(change.after, serving), name="resize")
+        return True
+
+    async def _resize(self, settings: Settings, serving: Span) -> None:
+        """More or less memory or disk, without a restart of the worker where some of its span stays."""
         try:
             supply, allowed = await self._supply(settings), await asyncio.to_thread(self._allowed, settings)
             await asyncio.to_thread(supply.storage.trim)
             span = await supply.resized(allowed.means, allowed.budget, serving, self._node.fetching)
             await self._node.resize(span, allowed.budget)
-        except TooLittle:
-            return False
+        except TooLittle:  # the next round begins anew, and says why nothing fits
+            await self._node.stop_giving(State.WAITING, Because(Reason.CHANGING))
         except (IdlebloomError, WorkerFailed) as error:
             log.warning("the span stays as it is: %s", error)
-        return True
 
     def memory(self) -> Memory:
         """What the worker takes of the system's memory, and may take of its device's."""

@@ -94,6 +94,8 @@ class Node:
         self._giving: asyncio.Task[None] | None = None
         self._worker: Worker | None = None
         self._serving: Span | None = None
+        self.extends = False
+        """Whether more layers are on their way to the worker."""
         self.licences: Licences | None = None
         """What was accepted; ``None``: nothing has to be."""
         self.on_counts: OnCounts | None = None
@@ -264,6 +266,7 @@ class Node:
 
     async def _extend(self, worker: Worker, deliveries: AsyncIterator[Delivery]) -> None:
         """More layers as they land, for as long as the worker lives."""
+        self.extends = True
         ended = asyncio.ensure_future(worker.ended())
         try:
             while not ended.done():
@@ -274,11 +277,21 @@ class Node:
                     if not more.done():
                         more.cancel()
                         await asyncio.wait({more})
-                if more.cancelled() or (delivery := more.result()) is None:
+                if more.cancelled():
+                    return
+                try:
+                    delivery = more.result()
+                except (UserError, ModelError, DiskError) as error:
+                    log.warning("more layers could not be had; those that are there are served: %s", error)
+                    return
+                if delivery is None:
                     return
                 await self.resize(delivery.span)
         finally:
+            self.extends = False
             ended.cancel()
+            if self._serving is not None:
+                self.publish(replace(self.status, progress=None))
 
     def fetching(self, progress: Progress) -> None:
         """Publishes how far fetching is."""

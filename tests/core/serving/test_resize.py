@@ -76,13 +76,13 @@ async def test_a_span_shrinks_and_grows_amid_an_answer(swarm: Swarm) -> None:
     """A worker drops layers while an answer runs through them: the answer moves and its text stays the
     same. It takes them back, and serves all again, as the same process; layers that the model does not
     have are refused."""
-    first = await swarm.add((0, 10), rest=0.01)
+    first = await swarm.add((0, 10), rest=0.05)
     texts, pid = [], first.process.pid
     resizing: asyncio.Task[Any] | None = None
     for disturbed in (False, True):
         text, moves = "", 0
         if disturbed:
-            await swarm.add((4, 10), rest=0.01)
+            await swarm.add((4, 10), rest=0.05)
         async for event in swarm.generator.generate(STORY):
             match event:
                 case Started() if disturbed:
@@ -90,7 +90,7 @@ async def test_a_span_shrinks_and_grows_amid_an_answer(swarm: Swarm) -> None:
                     assert spans == [Span(0, 10)]
                 case Piece():
                     text += event.text
-                    if disturbed and resizing is None and len(text) > 30:
+                    if disturbed and resizing is None and len(text) > 10:
                         resizing = asyncio.create_task(first.resize(Span(0, 6), 20))
                 case Moved():
                     moves += 1
