@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Self
@@ -63,6 +63,11 @@ class DemoSwarm:
     def __init__(self, plan: Plan, progress: Progress) -> None:
         self.plan, self.progress = plan, progress
         self.workers: list[Worker] = []
+        self.unplugged: set[Worker] = set()
+        """Those whose end is no failure."""
+        self._numbers: dict[Worker, int] = {}
+        self._changed = asyncio.Event()
+        self._peers: tuple[str, ...] = ()
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -91,9 +96,34 @@ class DemoSwarm:
             stack.push_async_callback(peer.close)
             self.node = Node(peer, self.plan.model, version())
             stack.push_async_callback(self.node.close)
+            self._peers = tuple(peer.addresses)
             for number, worker in enumerate(self.workers):
+                self._numbers[worker] = number
                 worker.configure(self._config(number, peer.addresses), self.progress.loading(number))
             yield
+
+    def holder(self, number: int) -> Worker | None:
+        """Who holds a span of the plan now."""
+        found = [one for one, held in self._numbers.items() if held == number and one not in self.unplugged]
+        return found[0] if found else None
+
+    async def add_worker(self, number: int) -> Worker:
+        """Another donor of a span of the plan; it loads when this returns."""
+        name = f"donor-{len(self._numbers) + 1}"
+        worker = await Worker.start(
+            log=self.folder / f"{name}.log", threads=self.plan.threads, remove=self.folder
+        )
+        self.workers.append(worker)
+        self._numbers[worker] = number
+        worker.configure(
+            replace(self._config(number, self._peers), identity=str(self.folder / f"{name}.key"))
+        )
+        self._changed.set()
+        return worker
+
+    async def remove_worker(self, worker: Worker) -> None:
+        self.unplugged.add(worker)
+        await worker.stop()
 
     def _config(self, number: int, peers: Sequence[str]) -> WorkerConfig:
         span = self.plan.spans[number]
@@ -134,21 +164,37 @@ class DemoSwarm:
 
     async def until(self, end: asyncio.Event) -> None:
         """Returns when told to end; raises when a part of the demo ended by itself."""
-        ends = [asyncio.create_task(worker.ended()) for worker in self.workers]
+        failed = asyncio.create_task(self._failed())
         network = asyncio.create_task(self.node.peer.died())
         told = asyncio.create_task(end.wait())
         try:
-            await asyncio.wait({*ends, network, told}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({failed, network, told}, return_when=asyncio.FIRST_COMPLETED)
             if end.is_set():
                 return
-            for number, ended in enumerate(ends):
-                if ended.done():
-                    why = self.workers[number].failure().message
-                    raise IdlebloomError(f"donor {number + 1} is gone: {why}", HAS_ENDED)
+            if failed.done():
+                worker = failed.result()
+                number = self._numbers[worker] + 1
+                raise IdlebloomError(f"donor {number} is gone: {worker.failure().message}", HAS_ENDED)
             raise SwarmError("the network process p2pd ended", HAS_ENDED)
         finally:
-            for task in (*ends, network, told):
+            for task in (failed, network, told):
                 task.cancel()
+
+    async def _failed(self) -> Worker:
+        """The first donor that ends by itself."""
+        while True:
+            watched = [worker for worker in self.workers if worker not in self.unplugged]
+            changed = asyncio.create_task(self._changed.wait())
+            ends = {asyncio.create_task(worker.ended()): worker for worker in watched}
+            try:
+                await asyncio.wait({changed, *ends}, return_when=asyncio.FIRST_COMPLETED)
+                self._changed.clear()
+                for ended, worker in ends.items():
+                    if ended.done() and worker not in self.unplugged:
+                        return worker
+            finally:
+                for task in (changed, *ends):
+                    task.cancel()
 
 
 def split(layers: int, donors: int) -> tuple[Span, ...]:

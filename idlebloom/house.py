@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,9 +20,12 @@ from core.node.reading import NodeReader
 from core.preferences import Preferences
 from core.secrets import Secret, Secrets
 from core.settings import Change
+from core.terms import PeerId
 
 if TYPE_CHECKING:
     from webchat.door import Door
+    from webchat.unplug import Demo
+    from webchat.ways import Ways
 
 
 @contextlib.asynccontextmanager
@@ -35,6 +39,9 @@ async def door(
     secrets: Secrets | None = None,
     donor: Loop | None = None,
     only_here: bool = False,
+    demo: Demo | None = None,
+    ways: Ways | None = None,
+    own_donors: Callable[[], frozenset[PeerId]] = frozenset,
 ) -> AsyncIterator[RunningNode]:
     """Serves the pages and APIs of ``node`` for as long as the block runs. ``donor``: what gives.
     ``only_here``: its whole swarm runs on this PC."""
@@ -49,7 +56,9 @@ async def door(
         entrance.api_key_required = preferences.settings.api_key_required
         preferences.listen(Lock(entrance))
     history = History(history_file)
-    app = create_app(NodeReader(node, preferences, donor), entrance, history, only_here=only_here)
+    reader = NodeReader(node, preferences, donor)
+    reader.own = own_donors
+    app = create_app(reader, entrance, history, only_here=only_here, demo=demo, ways=ways)
     server = Server(app, port=port)
     server.start()
     running = RunningNode(server.url, os.getpid(), entrance.token)
@@ -82,3 +91,15 @@ def told_to_end() -> asyncio.Event:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, event.set)
     return event
+
+
+def end_with_input(end: asyncio.Event) -> None:
+    """The owner of this process holds its standard input; when that ends, the owner has gone."""
+    loop = asyncio.get_running_loop()
+
+    def watch() -> None:
+        while os.read(0, 4096):
+            pass
+        loop.call_soon_threadsafe(end.set)
+
+    threading.Thread(target=watch, name="owner", daemon=True).start()

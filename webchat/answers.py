@@ -13,15 +13,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from core.errors import DiskError
-from core.routing.ask import Ask, Ended, Event, Message, Moved, Piece, Started
-from core.terms import Sampling
+from core.errors import DiskError, IdlebloomError
+from core.routing.ask import Ask, Ended, Event, Message, Moved, Piece, Started, Waiting
+from core.terms import Record, Route, Sampling
 from webchat.history import Conversation, Entry, History
 from webchat.markup import render, settled
 from webchat.reader import Reader, Stream
 from webchat.refusals import Refusal, error_shape
-from webchat.snapshots import Shape, conversation_shape, entry_shape, page_length, route_shape
+from webchat.snapshots import (
+    Shape,
+    conversation_shape,
+    entry_shape,
+    page_length,
+    route_shape,
+    short_name,
+    span_shape,
+)
 from webchat.tally import Tally, ended_shape
+from webchat.unplug import Unplugging
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +77,8 @@ class Running:
     """So much of ``text`` is whole blocks, shown as markup."""
     kept: float = 0.0
     moves: list[float] = field(default_factory=list)
+    route: Route | None = None
+    pieces: int = 0
     done: threading.Event = field(default_factory=threading.Event)
 
     def shape(self) -> Shape:
@@ -85,6 +96,7 @@ class Answers:
         self._running: dict[str, Running] = {}
         self._turn = threading.RLock()
         self._leaving: threading.Timer | None = None
+        self.unplugging: Unplugging | None = None
 
     # Pages
 
@@ -244,6 +256,8 @@ class Answers:
                         self._grown(running, event.text)
                     case Moved():
                         self._moved(running, event)
+                    case Waiting():
+                        self._waits(running, event)
                     case Ended():
                         state, more = "done", ended_shape(event)
             if state == "stopped":
@@ -262,10 +276,11 @@ class Answers:
             "model": event.model_id,
             "prompt_tokens": event.prompt_tokens,
             "reused_tokens": event.reused_tokens,
-            "route": route_shape(event.route),
+            "route": route_shape(event.route, self._records()),
             "memory_start": told[event.forgotten].id if event.forgotten else None,
         }
         with self._turn:
+            running.route = event.route
             running.facts |= about
             self._tell(running.entry.conversation, "started", message=running.entry.id, **running.facts)
 
@@ -273,10 +288,12 @@ class Answers:
         name = running.entry.id
         with self._turn:
             running.text += words
+            running.pieces += 1
             self._tell(running.entry.conversation, "piece", message=name, text=words)
             # A block can end only where a line does.
             if "\n" in words:
                 self._settle(running)
+        self._unplug(running)
         if time.monotonic() - running.kept > KEEP_SECONDS:
             running.kept = time.monotonic()
             self._keep(running, "running")
@@ -290,10 +307,32 @@ class Answers:
             fields = {"message": running.entry.id, "upto": upto, "html": render(block)}
             self._tell(running.entry.conversation, "block", **fields)
 
+    def _unplug(self, running: Running) -> None:
+        if self.unplugging is None or running.route is None:
+            return
+        peer = self.unplugging.grown(running.pieces, {stage.peer_id for stage in running.route.stages})
+        if peer is not None:
+            name = short_name(peer)
+            self._tell(running.entry.conversation, "unplugged", message=running.entry.id, name=name)
+
+    def _waits(self, running: Running, event: Waiting) -> None:
+        missing = [span_shape(span) for span in event.missing]
+        self._tell(running.entry.conversation, "waiting", message=running.entry.id, missing=missing)
+
+    def _records(self) -> tuple[Record, ...]:
+        """What the donors tell of themselves; an answer goes on where that cannot be read."""
+        try:
+            return self._reader.swarm()
+        except IdlebloomError:
+            return ()
+
     def _moved(self, running: Running, event: Moved) -> None:
+        records = self._records()
         with self._turn:
             running.moves.append(event.seconds)
-            running.facts |= {"route": route_shape(event.route), "moves": list(running.moves)}
+            running.route = event.route
+            shape = route_shape(event.route, records)
+            running.facts |= {"route": shape, "moves": list(running.moves)}
             fields = {name: running.facts[name] for name in ("route", "moves")}
             self._tell(running.entry.conversation, "moved", message=running.entry.id, **fields)
 

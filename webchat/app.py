@@ -4,23 +4,31 @@ from __future__ import annotations
 
 from flask import Flask
 
-from webchat import api, chat, control, conversations, pages, petals, refusals
+from webchat import api, chat, control, conversations, pages, petals, refusals, unplug
 from webchat.answers import Answers
 from webchat.bulletin import Bulletin
 from webchat.door import Door
 from webchat.history import History
 from webchat.reader import Reader
 from webchat.turnstile import Turnstile
+from webchat.ways import Ways
+from webchat.ways import blueprint as ways_blueprint
 
 MAX_BODY = 2 * 2**20
 """Bytes. The longest prompt a model of 2,048 tokens takes is far below."""
 
 
 def create_app(
-    reader: Reader, door: Door, history: History | None = None, *, only_here: bool = False
+    reader: Reader,
+    door: Door,
+    history: History | None = None,
+    *,
+    only_here: bool = False,
+    demo: unplug.Demo | None = None,
+    ways: Ways | None = None,
 ) -> Flask:
     """Without a ``history``, conversations are kept in memory. ``only_here``: all donors run on this PC, so
-    nothing that is typed leaves it, and the page says so."""
+    nothing that is typed leaves it, and the page says so. ``demo`` has donors to unplug."""
     app = Flask(__name__)
     app.config.update(
         MAX_CONTENT_LENGTH=MAX_BODY,
@@ -30,12 +38,18 @@ def create_app(
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     bulletin = Bulletin(reader)
     answers = Answers(reader, History(None) if history is None else history)
+    offers: dict[str, object] = {"unplug": demo is not None, "ways": ways.offered() if ways else ()}
     door.guard(app)
     refusals.install(app)
     app.register_blueprint(pages.blueprint(reader, only_here))
-    app.register_blueprint(chat.blueprint(reader, bulletin, answers))
+    app.register_blueprint(chat.blueprint(reader, bulletin, answers, offers))
     app.register_blueprint(conversations.blueprint(answers))
     app.register_blueprint(control.blueprint(reader, bulletin))
+    if demo is not None:
+        answers.unplugging = unplug.Unplugging(demo)
+        app.register_blueprint(unplug.blueprint(answers.unplugging))
+    if ways is not None:
+        app.register_blueprint(ways_blueprint(ways))
     turnstile = Turnstile()
     app.register_blueprint(api.blueprint(reader, turnstile))
     app.register_blueprint(petals.blueprint(reader, turnstile))

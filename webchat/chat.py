@@ -51,7 +51,10 @@ LOOK_UP_SECONDS = 1.0
 Role = Literal["system", "user", "assistant"]
 
 
-def blueprint(reader: Reader, bulletin: Bulletin, answers: Answers) -> Blueprint:
+def blueprint(
+    reader: Reader, bulletin: Bulletin, answers: Answers, offers: Mapping[str, object] | None = None
+) -> Blueprint:
+    """``offers``: what else the page may show, told with ``hello``."""
     chat = Blueprint("chat", __name__)
 
     # Before the view: flask-sock shakes hands before it calls that.
@@ -59,7 +62,7 @@ def blueprint(reader: Reader, bulletin: Bulletin, answers: Answers) -> Blueprint
 
     @Sock().route("/api/chat", bp=chat)  # type: ignore[untyped-decorator]  # flask-sock has no types
     def talk(ws: Socket) -> None:
-        Talk(reader, bulletin, answers, Line(ws)).run()
+        Talk(reader, bulletin, answers, Line(ws), offers or {}).run()
 
     return chat
 
@@ -91,7 +94,15 @@ class Line:
 class Talk:
     """One connection: of a page, or of a command."""
 
-    def __init__(self, reader: Reader, bulletin: Bulletin, answers: Answers, line: Line) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        bulletin: Bulletin,
+        answers: Answers,
+        line: Line,
+        offers: Mapping[str, object],
+    ) -> None:
+        self._offers = offers
         self._reader, self._bulletin, self._answers, self._line = reader, bulletin, answers, line
         self._page: OpenPage | None = None
         self._stream: Stream[Event] | None = None
@@ -122,9 +133,9 @@ class Talk:
 
     def _greet(self) -> None:
         try:
-            self._line.send("hello", card=card_shape(self._reader.card()))
+            self._line.send("hello", card=card_shape(self._reader.card()), offers=self._offers)
         except IdlebloomError as error:
-            self._line.send("hello", card=None, **error_shape(error))
+            self._line.send("hello", card=None, offers=self._offers, **error_shape(error))
 
     def _tell_status(self, timeout: float) -> None:
         number, status = self._bulletin.after(self._shown, timeout)

@@ -93,6 +93,8 @@ class FakeReader:
     """A token of its own, ``</s>``, ends an answer that came to its end."""
     tokens: list[str] = field(default_factory=lambda: [END])
     """Each word that was met is a token."""
+    mine: tuple[PeerId, ...] = ()
+    """Donors that are this PC's own."""
     _settings: dict[str, object] = field(default_factory=lambda: {"port": 7714, "donate": "off"})
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
@@ -168,6 +170,9 @@ class FakeReader:
 
     def events(self) -> tuple[Happened, ...]:
         return (Happened(time.time(), self.status_now.state, self.status_now.reason, self.status_now.span),)
+
+    def own_donors(self) -> frozenset[PeerId]:
+        return frozenset(self.mine)
 
     def settings(self) -> dict[str, object]:
         return dict(self._settings)

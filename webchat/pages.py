@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from flask import Blueprint, Response, current_app, jsonify, make_response, render_template
 
 from core.routing.ask import ModelCard
-from core.terms import Record, SwarmView
+from core.terms import ModelRef, PeerId, Record, SwarmView
 from webchat.door import Door
+from webchat.legs import expected_rate
 from webchat.reader import Reader
 from webchat.snapshots import Shape, record_shape, span_shape
 
@@ -32,21 +33,27 @@ def blueprint(reader: Reader, only_here: bool) -> Blueprint:
 
     @pages.get("/api/v1/state")
     def state() -> Response:
-        return jsonify(state_shape(reader.card(), reader.status().swarm, reader.swarm()))
+        return jsonify(
+            state_shape(reader.card(), reader.status().swarm, reader.swarm(), mine=reader.own_donors())
+        )
 
     return pages
 
 
-def state_shape(card: ModelCard, view: SwarmView, records: Iterable[Record]) -> Shape:
+def state_shape(
+    card: ModelCard, view: SwarmView, records: Iterable[Record], mine: Collection[PeerId] = ()
+) -> Shape:
     """The swarm as the map and ``idlebloom swarm`` show it: donors in the order of their layers."""
     donors = sorted(records, key=lambda record: (record.span, record.peer_id))
     return {
         "model": card.model_id,
         "revision": card.revision,
         "blocks": card.blocks,
+        "licence": card.licence,
         "whole": view.whole,
         "missing": [span_shape(span) for span in view.missing],
-        "donors": [record_shape(record) for record in donors],
+        "expected_rate": expected_rate(ModelRef(card.model_id, card.revision, card.blocks + 2), donors),
+        "donors": [record_shape(record, mine) for record in donors],
     }
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Protocol, Self, TypeVar
 
 from core.routing.ask import Ask, Event, ModelCard
-from core.terms import Happened, Record, Status
+from core.terms import Happened, PeerId, Record, Status
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -78,6 +78,9 @@ class Reader(Protocol):
 
     def events(self) -> tuple[Happened, ...]:
         """What happened last, the newest last."""
+
+    def own_donors(self) -> frozenset[PeerId]:
+        """The peers that this PC gives as."""
         ...
 
     def settings(self) -> dict[str, object]: ...

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict
 
 from core import words
 from core.routing.ask import ModelCard
 from core.terms import Because, Happened, PeerId, Record, Route, Span, Status
 from webchat.history import Conversation, Entry
+from webchat.legs import legs
 from webchat.markup import render
 
 Shape = dict[str, object]
@@ -64,15 +66,20 @@ def status_shape(status: Status) -> Shape:
     }
 
 
-def route_shape(route: Route) -> list[Shape]:
+def route_shape(route: Route, records: Collection[Record] = ()) -> list[Shape]:
+    """``seconds`` and ``hop`` are what a token takes at a donor and on its way to the next, as the donors
+    have measured them; ``None`` where nothing is known."""
     return [
         {
             "peer": stage.peer_id,
             "name": short_name(stage.peer_id),
             "start": stage.span.start,
             "end": stage.span.end,
+            "seconds": None if leg is None else leg.seconds,
+            "hop": None if leg is None else leg.hop,
+            "reach": None if leg is None else leg.reach,
         }
-        for stage in route.stages
+        for stage, leg in zip(route.stages, legs(route, records), strict=True)
     ]
 
 
@@ -80,13 +87,14 @@ def card_shape(card: ModelCard) -> Shape:
     return {**asdict(card), "questions": list(card.questions)}
 
 
-def record_shape(record: Record) -> Shape:
+def record_shape(record: Record, mine: Collection[PeerId] = ()) -> Shape:
     """What the swarm page may show of a donor: no addresses, for pages get copied and shared."""
     return {
         "peer": record.peer_id,
         "name": short_name(record.peer_id),
         "start": record.span.start,
         "end": record.span.end,
+        "mine": record.peer_id in mine,
         "state": record.state.value,
         "started_at": record.started_at,
         "step_seconds": record.step_seconds,

@@ -18,7 +18,7 @@ from core.node.node import Node
 from core.preferences import Preferences
 from core.routing.ask import Ask, Event, ModelCard
 from core.settings import to_json
-from core.terms import Happened, Record, Status
+from core.terms import Happened, PeerId, Record, Status
 
 T = TypeVar("T")
 
@@ -71,6 +71,8 @@ class NodeReader:
     def __init__(self, node: Node, preferences: Preferences | None, donor: Loop | None = None) -> None:
         self._node, self._preferences, self._donor = node, preferences, donor
         self._loop = asyncio.get_running_loop()
+        self.own: Callable[[], frozenset[PeerId]] = frozenset
+        """Tells the peers that this PC gives as."""
 
     def generate(self, ask: Ask) -> Answer:
         return Answer(self._loop, self._node, ask)
@@ -131,6 +133,9 @@ class NodeReader:
             return what()
 
         return asyncio.run_coroutine_threadsafe(ask(), self._loop).result(CALL_SECONDS)
+
+    def own_donors(self) -> frozenset[PeerId]:
+        return self.own()
 
     def settings(self) -> dict[str, object]:
         return {} if self._preferences is None else to_json(self._preferences.settings)

@@ -47,6 +47,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rest", type=numbers.rest, default=0.0, metavar="S", help="seconds that donors rest between steps"
     )
+    parser.add_argument("--owned", action="store_true", help="end when standard input does")
     answering.arguments(parser)
 
 
@@ -81,9 +82,12 @@ async def _fetched(args: argparse.Namespace, paths: Paths) -> Path:
 
 async def _run(args: argparse.Namespace, plan: Plan, ask: Ask | None) -> int:
     from idlebloom.demo_swarm import DemoSwarm
-    from idlebloom.house import door, told_to_end
+    from idlebloom.house import door, end_with_input, told_to_end
+    from idlebloom.spares import Spares
 
     end = told_to_end()
+    if args.owned:
+        end_with_input(end)
     async with DemoSwarm(plan, Progress(quiet=args.json or not sys.stderr.isatty())) as demo:
         if not await demo.ready(end):
             return 130
@@ -91,7 +95,9 @@ async def _run(args: argparse.Namespace, plan: Plan, ask: Ask | None) -> int:
         if ask is not None:
             return await _answer(demo, ask, end, as_json=args.json)
         door_file, history = demo.folder / "door.json", demo.folder / "history.sqlite3"
-        async with door(demo.node, args.port, door_file, history_file=history, only_here=True) as running:
+        async with door(
+            demo.node, args.port, door_file, history_file=history, only_here=True, demo=Spares(demo)
+        ) as running:
             _greet(running.url, args)
             await demo.until(end)
     return 0

@@ -7,8 +7,9 @@ import asyncio
 import json
 import os
 import sys
-import threading
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.errors import SwarmError
@@ -16,6 +17,7 @@ from core.kinds import Addresses
 from core.paths import Paths
 from core.secrets import Secrets
 from core.settings import Donate, Settings
+from core.terms import PeerId
 from idlebloom import numbers
 
 if TYPE_CHECKING:
@@ -56,9 +58,10 @@ async def _run(args: argparse.Namespace, paths: Paths, preferences: Preferences)
     from core.node.storage import Storage
     from core.swarm.daemon import sweep
     from core.swarm.p2p import start_peer
-    from idlebloom.house import door, told_to_end
+    from idlebloom.house import door, end_with_input, told_to_end
     from idlebloom.launch import version
     from idlebloom.visiting import model_of
+    from idlebloom.ways import NodeWays
 
     settings = preferences.settings
     end = told_to_end()
@@ -66,7 +69,7 @@ async def _run(args: argparse.Namespace, paths: Paths, preferences: Preferences)
     await asyncio.to_thread(storage.settle)
     model = await model_of(settings.model, settings, paths, quiet=args.json)
     if args.owned:
-        _end_with_input(end)
+        end_with_input(end)
     sweep(paths.runtime)
     peers = settings.swarm if args.peers is None else args.peers
     host = _host(settings, peers)
@@ -76,6 +79,7 @@ async def _run(args: argparse.Namespace, paths: Paths, preferences: Preferences)
     node = Node(peer, model, version())
     node.licences = Licences(paths.licences_file)
     loop: Loop | None = None
+    ways = NodeWays(paths, preferences)
     try:
         told, ledger = Told(paths.state_file), Ledger(paths.ledger_file)
         for notice in (told.notice, ledger.notice):
@@ -93,6 +97,8 @@ async def _run(args: argparse.Namespace, paths: Paths, preferences: Preferences)
             history_file=paths.history_file,
             secrets=Secrets(paths.secrets_file),
             donor=loop,
+            ways=ways,
+            own_donors=partial(_own_donors, paths.state / "worker.key"),
         ) as running:
             print(
                 json.dumps({"url": running.url, "pid": os.getpid()}) if args.json else running.url, flush=True
@@ -102,28 +108,24 @@ async def _run(args: argparse.Namespace, paths: Paths, preferences: Preferences)
             if not ended.done():
                 raise SwarmError("the network process p2pd ended", "Start the node again.")
     finally:
+        await asyncio.to_thread(ways.close)
         if loop is not None:
             await loop.close()
         await node.close()
         await peer.close()
 
 
+def _own_donors(identity: Path) -> frozenset[PeerId]:
+    """Who this PC gives as, if it ever did."""
+    from core.swarm.identity import load_identity
+
+    return frozenset({load_identity(identity).peer_id}) if identity.exists() else frozenset()
+
+
 def _host(settings: Settings, peers: Sequence[str]) -> str:
     """Other PCs can reach a node that is in their swarm or that gives; one that only tries things out
     stays on this PC."""
     return "0.0.0.0" if peers or settings.donate is not Donate.OFF else "127.0.0.1"
-
-
-def _end_with_input(end: asyncio.Event) -> None:
-    """The owner of this node holds its standard input; when that ends, the owner has gone."""
-    loop = asyncio.get_running_loop()
-
-    def watch() -> None:
-        while os.read(0, 4096):
-            pass
-        loop.call_soon_threadsafe(end.set)
-
-    threading.Thread(target=watch, name="owner", daemon=True).start()
 
 
 def _peers(text: str) -> tuple[str, ...]:

@@ -1,0 +1,49 @@
+"""What a route's donors cost, by what their records tell: where the time of a token goes. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from core.errors import NoDonor
+from core.routing.delays import Delays
+from core.routing.route import plan
+from core.terms import ModelRef, PeerId, Record, Route
+
+
+@dataclass(frozen=True)
+class Leg:
+    """One stage: ``seconds`` of compute a token and ``hop`` to the next donor; ``None`` where nobody has
+    measured. ``reach`` is how others reach it: public, dial-out or relay."""
+
+    seconds: float | None
+    hop: float | None
+    reach: str
+
+
+def legs(
+    route: Route, records: Collection[Record], measured: Mapping[PeerId, float] | None = None
+) -> tuple[Leg | None, ...]:
+    """For each stage; ``None`` for a donor whose record is not known."""
+    by_peer = {record.peer_id: record for record in records}
+    delays = Delays(records, measured or {})
+    found: list[Leg | None] = []
+    for number, stage in enumerate(route.stages):
+        record = by_peer.get(stage.peer_id)
+        following = route.stages[(number + 1) % len(route.stages)].peer_id
+        if record is None:
+            found.append(None)
+            continue
+        seconds = record.step_seconds * len(stage.span) / len(record.span) or None
+        hop = delays(stage.peer_id, following) if len(route.stages) > 1 and following in by_peer else None
+        found.append(Leg(seconds, hop, record.reach))
+    return tuple(found)
+
+
+def expected_rate(model: ModelRef, records: Collection[Record]) -> float | None:
+    """Tokens a second of the best route there is, as the records promise it; ``None`` without one."""
+    try:
+        seconds = plan(records, model.layers, delay=Delays(records, {})).predicted_seconds
+    except NoDonor:
+        return None
+    return 1 / seconds if seconds > 0 else None
