@@ -312,8 +312,10 @@ class Answers:
             return
         peer = self.unplugging.grown(running.pieces, {stage.peer_id for stage in running.route.stages})
         if peer is not None:
-            name = short_name(peer)
-            self._tell(running.entry.conversation, "unplugged", message=running.entry.id, name=name)
+            with self._turn:
+                running.facts |= {"unplugged": short_name(peer)}
+                fields = {"message": running.entry.id, "unplugged": short_name(peer)}
+                self._tell(running.entry.conversation, "unplugged", **fields)
 
     def _waits(self, running: Running, event: Waiting) -> None:
         missing = [span_shape(span) for span in event.missing]

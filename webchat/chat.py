@@ -303,6 +303,7 @@ def read_how(message: Body) -> How:
         Sampling(
             temperature=number(sampling, "temperature", 0, 2, 0.0),
             top_p=number(sampling, "top_p", 0, 1, 1.0),
+            top_k=whole(sampling, "top_k", 0, 2**31 - 1) or 0,
             repetition_penalty=number(sampling, "repetition_penalty", 0.5, 2, 1.0),
             seed=secrets.randbelow(2**31) if seed is None else seed,
         ),

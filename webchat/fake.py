@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from core.errors import IdlebloomError, NoDonor, PromptError, SettingError, StageLost, Stopped, TooLong
 from core.routing.ask import Ask, Ended, Event, Ids, ModelCard, Moved, Piece, Started, Waiting
 from core.terms import (
+    NEAR_NAME,
     Because,
     DonorState,
     Finish,
@@ -140,8 +141,17 @@ class FakeReader:
         now = time.time()
         blank = Record(PEERS[0], ref, Span(0, 4), DonorState.ONLINE, now - 900, now + 90)
         common = {"wire": (WireDtype.FLOAT32,), "step_seconds": 0.004, "decode_rate": 310.0}
+        near = tuple((peer[-NEAR_NAME:], 0.012) for peer in PEERS)
+        reach = {PEERS[1]: "relay"}
         return tuple(
-            replace(blank, peer_id=stage.peer_id, span=stage.span, **common)  # type: ignore[arg-type]
+            replace(
+                blank,
+                peer_id=stage.peer_id,
+                span=stage.span,
+                near=near,
+                reach=reach.get(stage.peer_id, "public"),
+                **common,  # type: ignore[arg-type]
+            )
             for stage in self.route().stages
             if stage.span not in self.status_now.swarm.missing
         )

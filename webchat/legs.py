@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from core.errors import NoDonor
 from core.routing.delays import Delays
 from core.routing.route import plan
-from core.terms import ModelRef, PeerId, Record, Route
+from core.terms import NEAR_NAME, ModelRef, PeerId, Record, Route
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,19 @@ def legs(
             found.append(None)
             continue
         seconds = record.step_seconds * len(stage.span) / len(record.span) or None
-        hop = delays(stage.peer_id, following) if len(route.stages) > 1 and following in by_peer else None
+        other = by_peer.get(following)
+        hop = delays(stage.peer_id, following) if other is not None and _measured(record, other) else None
         found.append(Leg(seconds, hop, record.reach))
     return tuple(found)
+
+
+def _measured(one: Record, other: Record) -> bool:
+    """Do they tell anything of the way between them?"""
+    if one.peer_id == other.peer_id:
+        return False
+    told = {name for name, _ in one.near} | {name for name, _ in other.near}
+    near = {one.peer_id[-NEAR_NAME:], other.peer_id[-NEAR_NAME:]}
+    return bool(told & near) or bool(one.coordinate and other.coordinate)
 
 
 def expected_rate(model: ModelRef, records: Collection[Record]) -> float | None:

@@ -6,17 +6,32 @@ from collections.abc import Collection, Iterable
 
 from flask import Blueprint, Response, current_app, jsonify, make_response, render_template
 
+from core.node.licences import LINK, SUMMARY
 from core.routing.ask import ModelCard
 from core.terms import ModelRef, PeerId, Record, SwarmView
+from core.words import N_, _
 from webchat.door import Door
 from webchat.legs import expected_rate
 from webchat.reader import Reader
 from webchat.snapshots import Shape, record_shape, span_shape
 
-ONLY_HERE = "Nothing leaves this computer: all donors of this demo run on it."
-ON_ROUTE = (
-    "The donors on the route compute your chat, and the first and the last can read it: "
-    "write only what you would say in public."
+ONLY_HERE = N_("Nothing leaves this computer: all donors of this demo run on it.")
+ON_ROUTE = N_(
+    "The first and the last donor on the route can read your chat: write only what you would say in public."
+)
+KEPT = N_("Chats are stored on this computer, not encrypted: who can read its disk can read them.")
+LINES_HERE = (
+    ONLY_HERE,
+    N_("No other computer takes part, and nothing is sent anywhere."),
+    KEPT,
+)
+LINES_ON_ROUTE = (
+    N_("The donors on your route compute your chat. They are other people's computers."),
+    N_("The first and the last of them can read it; the others might guess parts of it."),
+    N_("Each of them sees your internet address."),
+    N_("Write only what you would say in public."),
+    N_("With “Try it here” and “Just this PC” nothing leaves this computer."),
+    KEPT,
 )
 
 
@@ -25,7 +40,17 @@ def blueprint(reader: Reader, only_here: bool) -> Blueprint:
 
     @pages.get("/")
     def chat() -> Response:
-        return _page("chat.html", privacy=ONLY_HERE if only_here else ON_ROUTE)
+        lines = LINES_HERE if only_here else LINES_ON_ROUTE
+        restricted = "rail" in reader.card().licence.lower()
+        return _page(
+            "chat.html",
+            only_here=only_here,
+            privacy=_(ONLY_HERE if only_here else ON_ROUTE),
+            privacy_name=f"{'here' if only_here else 'route'}{' rail' if restricted else ''}",
+            privacy_lines=[_(line) for line in lines],
+            licence_words=_(SUMMARY) if restricted else "",
+            licence_link=LINK,
+        )
 
     @pages.get("/swarm")
     def swarm() -> Response:
@@ -57,6 +82,6 @@ def state_shape(
     }
 
 
-def _page(template: str, **values: str) -> Response:
+def _page(template: str, **values: object) -> Response:
     door: Door = current_app.extensions["door"]
     return door.let_in(make_response(render_template(template, **values)))

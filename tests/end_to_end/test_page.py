@@ -143,9 +143,11 @@ def test_the_route_and_the_speed_are_shown(page: Page) -> None:
     """Three donors with their layers, and the numbers of the answer."""
     assert re.search(r"3 donors · [\d.]+ tokens/s · first token [\d.]+ s", page.find(".summary").text)
     page.find(".summary").click()
-    route = [item.text for item in page.all(".route li:not(.predicted)")]
-    assert len(route) == 3
-    assert route[0].endswith("words in, blocks 1 and 2") and route[2].endswith("words out")
+    assert len(page.all(".route li")) == 3
+    held = [item.text for item in page.all(".route .holds")]
+    assert held[0] == "words in, blocks 1 and 2" and held[2].endswith("words out")
+    costs = [item.text for item in page.all(".route .cost")]
+    assert all(re.search(r"[\d.]+ ms to compute · .*direct", cost) for cost in costs)
     words = page.find(".route .predicted").text
     assert re.search(r"promised [\d.]+ tokens/s by their distances and speeds; it was [\d.]+$", words)
     if wanted := os.environ.get("IDLEBLOOM_SCREENSHOTS"):
@@ -166,4 +168,24 @@ def test_stop_and_ask_again(page: Page) -> None:
     assert first["reused_tokens"] == 0
     assert second["reused_tokens"] > first["prompt_tokens"]
     assert third["reused_tokens"] > second["prompt_tokens"]
-    assert len({json.dumps(one["route"]) for one in (first, second, third)}) == 1
+    held = [[(stage["peer"], stage["start"]) for stage in one["route"]] for one in (first, second, third)]
+    assert held[0] == held[1] == held[2]
+
+
+def test_an_unplugged_donor_ends_no_answer(page: Page) -> None:
+    """A spare starts, then one donor loses its plug in the middle of an answer, which goes on over the
+    spare; the demo goes on too."""
+    before = len(page.program.workers())
+    page.find("#unplug").click()
+    page.wait(lambda: len(page.states()) == 4 and page.states()[3] in ("done", "failed", "stopped"))
+    assert page.states()[3] == "done"
+    (unplugged,) = page.heard("unplugged")
+    (moved,) = page.heard("moved")
+    lost = unplugged["unplugged"]
+    assert lost not in {stage["name"] for stage in moved["route"]}
+    ended = page.heard("ended")[3]
+    assert ended["finish"] == "stop" and ended["tokens"] > 8
+    assert "moved to another donor" in page.all(".summary")[-1].text
+    assert len(page.program.workers()) == before
+    page.find("#question").send_keys("Thank you", Keys.ENTER)
+    page.wait(lambda: page.states()[4:] == ["done"])

@@ -18,6 +18,8 @@ from webchat.door import Door
 from webchat.fake import FakeReader
 from webchat.serve import Server
 
+HAS_READ = "try { localStorage.setItem('idlebloom.privacy', 'route'); } catch {}"
+"""Whoever tests the page knows already who can read what is typed."""
 HOME = "http://127.0.0.1:7714"
 
 
@@ -75,6 +77,7 @@ def ai(server: Server) -> Iterator[openai.OpenAI]:
 @pytest.fixture(scope="module")
 def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     with open_browser(tmp_path_factory.mktemp("chromium")) as browser:
+        browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": HAS_READ})
         yield browser
 
 

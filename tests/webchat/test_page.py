@@ -38,7 +38,9 @@ def test_an_answer_grows_and_ends_with_its_route_and_numbers(page: Page) -> None
     )
     assert len(page.all(".strip span")) == 3
     page.find(".summary").click()
-    assert page.find(".route li").text.endswith("words in, blocks 1 to 3")
+    first = page.find(".route li").text.split("\n")
+    assert first == ["eARoseQ7", "words in, blocks 1 to 3", "4.0 ms to compute · 6.0 ms to the next · direct"]
+    assert "relayed" in page.all(".route li")[1].text and "back to the first" in page.all(".route li")[2].text
     assert page.find(".route .predicted").text.startswith("These donors promised 50.0 tokens/s")
 
 
@@ -225,7 +227,7 @@ def test_holes_are_shown_as_they_come(page: Page) -> None:
     page.wait(lambda: "whole, 3 donors" in page.find("#swarm").text)
     assert not page.all("#big-bloom .hole")
     page.reader.set_status(replace(WHOLE, swarm=SwarmView("idlebloom-demo", False, (Span(4, 7),), 2)))
-    page.wait(lambda: page.find("#swarm").text == "Layers 4 to 6 have no donor")
+    page.wait(lambda: page.find("#swarm").text == "Blocks 4 to 6 have no donor")
     page.wait(lambda: len(page.all("#big-bloom .hole")) == 3)
 
 
@@ -259,6 +261,6 @@ def test_the_swarm_page_draws_the_map(
     view(page.chrome, width, height, scheme)
     page.chrome.get(f"{server.url}/swarm")
     page.wait(lambda: len(page.all("#rows tr")) == 2)
-    assert len(page.all(".layer.hole")) == 3
-    assert "Layers 4 to 6 have no donor." in page.find("#summary").text
+    assert len(page.all("#map .layer.hole")) == 3
+    assert "Blocks 4 to 6 have no donor." in page.find("#summary").text
     assert page.chrome.execute_script("return document.documentElement.scrollWidth <= innerWidth")

@@ -3,12 +3,16 @@
 import { bloom, ownersOf } from "./bloom.js";
 import { closeDrawer, markChat, readChats, setUpChats } from "./chats.js";
 import { byId, element } from "./dom.js";
+import { drawDonor, setUpDonor } from "./donor.js";
 import { setUpKeys } from "./keys.js";
 import { Line } from "./line.js";
+import { setUpPrivacy } from "./privacy.js";
 import { samplingFields, setUpSampling } from "./sampling.js";
 import { store } from "./store.js";
 import { TurnView } from "./turn.js";
-import { capital, count, missingWords } from "./words.js";
+import { setUpUnplug, showUnplug } from "./unplug.js";
+import { drawWays, setUpWays } from "./ways.js";
+import { capital, count, missingWords, rate } from "./words.js";
 
 const DRAFT = "idlebloom.draft";
 const SYSTEM = "idlebloom.system";
@@ -20,6 +24,8 @@ const scroller = byId("scroller");
 let views = []; // of the turns that are shown, in order
 let card = null;
 let swarm = null;
+let offers = null;
+let expected = null; // tokens a second that the swarm promises
 let isConnected = false;
 let follows = true;
 let waitsFor = ""; // a question that the node has not taken yet
@@ -95,7 +101,9 @@ function notice(words) {
 line.addEventListener("hello", ({ detail }) => {
   isConnected = true;
   card = detail.card;
+  offers = detail.offers;
   drawWelcome(detail);
+  showUnplug(offers);
   drawSwarm();
   line.send("show", { conversation: location.hash.slice(1) || null });
   readChats();
@@ -104,6 +112,7 @@ line.addEventListener("status", ({ detail }) => {
   swarm = detail.status.swarm;
   drawSwarm();
   drawBigBloom();
+  if (byId("donor")) drawDonor(detail.status, card?.blocks);
 });
 line.addEventListener("conversations", readChats);
 line.addEventListener("shown", ({ detail }) => {
@@ -121,11 +130,12 @@ line.addEventListener("said", ({ detail: { conversation, messages } }) => {
   waitsFor = "";
   store.add(conversation, messages);
 });
-for (const kind of ["started", "moved"]) {
+for (const kind of ["started", "moved", "unplugged"]) {
   line.addEventListener(kind, ({ detail: { type, message, ...facts } }) => {
-    if (ours(facts)) store.change(message, facts);
+    if (ours(facts)) store.change(message, { ...facts, waiting: null });
   });
 }
+line.addEventListener("waiting", ({ detail }) => ours(detail) && store.change(detail.message, { waiting: detail.missing }));
 line.addEventListener("piece", ({ detail }) => ours(detail) && store.piece(detail.message, detail.text));
 line.addEventListener("block", ({ detail }) => ours(detail) && store.block(detail.message, detail.html, detail.upto));
 line.addEventListener("ended", ({ detail: { type, message, html, upto, ...facts } }) => {
@@ -202,6 +212,8 @@ function drawButtons() {
 
 function drawWelcome({ card, title, advice }) {
   byId("welcome-note").textContent = card ? card.note : `${title} ${advice}`;
+  byId("programs-url").textContent = `${location.origin}/v1`;
+  byId("programs-model").textContent = card?.model_id ?? "";
   byId("model").textContent = card ? `${card.model_id}, licence ${card.licence}. ` : "";
   const buttons = (card?.questions ?? []).map((question) => {
     const button = element("button", { type: "button", text: question });
@@ -220,24 +232,30 @@ function drawSwarm() {
   chip.dataset.state = state;
   byId("swarm-model").textContent = state === "whole" ? `${card.model_id} · ` : "";
   byId("swarm-words").textContent = words;
+  drawWays(isConnected ? card : null, swarm, offers);
 }
 
 function swarmWords() {
   if (!isConnected) return ["lost", card ? "Not connected" : "Connecting…"];
   if (!card) return ["holes", "No model"];
   if (!swarm) return ["waiting", card.model_id];
-  if (swarm.whole) return ["whole", `whole, ${count(swarm.donors, "donor")}`];
+  if (swarm.whole) {
+    const speed = expected ? `, about ${rate(expected)} tokens/s` : "";
+    return ["whole", `whole, ${count(swarm.donors, "donor")}${speed}`];
+  }
   return ["holes", capital(holeWords())];
 }
 
 function holeWords() {
-  return swarm.missing.length ? missingWords(swarm.missing) : "waiting for donors";
+  return swarm.missing.length ? missingWords(swarm.missing, card.blocks) : "waiting for donors";
 }
 
 async function drawBigBloom() {
   if (!card || !swarm) return;
   const layers = card.blocks + 2;
   const state = await fetch("/api/v1/state").then((answer) => (answer.ok ? answer.json() : null), () => null);
+  expected = state?.expected_rate ?? null;
+  drawSwarm();
   const online = (state?.donors ?? []).filter((donor) => donor.state === "online");
   byId("big-bloom").replaceChildren(bloom(ownersOf(online, layers), Math.min(layers, 12)));
   byId("bloom-words").textContent = swarm.whole
@@ -327,6 +345,14 @@ function remembered() {
   }
 }
 
+// An answer that is being made may lose a donor; where there is none, a question makes one.
+function showRecovery() {
+  if (store.running()) return;
+  const asked = new Set([...store.messages.values()].map((one) => one.text));
+  const questions = card?.questions ?? [];
+  send(questions.find((one) => !asked.has(one)) ?? questions[0] ?? "Tell me a story.");
+}
+
 addEventListener("popstate", () => open(location.hash.slice(1) || null));
 try {
   field.value = sessionStorage.getItem(DRAFT) ?? "";
@@ -335,6 +361,11 @@ try {
 }
 system.value = remembered();
 setUpChats(open);
+setUpPrivacy();
+setUpUnplug(showRecovery, notice);
+setUpWays();
+if (byId("donor")) setUpDonor();
+byId("programs-button").addEventListener("click", () => byId("programs").showModal());
 setUpKeys({ begin, search: () => byId("search") });
 setUpSampling();
 fitField();

@@ -2,46 +2,69 @@
 
 import { colour } from "./bloom.js";
 import { element } from "./dom.js";
-import { count, partWords, rate, seconds } from "./words.js";
+import { count, milliseconds, partWords, rate, reachWords, seconds } from "./words.js";
 
-export function routeStrip(answer, blocks) {
-  const listId = `route-${answer.id}`;
-  const strip = element("span", { class: "strip", "aria-hidden": "true" });
-  const list = element("ol", { id: listId, class: "route", hidden: true });
-  for (const stage of answer.route) {
-    const segment = element("span", { class: colour(stage.peer), title: `${stage.name} holds ${partWords(stage, blocks)}` });
-    segment.style.flexGrow = stage.end - stage.start;
-    strip.append(segment);
-    list.append(routeItem(stage, blocks));
-  }
-  if (answer.predicted_seconds && answer.tokens_per_second) {
-    list.append(element("li", { class: "predicted", text: predictedWords(answer) }));
-  }
-  if (typeof answer.seed === "number") {
-    list.append(element("li", { class: "seed", text: `Seed ${answer.seed}: with it, the same question gives this answer again` }));
-  }
-  const numbers = element("span", { class: "numbers", text: numbersOf(answer).join(" · ") });
+/** The button that shows the strip and the numbers, and the list that it opens. */
+export function routeView(answer, blocks, isOpen, opened) {
+  const list = element("div", { id: `route-${answer.id}`, class: "route", hidden: !isOpen });
+  list.append(donors(answer, blocks), ...notes(answer));
   const button = element(
     "button",
-    { type: "button", class: "summary", "aria-expanded": "false", "aria-controls": listId },
-    strip,
-    numbers,
+    { type: "button", class: "summary", "aria-expanded": String(isOpen), "aria-controls": list.id },
+    strip(answer, blocks),
+    element("span", { class: "numbers", text: numbersOf(answer).join(" · ") }),
+    element("span", { class: "unseen", text: ". The route" }),
   );
   button.addEventListener("click", () => {
     list.hidden = !list.hidden;
     button.setAttribute("aria-expanded", String(!list.hidden));
+    opened(!list.hidden);
   });
-  return element("div", { class: "facts" }, button, list);
+  return { button, list };
 }
 
-function routeItem(stage, blocks) {
-  return element(
-    "li",
-    {},
-    element("span", { class: `mark ${colour(stage.peer)}`, "aria-hidden": "true" }),
-    element("code", { text: stage.name, title: stage.peer }),
-    element("span", { text: partWords(stage, blocks) }),
-  );
+function strip(answer, blocks) {
+  const made = element("span", { class: "strip", "aria-hidden": "true" });
+  for (const stage of answer.route) {
+    const title = `${stage.name} holds ${partWords(stage, blocks)}`;
+    const segment = element("span", { class: colour(stage.peer), title });
+    segment.style.flexGrow = stage.end - stage.start;
+    made.append(segment);
+  }
+  return made;
+}
+
+function donors({ route }, blocks) {
+  const list = element("ol", { class: "stages", "aria-label": "Donors, in the order in which they compute" });
+  route.forEach((stage, at) => {
+    const cost = [];
+    if (stage.seconds) cost.push(`${milliseconds(stage.seconds)} to compute`);
+    if (stage.hop) cost.push(`${milliseconds(stage.hop)} ${at === route.length - 1 ? "back to the first" : "to the next"}`);
+    if (stage.reach) cost.push(reachWords(stage.reach));
+    list.append(
+      element(
+        "li",
+        {},
+        element("span", { class: `mark ${colour(stage.peer)}`, "aria-hidden": "true" }),
+        element("code", { text: stage.name, title: stage.peer }),
+        element("span", { class: "holds", text: partWords(stage, blocks) }),
+        element("span", { class: "cost", text: cost.join(" · ") }),
+      ),
+    );
+  });
+  return list;
+}
+
+function notes(answer) {
+  const said = [];
+  if (answer.unplugged) said.push(`${answer.unplugged} was unplugged in the middle of this answer`);
+  for (const moved of answer.moves ?? []) said.push(`Moved to another donor, ${seconds(moved)}`);
+  if (answer.predicted_seconds && answer.tokens_per_second) said.push(predictedWords(answer));
+  if (typeof answer.seed === "number") {
+    said.push(`Seed ${answer.seed}: with it, the same question gives this answer again`);
+  }
+  const kind = (words) => (words.startsWith("Seed") ? "seed" : words.startsWith("These") ? "predicted" : "event");
+  return said.map((words) => element("p", { class: kind(words), text: words }));
 }
 
 function predictedWords({ predicted_seconds: predicted, tokens_per_second: measured }) {

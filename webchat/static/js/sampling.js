@@ -2,7 +2,7 @@
 
 import { byId } from "./dom.js";
 
-const STEADY = { temperature: 0, top_p: 1, seed: null, max_tokens: null };
+const STEADY = { temperature: 0, top_p: 1, top_k: null, repetition_penalty: 1, seed: null, max_tokens: null };
 const PRESETS = {
   Steady: { temperature: 0, top_p: 1 },
   Balanced: { temperature: 0.7, top_p: 0.9 },
@@ -68,7 +68,7 @@ function fill() {
 }
 
 function show() {
-  for (const name of ["temperature", "top_p"]) byId(`${name}-value`).textContent = chosen[name];
+  for (const name of ["temperature", "top_p", "repetition_penalty"]) byId(`${name}-value`).textContent = chosen[name];
   const preset = presetName();
   byId("sampling-words").textContent = preset ?? `Temperature ${chosen.temperature}`;
   for (const button of document.querySelectorAll("[data-preset]")) {

@@ -50,7 +50,7 @@ export const store = {
 
   piece(id, text) {
     const found = this.messages.get(id);
-    if (found) this.change(id, { text: found.text + text });
+    if (found) this.change(id, { text: found.text + text, waiting: null });
   },
 
   block(id, html, upto) {

@@ -2,9 +2,10 @@
 
 import { bloom, colour, ownersOf } from "./bloom.js";
 import { byId, element } from "./dom.js";
-import { capital, count, missingWords, partWords, rate } from "./words.js";
+import { capital, count, milliseconds, missingWords, partWords, rate, reachWords } from "./words.js";
 
 const EVERY = 3000;
+const ROWS = 16; // donors that get a line each; more of them share lines
 let shown = "";
 
 async function look() {
@@ -30,18 +31,54 @@ function draw(state) {
   byId("bloom").replaceChildren(bloom(owners, Math.min(layers, 12)));
   byId("map").replaceChildren(...mapRows(state, online, layers));
   byId("rows").replaceChildren(...state.donors.map((donor) => row(donor, state.blocks)));
-  byId("map").hidden = false;
+  byId("map-words").textContent = mapWords(state, online, layers);
+  byId("model").replaceChildren(...modelFacts(state));
+  byId("mine-key").hidden = !state.donors.some((donor) => donor.mine);
+  for (const part of ["map-card", "model-card"]) byId(part).hidden = false;
   byId("donors").hidden = !state.donors.length;
 }
 
-function summary({ model, blocks, whole, missing, donors }) {
+function summary({ model, blocks, whole, missing, donors, expected_rate: expected }) {
   const size = `${model} has ${count(blocks, "block")}`;
-  if (whole) return `${size} and is whole: ${count(donors.length, "donor")} together hold all of it.`;
-  return `${size}. ${missing.length ? capital(missingWords(missing)) : "It waits for donors"}.`;
+  const speed = expected ? ` A route through them promises about ${rate(expected)} tokens/s.` : "";
+  if (whole) return `${size} and is whole: ${count(donors.length, "donor")} together hold all of it.${speed}`;
+  return `${size}. ${missing.length ? capital(missingWords(missing, blocks)) : "It waits for donors"}.`;
+}
+
+function modelFacts({ model, revision, blocks, licence, expected_rate: expected }) {
+  const facts = [["Name", model], ["Version", revision], ["Size", count(blocks, "block")], ["Licence", licence]];
+  if (expected) facts.push(["Expected", `${rate(expected)} tokens/s`]);
+  return facts.map(([name, value]) =>
+    element("div", {}, element("dt", { text: name }), element("dd", { text: value })),
+  );
+}
+
+// What the picture shows, for those who do not see it; the table has the rest.
+function mapWords(state, online, layers) {
+  const held = Array.from({ length: layers }, (_, layer) => holders(online, layer));
+  const least = Math.min(...held);
+  if (!least) return `A picture: ${missingWords(state.missing, state.blocks)}.`;
+  return `A picture: every part of the model has at least ${count(least, "donor")}.`;
+}
+
+function holders(online, layer) {
+  return online.filter((donor) => donor.start <= layer && layer < donor.end).length;
 }
 
 function mapRows(state, online, layers) {
-  return [coverage(online, layers), ...state.donors.map((donor) => bar(donor, state.blocks, layers))];
+  const lines = state.donors.length <= ROWS ? state.donors.map((donor) => [donor]) : lanes(state.donors);
+  return [coverage(online, layers), ...lines.map((donors) => bars(donors, state.blocks, layers))];
+}
+
+// Donors that do not overlap share a line, first fit.
+function lanes(donors) {
+  const lines = [];
+  for (const donor of donors) {
+    const free = lines.find((line) => line.at(-1).end <= donor.start);
+    if (free) free.push(donor);
+    else lines.push([donor]);
+  }
+  return lines;
 }
 
 // How many donors each layer has; none is a hole.
@@ -49,11 +86,11 @@ function coverage(online, layers) {
   const cells = [];
   const every = Math.ceil(layers / 24);
   for (let layer = 0; layer < layers; layer++) {
-    const held = online.filter((donor) => donor.start <= layer && layer < donor.end).length;
+    const held = holders(online, layer);
     const cell = element("span", { class: held ? "layer" : "layer hole", title: layerTitle(layer, layers, held) });
     if (layer === 0) cell.textContent = "in";
     else if (layer === layers - 1) cell.textContent = "out";
-    else if ((layer - 1) % every === 0) cell.textContent = layer;
+    else if (layer % every === 0 && (every === 1 || layer < layers - 2)) cell.textContent = layer;
     cells.push(cell);
   }
   return element("div", { class: "line head" }, element("span", { class: "who", text: "Blocks" }), track(layers, cells));
@@ -64,13 +101,19 @@ function layerTitle(layer, layers, held) {
   return `${capital(name)}: ${held ? count(held, "donor") : "no donor"}`;
 }
 
-function bar(donor, blocks, layers) {
-  const held = element("span", {
-    class: `held ${colour(donor.peer)} ${donor.state}`,
-    title: `${donor.name} holds ${partWords(donor, blocks)}`,
+function bars(donors, blocks, layers) {
+  const held = donors.map((donor) => {
+    const words = donor.mine ? "this PC" : donors.length > 1 ? donor.name : donor.state === "online" ? "" : donor.state;
+    const bar = element("span", {
+      class: `held ${colour(donor.peer)} ${donor.state}${donor.mine ? " mine" : ""}`,
+      title: `${donor.name} holds ${partWords(donor, blocks)}, ${donor.state}`,
+      text: words,
+    });
+    bar.style.gridColumn = `${donor.start + 1} / ${donor.end + 1}`;
+    return bar;
   });
-  held.style.gridColumn = `${donor.start + 1} / ${donor.end + 1}`;
-  return element("div", { class: "line" }, element("code", { class: "who", text: donor.name }), track(layers, [held]));
+  const who = donors.length > 1 ? element("span", { class: "who" }) : element("code", { class: "who", text: donors[0].name });
+  return element("div", { class: "line" }, who, track(layers, held));
 }
 
 function track(layers, children) {
@@ -84,14 +127,15 @@ function row(donor, blocks) {
     partWords(donor, blocks),
     donor.state,
     donor.decode_rate ? `${rate(donor.decode_rate)} tokens/s` : "not measured",
-    donor.step_seconds ? `${(donor.step_seconds * 1000).toFixed(1)} ms` : "not measured",
+    donor.step_seconds ? milliseconds(donor.step_seconds) : "not measured",
     donor.device,
     donor.quantization === "none" ? "unquantized" : donor.quantization,
-    donor.reach,
+    reachWords(donor.reach),
   ];
   const mark = element("span", { class: `mark ${colour(donor.peer)}`, "aria-hidden": "true" });
   const name = element("th", { scope: "row" }, mark, element("code", { text: donor.name, title: donor.peer }));
-  return element("tr", {}, name, ...cells.map((text) => element("td", { text })));
+  if (donor.mine) name.append(element("span", { class: "own", text: "this PC" }));
+  return element("tr", { class: donor.mine ? "mine" : "" }, name, ...cells.map((text) => element("td", { text })));
 }
 
 look();

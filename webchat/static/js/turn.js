@@ -4,13 +4,15 @@ import { AnswerText } from "./answer.js";
 import { bloom, ownersOf } from "./bloom.js";
 import { setUpCopy } from "./copy.js";
 import { element, icon } from "./dom.js";
-import { routeStrip } from "./route.js";
+import { routeView } from "./route.js";
 import { isOver, store } from "./store.js";
+import { capital, missingWords, seconds } from "./words.js";
 
 /** @typedef {{again: Function, edit: Function, choose: Function}} Acts */
 
 export class TurnView {
   #state = "";
+  #isOpen = false; // the list of donors
 
   constructor({ question, answer }, blocks, acts) {
     this.question = question;
@@ -19,7 +21,8 @@ export class TurnView {
     this.acts = acts;
     this.glyph = element("span", { class: "glyph", "aria-hidden": "true" }, bloom([null]));
     this.text = new AnswerText(answer);
-    this.under = element("div", { class: "under" });
+    // Buttons and numbers are no part of what was said; errors say themselves.
+    this.under = element("div", { class: "under", "aria-live": "off" });
     this.hint = element("p", { class: "hint", "aria-hidden": "true", text: "Finding a route through the swarm…" });
     this.asked = element(
       "article",
@@ -48,13 +51,25 @@ export class TurnView {
     const answer = this.answer;
     this.text.draw(answer);
     const state = isOver(answer) ? answer.state : answer.route ? "streaming" : "waiting";
-    const key = `${state} ${answer.moves?.length ?? 0}`;
+    const key = JSON.stringify([state, answer.moves, answer.waiting, answer.unplugged]);
     if (key === this.#state) return;
     this.#state = key;
     this.root.dataset.state = state;
     this.hint.hidden = state !== "waiting";
     if (answer.route) this.glyph.replaceChildren(bloom(ownersOf(answer.route, this.blocks + 2)));
     if (isOver(answer)) this.#finish(answer);
+    else this.#tellOfTrouble(answer);
+  }
+
+  // While it grows: that it stands still, or has moved.
+  #tellOfTrouble({ waiting, unplugged, moves }) {
+    const words = [];
+    if (unplugged) words.push(`${unplugged} was unplugged.`);
+    if (waiting) words.push(`${capital(missingWords(waiting, this.blocks))}: the answer waits, and goes on when a donor comes.`);
+    else if (moves?.length) words.push(`It moved to another donor, ${seconds(moves.at(-1))}, and goes on.`);
+    this.under.replaceChildren(
+      ...(words.length ? [element("p", { class: "aside moving", role: "status", text: words.join(" ") })] : []),
+    );
   }
 
   #finish(answer) {
@@ -74,8 +89,15 @@ export class TurnView {
       tools.append(again);
     }
     tools.append(...this.#versions(answer, "answer"));
-    if (answer.route) tools.append(routeStrip(answer, this.blocks));
-    this.under.replaceChildren(...parts, tools);
+    parts.push(tools);
+    if (answer.route) {
+      const { button, list } = routeView(answer, this.blocks, this.#isOpen, (isOpen) => (this.#isOpen = isOpen));
+      tools.append(button);
+      parts.push(list);
+    }
+    const within = this.under.contains(document.activeElement);
+    this.under.replaceChildren(...parts);
+    if (within) this.under.querySelector("button")?.focus();
   }
 
   #questionTools() {
@@ -147,7 +169,7 @@ function errorBox({ title, advice }, retry) {
   button.addEventListener("click", retry);
   return element(
     "div",
-    { class: "error" },
+    { class: "error", role: "alert" },
     element("p", { class: "title", text: title }),
     element("p", { text: advice }),
     button,

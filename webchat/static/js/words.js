@@ -24,12 +24,33 @@ export function seconds(value) {
   return `${value >= 10 ? value.toFixed(0) : value >= 1 ? value.toFixed(1) : value.toFixed(2)} s`;
 }
 
-/** "layers 4 to 6 have no donor": as the program's errors say it. */
-export function missingWords(spans) {
-  const names = spans.map(({ start, end }) => (end - start === 1 ? `layer ${start}` : `layers ${start} to ${end - 1}`));
-  const many = spans.length > 1 || spans[0].end - spans[0].start > 1;
-  const words = names.length > 2 ? `${names.slice(0, 2).join(", ")} and more` : names.join(" and ");
-  return `${words} ${many ? "have" : "has"} no donor`;
+export function milliseconds(value) {
+  const ms = value * 1000;
+  return `${ms >= 10 ? ms.toFixed(0) : ms.toFixed(1)} ms`;
+}
+
+export function bytes(value) {
+  const units = ["bytes", "kB", "MB", "GB", "TB"];
+  let at = 0;
+  while (value >= 1000 && at < units.length - 1) {
+    value /= 1000;
+    at++;
+  }
+  return `${at < 2 ? value.toFixed(0) : value.toFixed(1)} ${units[at]}`;
+}
+
+/** How a donor is reached, for a person. */
+export function reachWords(reach) {
+  return { public: "direct", "dial-out": "direct, dials out", relay: "relayed" }[reach] ?? reach;
+}
+
+/** "blocks 4 to 6 have no donor". */
+export function missingWords(spans, blocks) {
+  const names = spans.map((span) => partWords(span, blocks));
+  const only = spans.length === 1 && spans[0].end - spans[0].start === 1;
+  const one = only && spans[0].start > 0 && spans[0].start <= blocks;
+  const words = names.length > 2 ? `${names.slice(0, 2).join("; ")} and more` : names.join(" and ");
+  return `${words} ${one ? "has" : "have"} no donor`;
 }
 
 /** The end of the last whole sentence in `text`, at or after `from`. */
