@@ -11,7 +11,7 @@ export function place(parent, html) {
   parent.innerHTML = policy ? policy.createHTML(html) : html;
   for (const code of parent.querySelectorAll("pre")) frame(code);
   for (const table of parent.querySelectorAll("table")) {
-    const wide = element("div", { class: "wide", role: "region", "aria-label": "Table", tabIndex: 0 });
+    const wide = element("div", { class: "wide", role: "group", "aria-label": "Table", tabIndex: 0 });
     table.replaceWith(wide);
     wide.append(table);
   }
@@ -26,7 +26,7 @@ function frame(code) {
   const box = element("div", { class: "code" });
   code.replaceWith(box);
   code.tabIndex = 0;
-  code.setAttribute("role", "region");
+  code.setAttribute("role", "group");
   code.setAttribute("aria-label", language ? `Code, ${language}` : "Code");
   box.append(head, code);
 }
