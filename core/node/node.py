@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from core.errors import DiskError, IdlebloomError, ModelError, NotAccepted, SwarmError, TooLittle, UserError
-from core.model.config import ModelConfig, read_config
+from core.model.config import ModelConfig, read_config, ref
 from core.model.text import Text
 from core.node.delivery import Deliver, Delivery
 from core.node.licences import Licences, stated
@@ -27,7 +27,9 @@ from core.routing.generate import Generator
 from core.routing.route import missing
 from core.serving.supervisor import OnCounts, Worker, WorkerFailed
 from core.swarm.daemon import sweep
+from core.swarm.identity import load_identity
 from core.swarm.peer import Peer
+from core.swarm.watch import withdraw_for
 from core.terms import Because, DonorState, Progress, Reason, Span, State, Status, SwarmView
 
 log = logging.getLogger(__name__)
@@ -35,6 +37,8 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 5.0
 RETRY_SECONDS = (5.0, 15.0, 60.0, 300.0)
 """Pauses before a worker that failed is started again; the last one repeats."""
+WITHDRAW_SECONDS = 2.0
+"""For so long a node that ends goes on telling the swarm that its worker has gone."""
 STEADY_SECONDS = 300.0
 """A worker that served for so long was well: if it fails after that, the pauses begin anew."""
 
@@ -96,6 +100,7 @@ class Node:
         self._serving: Span | None = None
         self.extends = False
         """Whether more layers are on their way to the worker."""
+        self._withdrawing: asyncio.Task[None] | None = None
         self.licences: Licences | None = None
         """What was accepted; ``None``: nothing has to be."""
         self.on_counts: OnCounts | None = None
@@ -119,6 +124,9 @@ class Node:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._withdrawing is not None:
+            await asyncio.wait({self._withdrawing}, timeout=WITHDRAW_SECONDS)
+            self._withdrawing.cancel()
         await self.generator.leave()
 
     @property
@@ -245,6 +253,15 @@ class Node:
                 self._worker = self._serving = None
                 await asyncio.shield(worker.stop())
                 sweep(Path(first.config.runtime))
+                self._withdrawing = asyncio.create_task(self._withdraw(Path(first.config.identity)))
+
+    async def _withdraw(self, key: Path) -> None:
+        """A worker that had no time to say that it leaves: this node says it, so that nobody plans with it
+        until its record runs out."""
+        died_at = time.time()
+        with suppress(SwarmError, OSError):
+            identity = await asyncio.to_thread(load_identity, key)
+            await withdraw_for(self.peer.directory, identity, ref(self.model.config), died_at)
 
     async def _load(self, worker: Worker, first: Delivery) -> None:
         """The worker serves the first layers when this returns."""

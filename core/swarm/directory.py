@@ -61,9 +61,9 @@ class DhtDirectory:
             return fresh
         raise SwarmError("no peer of the swarm took this PC's record", "It is tried again by itself.")
 
-    async def withdraw(self, record: Record) -> Record:
+    async def withdraw(self, record: Record, signer: Identity | None = None) -> Record:
         leaving = withdrawn(record, self._clock())
-        if not await self._store(leaving, with_list=False):
+        if not await self._store(leaving, with_list=False, signer=signer):
             raise SwarmError("no peer of the swarm took word that this PC leaves")
         return leaving
 
@@ -91,12 +91,13 @@ class DhtDirectory:
             raise SwarmError("this record was neither announced nor read here")
         return known[1]
 
-    async def _store(self, record: Record, with_list: bool) -> bool:
+    async def _store(self, record: Record, with_list: bool, signer: Identity | None = None) -> bool:
         """True if at least one peer took it under at least one key."""
-        data, now = seal(record, self._identity), self._clock()
+        data, now = seal(record, signer or self._identity), self._clock()
         self._lies_in = {key: end for key, end in self._lies_in.items() if end > now}
         touched = {band_key(record.model, band) for band in bands(record.span)}
-        entries: list[tuple[bytes, str]] = [(key, record.peer_id) for key in touched | set(self._lies_in)]
+        keys_of = touched if signer else touched | set(self._lies_in)
+        entries: list[tuple[bytes, str]] = [(key, record.peer_id) for key in keys_of]
         if with_list:
             # One entry a model, not a donor: whoever announced last stands for it.
             entries.append((_MODELS_KEY, _model_subkey(record.model)))
@@ -113,7 +114,7 @@ class DhtDirectory:
         except TimeoutError:
             return False
         taken = {key for key, subkey in entries if stored[key, subkey] and subkey == record.peer_id}
-        if taken:
+        if taken and not signer:
             self._lies_in |= dict.fromkeys(taken, record.expires_at)
             self._remember([(record, data)])
         return bool(taken)

@@ -312,8 +312,8 @@ class FakeDirectory:
         now = self._swarm.clock()
         return self._store(announced(record, now, self._last_expiry(record, now)))
 
-    async def withdraw(self, record: Record) -> Record:
-        return self._store(withdrawn(record, self._swarm.clock()))
+    async def withdraw(self, record: Record, signer: Identity | None = None) -> Record:
+        return self._store(withdrawn(record, self._swarm.clock()), signer)
 
     async def read(self, model: ModelRef, layers: Span | None = None) -> tuple[Record, ...]:
         wanted = bands(layers or Span(0, model.layers))
@@ -332,8 +332,8 @@ class FakeDirectory:
             raise SwarmError("this record was neither announced nor read here")
         return data
 
-    def _store(self, record: Record) -> Record:
-        self._swarm.stored[record.peer_id, record.model] = seal(record, self._identity)
+    def _store(self, record: Record, signer: Identity | None = None) -> Record:
+        self._swarm.stored[record.peer_id, record.model] = seal(record, signer or self._identity)
         return record
 
     def _records(self) -> list[Record]:

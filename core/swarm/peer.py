@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from core.errors import SwarmError
+from core.swarm.identity import Identity
 from core.terms import ModelRef, PeerId, Record, Span
 
 
@@ -64,8 +65,9 @@ class Directory(Protocol):
         """Signs and stores the record of this peer, valid for 90 s from now, and returns it as
         stored: ``expires_at`` is set here. Raises ``SwarmError`` when no peer took it."""
 
-    async def withdraw(self, record: Record) -> Record:
-        """Replaces an announced record by one that says *leaving*, and returns that."""
+    async def withdraw(self, record: Record, signer: Identity | None = None) -> Record:
+        """Replaces an announced record by one that says *leaving*, and returns that. ``signer`` is whose it
+        is, where it is not this peer's own. Raises ``SwarmError`` if nobody took it."""
 
     async def read(self, model: ModelRef, layers: Span | None = None) -> tuple[Record, ...]:
         """The verified, unexpired records of donors of this model (only of those whose span

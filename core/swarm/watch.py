@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable
 
 from core.errors import SwarmError
+from core.swarm.identity import Identity
 from core.swarm.peer import Directory
-from core.terms import ModelRef, Record, Span
+from core.terms import DonorState, ModelRef, Record, Span
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +69,19 @@ class Announcer:
                 log.log(logging.DEBUG if failing else logging.WARNING, "announcing: %s", error)
                 failing, pause = True, min(_RETRY_SECONDS, self._every)
             await _wait(self._changed, spread(pause))
+
+
+async def withdraw_for(directory: Directory, identity: Identity, model: ModelRef, died_at: float) -> bool:
+    """Says *leaving* for a peer of this PC that was killed before it could (at Unix time ``died_at``), with
+    its own key; says whether there was a record to withdraw. One of a later life stays. Raises
+    ``SwarmError``."""
+    left = False
+    for record in await directory.read(model):
+        mine = record.peer_id == identity.peer_id and record.started_at <= died_at
+        if mine and record.state is not DonorState.LEAVING:
+            await directory.withdraw(record, identity)
+            left = True
+    return left
 
 
 class Watcher:

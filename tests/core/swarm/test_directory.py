@@ -13,6 +13,7 @@ from core.swarm.directory import _MODELS_KEY, DhtDirectory, band_key
 from core.swarm.identity import Identity
 from core.swarm.p2p import HivemindPeer, start_peer
 from core.swarm.records import seal
+from core.swarm.watch import withdraw_for
 from core.terms import DonorState, ModelRef, Record, Span
 
 MODEL = ModelRef("bloom", "main", 26)
@@ -90,13 +91,19 @@ async def test_clients_of_the_dht_hold_nothing(peers: list[HivemindPeer]) -> Non
 
 
 async def test_the_node_can_speak_for_its_dead_worker(peers: list[HivemindPeer]) -> None:
-    """With the worker's identity, another peer of this PC withdraws its record."""
+    """With the worker's identity, another peer of this PC withdraws its record, once; the record of a life
+    that began later stays."""
     holder, donor, reader = peers
     await donor.directory.announce(record(donor))
-    (seen,) = await holder.directory.read(MODEL)
-    await DhtDirectory(holder._node, donor.directory._identity, client_only=False).withdraw(seen)
+    me, died_at = donor.directory._identity, record(donor).started_at
+    assert not await withdraw_for(holder.directory, me, MODEL, died_at - 1)
+    assert await withdraw_for(holder.directory, me, MODEL, died_at)
+    assert not await withdraw_for(holder.directory, me, MODEL, died_at)
     (left,) = await reader.directory.read(MODEL)
     assert left.state == DonorState.LEAVING
+    await donor.directory.announce(record(donor))
+    (again,) = await reader.directory.read(MODEL)
+    assert again.state == DonorState.ONLINE
 
 
 def test_keys_tell_models_apart() -> None:
