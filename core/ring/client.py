@@ -25,6 +25,11 @@ from core.ring.outbox import Outbox
 from core.terms import Sampling, Token
 
 
+def _any_ids() -> int:
+    """Token ids are small: a whole prompt may be on its way to the entry."""
+    return 1 << 24
+
+
 class Client:
     """The reader's side of one session: its ids, its turns, its credit.
 
@@ -51,7 +56,7 @@ class Client:
         self._answer_from = 0
         self._sampling = Sampling()
         self._stops: frozenset[int] = frozenset()
-        self._out = Outbox(Lane.BULK)
+        self._out = Outbox(Lane.BULK, _any_ids)
         self._fill: Outbox | None = None
         self._fill_epoch = 0
 
@@ -72,7 +77,7 @@ class Client:
         self.lost = False
         self._resumed = False
         self._standing.clear()
-        self._out = Outbox(Lane.BULK)
+        self._out = Outbox(Lane.BULK, _any_ids)
 
     def ready(self, stage: int, epoch: int, standing: Standing) -> list[tuple[int, Request]]:
         """A stage has acknowledged the epoch, with what it holds."""

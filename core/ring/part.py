@@ -72,7 +72,8 @@ class Part:
     """One stage's part of one session, through one epoch.
 
     ``reserve(upto)`` asks for cache up to an absolute position and says whether it was had;
-    ``before`` is the same session's part in the epoch before, whose cache and log go on.
+    ``before`` is the same session's part in the epoch before, whose cache and log go on; ``way`` is as
+    ``Outbox`` has it, for prompts.
     The engine calls ``take`` for the next step and ``finish`` with its output; between the two no
     other step of this session is given out. Actions are returned in the order they must be sent.
     """
@@ -87,6 +88,7 @@ class Part:
         *,
         rollback: int = 0,
         before: Part | None = None,
+        way: Callable[[], int] = lambda: 0,
     ) -> None:
         self.session, self.stage, self.stages = session, stage, stages
         self.epoch = epoch
@@ -106,7 +108,7 @@ class Part:
         self.running: Step | None = None
         self.queue: deque[Step] = deque()
         self._received = {Lane.BULK: -1, Lane.DECODE: -1}
-        self._out = {Lane.BULK: Outbox(Lane.BULK), Lane.DECODE: Outbox(Lane.DECODE)}
+        self._out = {Lane.BULK: Outbox(Lane.BULK, way), Lane.DECODE: Outbox(Lane.DECODE)}
         self._copy: Outbox | None = None
         self._copy_epoch = -1
         self._held: Token | None = None

@@ -142,12 +142,12 @@ class Opening:
         if slot is None:
             self.places.release(links)
             return Refuse(message.session, message.stage, message.epoch, "full", "all its places are taken")
-        part = self._part(message, slot, before.part if before is not None else None)
+        following = next(iter(links.values())).remote if links else self.peer.peer_id
+        part = self._part(message, slot, before.part if before is not None else None, following)
         if before is not None:
             self._supersede(before)
         if here is not None and here is not before:
             self.places.free(here)
-        following = next(iter(links.values())).remote if links else self.peer.peer_id
         loopback = bool(links) and all(
             address.startswith("/ip4/127.") for link in links.values() for address in link.addresses
         )
@@ -186,7 +186,7 @@ class Opening:
                 return held
         return None
 
-    def _part(self, message: Open, slot: Slot, before: Part | None) -> Part:
+    def _part(self, message: Open, slot: Slot, before: Part | None, following: PeerId) -> Part:
         def reserve(upto: int) -> bool:
             return upto <= message.max_length and self.places.reserve(slot, upto)
 
@@ -198,6 +198,7 @@ class Opening:
             reserve,
             rollback=message.rollback,
             before=before,
+            way=lambda: self.outgoing.links.upload.on_the_way(following),
         )
 
     async def _copy(self, held: Held, wanted: Copy) -> None:

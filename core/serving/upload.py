@@ -19,6 +19,9 @@ LEAST_SECONDS = 0.05
 GIVEN_UP_SECONDS = 30.0
 """What was not acknowledged by then never will be."""
 FASTEST = 1.25e9
+ASSUMED = 12.5e6
+"""Bytes a second until measured."""
+MOST_ON_THE_WAY = 16 << 20
 WEIGHT = 0.3
 """Of a new measurement against the average of those before."""
 
@@ -44,6 +47,12 @@ class Upload:
         self._since = 0.0
         self._bytes = 0
         self._spoilt = False
+
+    def on_the_way(self, remote: PeerId) -> int:
+        """Bytes that keep the wire to a peer busy until word of the first is back: twice what was measured
+        in a round trip, since a measurement may have been held back by this very limit."""
+        rate = 2 * self.rate or ASSUMED
+        return min(int(rate * (self.round_trip(remote) or 0.0)), MOST_ON_THE_WAY)
 
     def sent(self, way: Way, hop: int, size: int, now: float) -> None:
         """A frame of ``size`` bytes is to leave."""

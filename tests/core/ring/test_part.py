@@ -105,6 +105,23 @@ def test_a_third_chunk_waits_until_the_first_was_run() -> None:
     assert mine.ready is not None
 
 
+def test_on_a_long_way_more_is_under_way_but_no_more_is_left_unrun() -> None:
+    """Frames leave until the wire is full; once they have arrived, they count as held."""
+    mine = Part(b"s" * 16, 1, 3, 1, lambda upto: True, way=lambda: 6)
+    mine.resume(Resume(b"s" * 16, 1, 0, 0, 0))
+    for hop in range(8):
+        mine.receive(frame(hop, 2 * hop, 2))
+    sent = []
+    for _ in range(4):
+        sent += [a for a in mine.finish(mine.take(), (0, 0)) if isinstance(a, Frame)]
+    assert [a.hop for a in sent] == [0, 1, 2]  # six of payload are under way
+    assert mine.ready is None
+    arrived = mine.acknowledge(Ack(b"s" * 16, 2, 1, Lane.BULK, 2, -1))
+    assert arrived == []  # three are held there, unrun
+    ran = mine.acknowledge(Ack(b"s" * 16, 2, 1, Lane.BULK, 2, 1))
+    assert [a.hop for a in ran if isinstance(a, Frame)] == [3]
+
+
 def test_the_tail_sends_no_token_into_the_ring_without_credit() -> None:
     """A token is told at once and travels on when its position is granted."""
     mine = part(stage=2)
