@@ -25,6 +25,8 @@ class Breach(StrEnum):
     FULL = "full"
     UNREACHABLE = "unreachable"
     NONSENSE = "nonsense"
+    INPUT = "input"
+    """What the stage before sent is nonsense."""
     LAPSED = "lapsed"
     LEAVING = "leaving"
 

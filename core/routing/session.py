@@ -41,6 +41,7 @@ from core.terms import PeerId, Record, Route, Sampling, Token
 log = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 30.0
+NONSENSE = frozenset({Breach.NONSENSE, Breach.INPUT})
 
 
 @dataclass(frozen=True)
@@ -431,15 +432,15 @@ class Session:
         return 0 <= stage < len(self._stages) and self._stages[stage].remote == remote
 
     def _loss(self, broken: Broken) -> _Lost:
-        """Whom the next route avoids: the unreachable next stage, or a donor that is full, leaving or
-        computes nonsense; nobody for what a network does."""
+        """Whom the next route avoids: the next stage that cannot be reached, the one before that sent
+        nonsense, or a donor that is full, leaving or computes nonsense; nobody for what a network does."""
         breach, why = broken.breach, broken.why
         if self.route is None or breach in {Breach.GAP, Breach.POSITION, Breach.LAPSED}:
             return _Lost(None, why)
         stages = self.route.stages
-        step = 1 if breach is Breach.UNREACHABLE else 0
+        step = {Breach.UNREACHABLE: 1, Breach.INPUT: -1}.get(breach, 0)
         peer = stages[(broken.stage + step) % len(stages)].peer_id
-        return _Lost(peer, why, tell=breach is not Breach.FULL, heals=breach is not Breach.NONSENSE)
+        return _Lost(peer, why, tell=breach is not Breach.FULL, heals=breach not in NONSENSE)
 
     def _lost(self, remote: PeerId, why: str) -> None:
         if self._filling is not None and remote == self._filling.peer:

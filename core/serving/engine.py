@@ -51,6 +51,10 @@ INLINE_SECONDS = 0.002
 _TORCH = {Dtype.FLOAT32: torch.float32, Dtype.BFLOAT16: torch.bfloat16}
 
 
+class BadInput(IdlebloomError):
+    """Activations that no model makes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Drawing:
     """What the tail needs to draw after a step: one token, or where the step holds proposals, as many
@@ -77,7 +81,8 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The result of a job: bytes for the next stage, or tokens, or what went wrong."""
+    """The result of a job: bytes for the next stage, or tokens, or what went wrong; ``bad_input`` says that
+    it was what the stage before sent."""
 
     job: Job
     payload: bytes = b""
@@ -85,6 +90,7 @@ class Done:
     error: str = ""
     no_memory: bool = False
     """The device had no memory left for this step; nothing is wrong with its session."""
+    bad_input: bool = False
 
 
 @dataclass
@@ -285,6 +291,8 @@ class Engine:
                 free_unused()
             if len(jobs) > 1:  # one session's fault must not be the others' loss
                 return [done for job in jobs for done in self._run([job])]
+            if isinstance(error, BadInput):
+                return [Done(job, error=error.message, bad_input=True) for job in jobs]
             if is_out_of_memory(error):
                 log.warning("a step found no memory: %s", str(error).splitlines()[0][:200])
                 return [Done(job, error=NO_MEMORY, no_memory=True) for job in jobs]
@@ -330,6 +338,8 @@ def _rows(job: Job, hidden: int) -> Rows:
         values = torch.frombuffer(buffer, dtype=torch.int32).long()
     else:
         values = torch.frombuffer(buffer, dtype=_TORCH[job.input]).view(-1, hidden)
+        if not torch.isfinite(values).all():
+            raise BadInput("what the stage before sent holds numbers that are none")
     values = values[step.offset : step.offset + step.count]
     logits = 1 + len(job.drawing.proposals) if job.drawing else 0
     return Rows(job.slot, job.span, step.start, values, logits)
@@ -344,6 +354,8 @@ def _done(job: Job, output: torch.Tensor) -> Done:
     if job.output is None:
         return Done(job)
     coded = output.to(_TORCH[job.output]).contiguous()
+    if not torch.isfinite(coded).all():
+        return Done(job, error="what this donor computed holds numbers that are none")
     return Done(job, payload=coded.view(torch.uint8).numpy().tobytes())
 
 

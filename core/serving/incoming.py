@@ -52,7 +52,7 @@ class Incoming:
         wrong = self._misfit(held, header)
         if wrong:
             await self._read_over(stream, header)
-            self.outgoing.perform(held, held.part.end(Breach.NONSENSE, wrong))
+            self.outgoing.perform(held, held.part.end(Breach.INPUT, wrong))
             return
         payload = await stream.read(header.length)
         self.taken_bytes += header.length + HEADER.size
@@ -81,8 +81,9 @@ class Incoming:
         """A frame whose header fits: its ids are checked, then the ring takes it."""
         if held.part.stage == 0:
             wrong = self.bad_id(memoryview(frame.payload).cast("i"))
-            if wrong:
-                self.outgoing.perform(held, held.part.end(Breach.NONSENSE, wrong))
+            if wrong:  # on the decode lane it was the tail that drew it
+                breach = Breach.INPUT if frame.lane is Lane.DECODE else Breach.NONSENSE
+                self.outgoing.perform(held, held.part.end(breach, wrong))
                 return
         held.used_at = time.monotonic()
         self.outgoing.perform(held, held.part.receive(frame))

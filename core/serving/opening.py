@@ -12,6 +12,7 @@ from core.model.cache import Slot
 from core.model.config import ModelConfig
 from core.ring.frames import Breach, Lane
 from core.ring.part import Part
+from core.serving.dials import Dials
 from core.serving.held import Held, Table
 from core.serving.links import Link
 from core.serving.outgoing import Outgoing
@@ -22,6 +23,9 @@ from core.swarm.messages import Copy, Message, Open, Ready, Refuse
 from core.swarm.peer import Peer, Stream, StreamClosed
 from core.swarm.records import open_sealed
 from core.terms import PeerId, Record, Span, WireDtype
+
+TASKS = 64
+"""Openings, standbys and copies that may be under way for one client at once."""
 
 
 class Opening:
@@ -42,34 +46,46 @@ class Opening:
         self.leaving = False
         self.only: PeerId | None = None
         """The one client whose sessions are taken; ``None``: anyone's."""
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], PeerId] = {}
+        self._dials = Dials()
 
     def open_soon(self, stream: Stream, message: Open) -> None:
         """In a task of its own, since it may dial; the stream's other messages go on."""
-        self._in_task(self._open(stream, message))
+        if self._busy(stream.remote):
+            why = "it is opening as many sessions for you as it can"
+            with suppress(StreamClosed):
+                stream.write(pack(Refuse(message.session, message.stage, message.epoch, "full", why)))
+            return
+        self._in_task(stream.remote, self._open(stream, message))
 
     def copy_soon(self, held: Held, wanted: Copy) -> None:
         """Fills a replacement of the next stage while that still serves."""
-        self._in_task(self._copy(held, wanted))
+        if not self._busy(held.client):
+            self._in_task(held.client, self._copy(held, wanted))
 
     def warm_soon(self, held: Held, sealed: bytes) -> None:
         """Keeps streams open to a standby of the next stage."""
-        self._in_task(self._warm(held, sealed))
+        if not self._busy(held.client):
+            self._in_task(held.client, self._warm(held, sealed))
 
     def close(self) -> None:
         for task in self._tasks:
             task.cancel()
 
-    def _in_task(self, work: Coroutine[None, None, None]) -> None:
+    def _busy(self, client: PeerId) -> bool:
+        """Whether as much is being opened for this client as may be at once."""
+        return sum(client == other for other in self._tasks.values()) >= TASKS
+
+    def _in_task(self, client: PeerId, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = client
+        task.add_done_callback(self._tasks.pop)
 
     async def _open(self, stream: Stream, message: Open) -> None:
         answer: Message
         try:
             record = self._admit(stream.remote, message)
-            links = await self._dial(message, record)
+            links = await self._dial(stream.remote, message, record)
         except Refused as refusal:
             answer = Refuse(message.session, message.stage, message.epoch, refusal.kind, refusal.why[:300])
         else:
@@ -112,14 +128,26 @@ class Opening:
                 self.peer.peer_id, "bad", f"the next stage's record is not right: {error}"
             ) from error
 
-    async def _dial(self, message: Open, following: Record | None) -> dict[Lane, Link]:
+    async def _dial(self, client: PeerId, message: Open, following: Record | None) -> dict[Lane, Link]:
         if following is None or following.peer_id == self.peer.peer_id:
             return {}
         tail = message.stage == message.stages - 1
         try:
-            return await self._dial_lanes(following, (Lane.DECODE,) if tail else (Lane.DECODE, Lane.BULK))
+            self._check_dial(client, following)
+        except SwarmError as error:
+            raise Refused(self.peer.peer_id, "bad", str(error)) from error
+        try:
+            lanes = (Lane.DECODE,) if tail else (Lane.DECODE, Lane.BULK)
+            return await self._dial_lanes(following, lanes)
         except SwarmError as error:
             raise Refused(self.peer.peer_id, "unreachable", str(error)) from error
+
+    def _check_dial(self, client: PeerId, record: Record) -> None:
+        """Only donors of the same model are dialled, and not ever new ones."""
+        if (record.model.model_id, record.model.revision) != (self.config.model_id, self.config.revision):
+            raise SwarmError("the next stage's record is of another model")
+        if not self._dials.allow(client, record.peer_id, time.monotonic()):
+            raise SwarmError("you have named too many peers to dial within a minute")
 
     async def _dial_lanes(self, record: Record, lanes: Sequence[Lane]) -> dict[Lane, Link]:
         links: dict[Lane, Link] = {}
@@ -134,11 +162,15 @@ class Opening:
     def _take(self, stream: Stream, message: Open, links: dict[Lane, Link]) -> Message:
         """The session is this donor's from here on, in the epoch of the message."""
         here = self.table.get(message.session, message.stage)
+        if here is not None and here.client != stream.remote:  # another was quicker while this one dialled
+            self.places.release(links)
+            why = "that session is another client's"
+            return Refuse(message.session, message.stage, message.epoch, "bad", why)
         if here is not None and here.part.epoch >= message.epoch:
             self.places.release(links)
             return Ready(message.session, message.stage, here.part.epoch, here.part.standing)
         before = self._same_layers(stream.remote, message)
-        slot = before.slot if before is not None else self.places.slot()
+        slot = before.slot if before is not None else self.places.slot(stream.remote)
         if slot is None:
             self.places.release(links)
             return Refuse(message.session, message.stage, message.epoch, "full", "all its places are taken")
@@ -206,10 +238,13 @@ class Opening:
         client sees when it asks it."""
         with suppress(SwarmError):
             record = open_sealed(wanted.record, time.time())
+            self._check_dial(held.client, record)
             link = await self.outgoing.links.open(record.peer_id, record.addresses, Lane.BULK)
             if held.freed or held.part.epoch != wanted.epoch:
                 self.places.release({Lane.BULK: link})
                 return
+            if held.copying is not None:
+                self.places.release({Lane.BULK: held.copying})
             held.copying = link
             self.outgoing.perform(held, held.part.copy(wanted.into))
 
@@ -217,6 +252,7 @@ class Opening:
         """Keeps streams open to a standby; that it cannot be reached is noticed when it is needed."""
         with suppress(SwarmError):
             record = open_sealed(sealed, time.time())
+            self._check_dial(held.client, record)
             links = await self._dial_lanes(record, (Lane.DECODE, Lane.BULK))
             self.places.release({link.lane: link for link in held.standby})
             held.standby = list(links.values())

@@ -24,6 +24,7 @@ class Places:
     def __init__(self, table: Table, pool: CachePool, outgoing: Outgoing, log_bytes: int) -> None:
         self.table, self.pool, self.outgoing, self.log_bytes = table, pool, outgoing, log_bytes
         self._heard: dict[PeerId, float] = {}
+        self._places = pool.free_slots
 
     def heard(self, client: PeerId) -> None:
         """A client is alive."""
@@ -33,24 +34,46 @@ class Places:
     def free_log_bytes(self) -> int:
         return max(self.log_bytes - sum(held.part.log.size for held in self.table), 0)
 
-    def slot(self) -> Slot | None:
-        """A place for a new session, at the cost of an idle one if need be."""
+    def slot(self, client: PeerId) -> Slot | None:
+        """A place for a new session of this client, at the cost of an idle one if need be. Of several places
+        one client never has all: others find room."""
+        theirs = self._mine(client)
+        share = max(1, self._places - max(1, self._places // 4))
+        if len(theirs) >= share and not self._evict([held for held in theirs if self._is_idle(held)]):
+            return None
         while True:
             try:
                 return self.pool.open()
             except CacheFull:
-                if not self._evict(None):
+                if not self._evict(self._idle(None)):
                     return None
 
     def reserve(self, slot: Slot, upto: int) -> bool:
+        """Cache for a session's positions below ``upto``. Idle sessions give way first, then the youngest of
+        those that are not: in an order that all stages share, so that two never wait for each other."""
         while not self.pool.reserve(slot, upto):
-            if not self._evict(slot):
+            if not self._evict(self._idle(slot)) and not self._youngest_gives_way(slot):
                 return False
         return True
 
-    def _evict(self, sparing: Slot | None) -> bool:
-        """Frees the idle session that was used longest ago, parked ones first."""
-        idle = [held for held in self.table if held.slot is not sparing and self._is_idle(held)]
+    def _mine(self, client: PeerId) -> list[Held]:
+        return [held for held in self.table if held.client == client]
+
+    def _idle(self, sparing: Slot | None) -> list[Held]:
+        return [held for held in self.table if held.slot is not sparing and self._is_idle(held)]
+
+    def _youngest_gives_way(self, slot: Slot) -> bool:
+        """``False`` where that is the one that asks, or a step of it is being run."""
+        youngest = max(self.table, key=lambda held: (held.opened_at, held.part.session), default=None)
+        if youngest is None or youngest.slot is slot or youngest.part.running is not None:
+            return False
+        why = "an older session needed its cache"
+        self.outgoing.perform(youngest, youngest.part.end(Breach.FULL, why))
+        self.free(youngest)
+        return True
+
+    def _evict(self, idle: list[Held]) -> bool:
+        """Frees the one of these that was used longest ago, parked ones first; whether there was one."""
         if not idle:
             return False
         held = min(idle, key=lambda held: (not held.parked, held.used_at))

@@ -110,7 +110,7 @@ class Sessions:
                 continue
             if done.error:
                 held.part.running = None
-                why = Breach.FULL if done.no_memory else Breach.NONSENSE
+                why = Breach.FULL if done.no_memory else Breach.INPUT if done.bad_input else Breach.NONSENSE
                 self.outgoing.perform(held, held.part.end(why, done.error))
                 if done.no_memory:
                     self.places.free(held)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from core.errors import NoDonor
+from core.ring.frames import Breach, Broken
 from core.routing.ask import Waiting
 from core.serving.donor import DonorOptions
 from core.terms import Sampling, Span, Token
@@ -133,3 +137,42 @@ async def _starved(ring: FakeRing, session: object, seconds: float) -> list[int]
         if len(held) in {5, 10, 15}:
             asyncio.get_running_loop().call_soon(time.sleep, seconds)
     return held
+
+
+async def test_a_stage_that_computes_nonsense_is_replaced(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numbers that are none never reach the next stage; the text is the same."""
+    model = reference(folder)
+    async with fake_ring(folder, [(0, 3), (3, 6), (6, 8), (3, 6)]) as ring:
+        session, held = ring.session(), []
+        async for event in session.answer(IDS, Sampling(), 20, frozenset()):
+            assert isinstance(event, Token)
+            held.append(event.token_id)
+            if len(held) == 6:
+                ill = next(d for d in ring.donors if d.peer.peer_id == session.route.stages[1].peer_id)  # type: ignore[union-attr]
+                monkeypatch.setattr(ill.engine.model, "run", partial(_nonsense, ill.engine.model.run))
+        assert held == greedy(model, IDS, 20)
+        assert session.moves == 1
+        assert ill.peer.peer_id not in {stage.peer_id for stage in session.route.stages}  # type: ignore[union-attr]
+
+
+def _nonsense(run: Callable[..., list[torch.Tensor]], *args: object) -> list[torch.Tensor]:
+    return [output * float("nan") for output in run(*args)]
+
+
+async def test_who_sends_nonsense_is_blamed_and_not_who_receives_it(folder: Path) -> None:
+    """A frame of the wrong shape is the stage before's."""
+    model = reference(folder)
+    async with fake_ring(folder, [(0, 3), (3, 8), (0, 3), (3, 8)]) as ring:
+        session, held = ring.session(), []
+        async for event in session.answer(IDS, Sampling(), 20, frozenset()):
+            assert isinstance(event, Token)
+            held.append(event.token_id)
+            if len(held) == 6:
+                entry, tail = (stage.peer_id for stage in session.route.stages)  # type: ignore[union-attr]
+                epoch = session._client.epoch
+                session._message(tail, Broken(session.id, 1, epoch, Breach.INPUT, "a frame of no shape"))
+        assert held == greedy(model, IDS, 20)
+        assert session.route.entry.peer_id != entry  # type: ignore[union-attr]
+        assert session.route.tail.peer_id == tail  # type: ignore[union-attr]

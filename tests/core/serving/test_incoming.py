@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from core.ring.frames import TURN, Breach, Broken
+from core.ring.frames import TURN, Breach, Broken, Turn
 from core.swarm.codec import CONTROL, pack
 from core.swarm.frames import BULK, DECODE, HEADER, Dtype, Kind, read_header
 from core.swarm.messages import Close
 from core.swarm.peer import StreamClosed
+from core.terms import Sampling
 from tests.core.rings import FakeRing
 from tests.core.serving.strangers import HIDDEN, Stranger, hidden_frame, still_serves, tail
 
@@ -21,15 +22,15 @@ from tests.core.serving.strangers import HIDDEN, Stranger, hidden_frame, still_s
 @pytest.mark.parametrize(
     ("changes", "breach", "words"),
     [
-        ({"payload": bytes(3 * HIDDEN * 4)}, Breach.NONSENSE, "4 positions came with 576 bytes"),
+        ({"payload": bytes(3 * HIDDEN * 4)}, Breach.INPUT, "4 positions came with 576 bytes"),
         (
             {"payload": bytes(4 * HIDDEN * 2), "dtype": Dtype.BFLOAT16},
-            Breach.NONSENSE,
+            Breach.INPUT,
             "bfloat16 where float32",
         ),
-        ({"payload": bytes(16), "dtype": Dtype.IDS}, Breach.NONSENSE, "ids where float32"),
+        ({"payload": bytes(16), "dtype": Dtype.IDS}, Breach.INPUT, "ids where float32"),
         ({"start": 5}, Breach.POSITION, "start 5 where 0 was due"),
-        ({"start": 198}, Breach.NONSENSE, "position 202 is beyond"),
+        ({"start": 198}, Breach.INPUT, "position 202 is beyond"),
         ({"hop": 3}, Breach.GAP, "hop 3 came after -1"),
         ({"start": 2, "rollback": 5 * TURN}, Breach.POSITION, "beyond the cache's end"),
     ],
@@ -45,6 +46,20 @@ async def test_a_bad_frame_ends_its_own_session_alone(
     assert isinstance(answer, Broken)
     assert answer.breach is breach
     assert words in answer.why
+    await still_serves(ring)
+
+
+async def test_numbers_that_are_none_never_reach_the_model(ring: FakeRing) -> None:
+    """Whoever sent them is named by where they came from: the stage before."""
+    stranger, lane = await tail(ring)
+    turn = Turn(stranger.session, 1, TURN, 0, (3, 4, 5, 6), 4, Sampling(), frozenset())
+    stranger.stream.write(pack(turn))
+    payload = bytes(4 * HIDDEN * 4 - 4) + struct.pack("<f", float("nan"))
+    lane.write(hidden_frame(stranger.session, payload=payload))
+    answer = await stranger.hear()
+    assert isinstance(answer, Broken)
+    assert answer.breach is Breach.INPUT
+    assert "numbers that are none" in answer.why
     await still_serves(ring)
 
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from core.swarm.messages import Refuse
-from core.terms import Span
+from core.serving.dials import A_CLIENT
+from core.swarm.codec import pack
+from core.swarm.identity import Identity
+from core.swarm.messages import Refuse, Standby
+from core.swarm.peer import Unreachable
+from core.swarm.records import seal
+from core.terms import DonorState, PeerId, Span
 from tests.core.rings import FakeRing
-from tests.core.serving.strangers import Stranger, tail
+from tests.core.serving.strangers import Stranger, still_serves, tail
 
 
 @pytest.mark.parametrize(
@@ -45,3 +52,31 @@ async def test_a_session_is_its_first_clients(ring: FakeRing) -> None:
     refusal = await thief.say(thief.opening(epoch=9))
     assert isinstance(refusal, Refuse)
     assert refusal.kind == "bad"
+
+
+async def test_a_client_cannot_make_a_donor_dial_ever_new_strangers(
+    ring: FakeRing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor peers of another model; its session goes on."""
+    stranger, _ = await tail(ring)
+    donor = ring.donors[1]
+    dialled: set[str] = set()
+
+    async def dial(peer_id: str, *args: object, **more: object) -> None:
+        dialled.add(peer_id)
+        raise Unreachable(PeerId(peer_id), "nobody is there")
+
+    monkeypatch.setattr(donor.peer, "dial", dial)
+    ours = donor._record(DonorState.ONLINE)
+    for number in range(2 * A_CLIENT):
+        model = replace(ours.model, model_id="another") if number % 2 else ours.model
+        for _ in range(2):
+            who = Identity.make()
+            record = replace(ours, peer_id=who.peer_id, model=model, near=())
+            stranger.stream.write(pack(Standby(stranger.session, 1, seal(record, who))))
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.2)
+    assert 0 < len(dialled) <= A_CLIENT
+    assert all(held.part.broken is None for held in donor.sessions.table)
+    monkeypatch.undo()
+    await still_serves(ring)

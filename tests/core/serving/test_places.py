@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,10 @@ from core.routing import patience as patience_module
 from core.serving import places as places_module
 from core.serving.donor import DonorOptions
 from core.swarm.codec import pack
-from core.swarm.messages import Lease
+from core.swarm.messages import Lease, Message, Ready, Refuse
 from core.terms import Span
 from tests.core.rings import FakeRing, fake_ring, greedy, reference
-from tests.core.serving.strangers import HIDDEN, LAYERS, tail
+from tests.core.serving.strangers import HIDDEN, LAYERS, Stranger, tail
 
 
 async def test_more_cache_than_there_is_is_refused_in_words(ring: FakeRing) -> None:
@@ -94,3 +95,35 @@ async def test_logs_of_outputs_stay_below_their_cap(folder: Path) -> None:
         assert sizes[:2] == [0, 0]
         assert sizes[2] > 0
         assert entry.free_log_bytes == entry.log_bytes - sum(sizes)
+
+
+async def test_one_client_never_takes_all_places(folder: Path) -> None:
+    """Its next is refused in words; another client still finds room, and an idle one of its own gives way."""
+    async with fake_ring(folder, []) as ring:
+        donor = await ring.add(Span(0, LAYERS), DonorOptions(cache_tokens=4096, places=4))
+        greedy_one = Stranger(ring, 0)
+        await greedy_one.dial()
+
+        async def opened(stranger: Stranger) -> Message:
+            return await stranger.say(stranger.opening(session=secrets.token_bytes(16), stages=1))
+
+        answers = [await opened(greedy_one) for _ in range(4)]
+        assert [type(answer) for answer in answers] == [Ready, Ready, Ready, Refuse]
+        other = Stranger(ring, 0)
+        await other.dial()
+        assert isinstance(await opened(other), Ready)
+        next(iter(donor.sessions.table)).parked = True
+        greedy_one.stream.write(pack(greedy_one.opening(session=secrets.token_bytes(16), stages=1)))
+        said = [await greedy_one.hear(), await greedy_one.hear()]
+        assert {type(answer) for answer in said} == {Broken, Ready}
+
+
+async def test_the_youngest_session_gives_way_where_pages_are_short(folder: Path) -> None:
+    """It is rebuilt when there is room: both answers are whole and right."""
+    model = reference(folder)
+    prompts = [list(range(3, 63)), list(range(13, 73))]
+    async with fake_ring(folder, []) as ring:
+        donor = await ring.add(Span(0, LAYERS), DonorOptions(cache_tokens=160, places=4))
+        donor.engine.rest = 0.002
+        answers = await asyncio.gather(*(ring.ask(ring.session(), ids, 60) for ids in prompts))
+        assert answers == [greedy(model, ids, 60) for ids in prompts]
