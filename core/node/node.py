@@ -259,6 +259,8 @@ class Node:
         """A worker that had no time to say that it leaves: this node says it, so that nobody plans with it
         until its record runs out."""
         died_at = time.time()
+        if not key.exists():  # it died before it had joined
+            return
         with suppress(SwarmError, OSError):
             identity = await asyncio.to_thread(load_identity, key)
             await withdraw_for(self.peer.directory, identity, ref(self.model.config), died_at)
