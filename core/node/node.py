@@ -259,7 +259,7 @@ class Node:
         """A worker that had no time to say that it leaves: this node says it, so that nobody plans with it
         until its record runs out."""
         died_at = time.time()
-        if not key.exists():  # it died before it had joined
+        if not await asyncio.to_thread(key.exists):  # it died before it had joined
             return
         with suppress(SwarmError, OSError):
             identity = await asyncio.to_thread(load_identity, key)
