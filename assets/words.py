@@ -15,6 +15,7 @@ from pathlib import Path
 
 import polib
 
+from core.kinds import Choice, Decimal, Switch, Whole
 from core.settings import DECLARED
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,8 +33,10 @@ def messages() -> dict[Message, str]:
             for message in _in_code(ast.parse(file.read_text(encoding="utf-8"))):
                 found.setdefault(message, str(file.relative_to(ROOT)))
     for setting in DECLARED.values():
-        for text in (setting.label, setting.help):
-            found.setdefault((text, ""), "core/settings.py")
+        spoken = () if isinstance(setting.kind, Whole | Decimal | Choice | Switch) else (setting.kind.words,)
+        for text in (setting.label, setting.help, setting.unit, *spoken):
+            if text:
+                found.setdefault((text, ""), "core/settings.py")
     return found
 
 

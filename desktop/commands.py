@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from PySide6.QtCore import QObject, QProcess
+from shiboken6 import isValid
 
 from core.words import _
 from desktop.node_process import environment, last_line
@@ -31,6 +32,8 @@ def run(
 
 
 def _finished(process: QProcess, code: int, done: Done, failed: Failed) -> None:
+    if not isValid(process):
+        return  # whoever asked has gone
     said = bytes(process.readAllStandardError().data()).decode("utf-8", errors="replace")
     lines = bytes(process.readAllStandardOutput().data()).splitlines()
     process.deleteLater()
@@ -46,6 +49,6 @@ def _finished(process: QProcess, code: int, done: Done, failed: Failed) -> None:
 
 
 def _error(process: QProcess, error: QProcess.ProcessError, failed: Failed) -> None:
-    if error is QProcess.ProcessError.FailedToStart:
+    if isValid(process) and error is QProcess.ProcessError.FailedToStart:
         failed(process.errorString())
         process.deleteLater()

@@ -9,7 +9,7 @@ from core.settings import Section
 from core.words import N_, _
 
 SECTIONS = {
-    Section.GIVING: N_("Giving"),
+    Section.GIVING: N_("When to give"),
     Section.LIMITS: N_("Limits"),
     Section.MODEL: N_("Model"),
     Section.NETWORK: N_("Network"),

@@ -24,6 +24,8 @@ from desktop.memory import Memory
 from tests.desktop.door_server import FakeDoor
 
 LIMIT = 10.0
+STUB = """print('{"layers": [{"name": "m@1/nf4", "size": 5000}]}')"""
+"""What stands for Idlebloom's other commands here: starting those takes seconds."""
 
 
 @pytest.fixture(scope="session")
@@ -122,7 +124,7 @@ def make_app(
         if consented:
             Memory(paths.state).keep(CONSENTED)
             door.running(os.getpid()).write(paths.door_file)
-        program = [sys.executable, "-m", "idlebloom", "--data", str(paths.state)]
+        program = [sys.executable, "-S", "-c", STUB]
         app = App(paths, program, lambda: Preferences(paths.settings_file), there, "0.1.0")
         apps.append(app)
         app.start()
