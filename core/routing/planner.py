@@ -88,13 +88,14 @@ class Planner:
         """A route around ``avoid``, over records read a moment ago where the known ones do not do; as
         much of ``before`` as can stay does. Raises ``NoDonor``."""
         records = await self._known(fresh=bool(avoid))
-        left_out = set(avoid) - self._suspects.again(records)
+        left_out = set(avoid) - self._suspects.again(records) - _shrunk(records, before)
         left_out |= self._suspects.among(records, self._connections.heard_at)
         try:
             return self._plan(records, session, left_out, before)
         except NoDonor:
             records = await self._known(fresh=True)
-            return self._plan(records, session, set(avoid) - self._suspects.again(records), before)
+            left_out = set(avoid) - self._suspects.again(records) - _shrunk(records, before)
+            return self._plan(records, session, left_out, before)
 
     def trouble(self, trouble: Trouble) -> None:
         """Something went wrong, which later plans go around."""
@@ -190,3 +191,13 @@ def loaded(record: Record, ours: int) -> float:
     of which its record may count."""
     crowded = CROWDED if record.free_tokens < CROWDED_TOKENS else 0.0
     return 1 + READER * max(record.readers, ours) + crowded
+
+
+def _shrunk(records: Collection[Record], before: Route | None) -> set[PeerId]:
+    """Who holds its stage of the route no longer, but other layers: it was left for what it dropped, and
+    nothing is wrong with what it kept."""
+    stages = before.stages if before is not None else ()
+    held = {record.peer_id: record.span for record in records if record.state is DonorState.ONLINE}
+    return {
+        stage.peer_id for stage in stages if stage.peer_id in held and stage.span not in held[stage.peer_id]
+    }
