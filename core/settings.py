@@ -107,7 +107,8 @@ class Settings:
         RETURN_MINUTES,
         3.0,
         label="Come back after",
-        help="How long it must have been quiet after this PC yielded to a program, before it gives again.",
+        help="How long it must have been quiet after this PC yielded to a program, before it gives again. "
+        "After it was on battery or on a metered network, half a minute is enough.",
         unit="minutes",
         section=Section.GIVING,
     )

@@ -4,6 +4,7 @@ has gone."""
 
 from __future__ import annotations
 
+import ctypes
 import subprocess
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -61,6 +62,10 @@ class FakeGpu:
     def environment(self) -> dict[str, str]:
         """For a process that shall find it."""
         return {"LD_LIBRARY_PATH": str(self.folder), "FAKE_NVML_STATE": str(self.state)}
+
+    def load(self) -> None:
+        """Into this process too: pynvml finds it by its name then. Its state is in the environment."""
+        ctypes.CDLL(str(self.library))
 
     def set(self, **values: object) -> None:
         """The driver tells this from now on."""

@@ -80,6 +80,7 @@ class Loop:
             lambda: sources(lambda: self.settings.yield_programs, self._our_processes), self._wake
         )
         node.on_counts = self._count
+        node.watchers.append(lambda status: ledger.note(status, time.time()))
         self._running: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -284,7 +285,6 @@ class Loop:
         elif doing.serves and doing.leaves is None:
             status = self._serving(status, budget, doing)
         self.node.publish(status)
-        self.ledger.note(status, facts.now)
         self.ledger.save()
 
     def _serving(self, status: Any, budget: Budget, doing: Doing) -> Any:

@@ -22,7 +22,8 @@ from core.terms import Because, Budget, Facts, Leave, Orders, Reason
 BUSY_SECONDS = 3.0
 """The GPU has to be busy, or calm, for so long before it counts as that."""
 SETTLE_SECONDS = 30.0
-"""What this PC lacked (mains power, network, a GPU) has to be back for so long."""
+"""What this PC lacked (mains power, network, a GPU) has to be back for so long, or for the setting
+``return_minutes`` where that is less."""
 OWN_CHAT_SECONDS = 600.0
 COOLED = 10
 """Degrees below the limit at which a GPU that was too hot has cooled;"""
@@ -198,7 +199,7 @@ def _lacked(settings: Settings, facts: Facts, hindrance: Because | None, trail: 
     if trail.lacked is None:
         return trail
     since = facts.clock if trail.back_since is None else trail.back_since
-    if facts.clock - since >= SETTLE_SECONDS:
+    if facts.clock - since >= min(SETTLE_SECONDS, settings.return_minutes * 60):
         return replace(trail, lacked=None, back_since=None)
     return replace(trail, back_since=since)
 

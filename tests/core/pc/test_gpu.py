@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import ctypes
 import os
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from tests.fake_gpu import LOST, FakeGpu
 @pytest.fixture
 def gpu(fake_gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
     """In this process: pynvml finds the library by its name, once it has been loaded."""
-    ctypes.CDLL(str(fake_gpu.library))
+    fake_gpu.load()
     monkeypatch.setattr(pynvml, "nvmlLib", None)
     monkeypatch.setattr(pynvml, "_nvmlGetFunctionPointer_cache", {})
     # Through the C library: os.environ reaches getenv, since Python puts what is set there.

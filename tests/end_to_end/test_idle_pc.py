@@ -1,0 +1,265 @@
+"""An idle PC gives, and its owner takes it back: a real node and worker, a real X server, and a GPU and
+system services that tell what the tests set."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.desk import Desk, desk, while_
+from tests.end_to_end.programs import START_SECONDS, kill, until
+from tests.fake_gpu import LOST, FakeGpu
+
+pytestmark = pytest.mark.xvfb
+
+
+@pytest.fixture(scope="module")
+def pc(nvml_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    gpu = FakeGpu(nvml_folder, tmp_path_factory.mktemp("gpu") / "state")
+    with desk(gpu) as opened:
+        yield opened
+        assert opened.program.process.poll() is None
+        opened.program.send(signal.SIGTERM)
+        assert opened.program.wait(10) == 0
+        assert opened.program.err == "" and opened.program.is_gone()
+
+
+def test_nobody_there_then_the_first_key(pc: Desk) -> None:
+    """It waits, says for how long, gives; at the first key it says that it leaves, and the memory is free."""
+    pc.watch()
+    pc.screen.press()
+    waiting = pc.look()["reason"]
+    assert waiting["kind"] == "input" and waiting["text"] == "waiting: 1 more minute without input"
+    pc.gives()
+    assert pc.memory() > 50 << 20 and pc.look()["vram"]["used"] > 50 << 20
+    pc.screen.press()
+    pc.yields("input")
+    assert pc.memory() == 0
+    until(lambda: ("leaving", "input") in pc.states, 5, str(pc.states))
+    until(lambda: all(donor["state"] == "leaving" for donor in pc.look("/api/v1/state")["donors"]), 10)
+    events = [(event["state"], (event["reason"] or {}).get("kind")) for event in pc.look("/api/events")]
+    assert events[-3:] == [("giving", None), ("leaving", "input"), ("waiting", "input")]
+
+
+def cause(pc: Desk, name: str, stack: ExitStack) -> None:
+    """Something happens that speaks against giving, until the stack ends."""
+    match name:
+        case "gpu":
+            game = stack.enter_context(subprocess.Popen(["sleep", "600"]))
+            stack.callback(game.kill)
+            pc.gpu.set(processes=((game.pid, 60),), utilisation=60)
+            stack.callback(lambda: pc.gpu.set(processes=(), utilisation=0))
+        case "fullscreen":
+            stack.enter_context(pc.screen.fullscreen())
+        case "inhibitor":
+            pc.bus.inhibitors = [("mpv", "idle:sleep")]
+            stack.callback(lambda: setattr(pc.bus, "inhibitors", []))
+        case "user":
+            pc.bus.active = False
+            stack.callback(lambda: setattr(pc.bus, "active", True))
+        case "program":
+            pc.set(yield_programs=["sleep"])
+            stack.callback(lambda: pc.set(yield_programs=[]))
+            game = stack.enter_context(subprocess.Popen(["sleep", "600"]))
+            stack.callback(game.kill)
+        case "battery":
+            pc.bus.on_battery = True
+            stack.callback(lambda: setattr(pc.bus, "on_battery", False))
+        case "metered":
+            pc.bus.metered = 1
+            stack.callback(lambda: setattr(pc.bus, "metered", 2))
+        case "heat":
+            pc.gpu.set(temperature=93)
+            stack.callback(lambda: pc.gpu.set(temperature=45))
+        case "hours":
+            away = (time.localtime().tm_hour + 12) % 24
+            pc.set(hours=f"{away:02}:00-{(away + 1) % 24:02}:00")
+            stack.callback(lambda: pc.set(hours=""))
+        case "lost":
+            pc.gpu.set(error=LOST)
+            stack.callback(lambda: pc.gpu.set(error=0))
+        case "told":
+            pc.tell(fullscreen="Cyberpunk2077")
+
+
+CAUSES = {
+    "gpu": ("gpu_busy", "to sleep, which uses the GPU"),
+    "fullscreen": ("fullscreen", "to Game, which fills the screen"),
+    "inhibitor": ("inhibited", "waiting: mpv keeps the screen awake"),
+    "user": ("switched_out", "somebody else uses this PC"),
+    "program": ("program", "yielded to sleep at"),
+    "battery": ("on_battery", "waiting for mains power"),
+    "metered": ("metered", "waiting for a network that is not metered"),
+    "heat": ("hot", "GPU at 93 °C, resting"),
+    "hours": ("hours", "outside the hours that you chose, until"),
+    "lost": ("gpu_lost", "the GPU cannot be used: gpu is lost"),
+    "told": ("fullscreen", "to Cyberpunk2077, which fills the screen"),
+}
+
+
+@pytest.mark.parametrize("name", CAUSES)
+def test_it_yields_and_comes_back(pc: Desk, name: str) -> None:
+    """It says to what, the worker is gone, it stays away while that lasts, and comes back by itself."""
+    pc.gives()
+    reason, words = CAUSES[name]
+    with ExitStack() as stack:
+        cause(pc, name, stack)
+        assert words in pc.yields(reason)["text"]
+        assert while_(lambda: pc.look()["state"] != "giving", 0.3)
+    pc.gives()
+
+
+def test_a_busy_gpu_of_our_own_is_no_reason(pc: Desk) -> None:
+    """What the worker uses does not count against it; nor does a moment of use, or a compositor's few
+    percent."""
+    pc.gives()
+    (worker,) = pc.program.workers()
+    pc.gpu.set(match=((95, "core.serving.worker"), (8, "Xvfb")))
+    assert while_(lambda: pc.look()["state"] == "giving", 4)
+    pc.gpu.set(match=((0, "core.serving.worker"),))
+    assert [process.pid for process in pc.program.workers()] == [worker.pid]
+
+
+def test_warm_is_rested_before_it_is_left(pc: Desk) -> None:
+    """A little above the limit the worker goes on, with rests, and says so."""
+    pc.gives()
+    pc.gpu.set(temperature=83)
+    until(lambda: pc.look()["reason"] is not None, 5)
+    assert pc.look()["state"] == "giving" and pc.look()["reason"]["text"] == "GPU at 83 °C, resting"
+    assert pc.place.answer("ask", "What is Idlebloom?", "--max-tokens", "3")["finish"] == "length"
+    pc.gpu.set(temperature=45)
+    until(lambda: pc.look()["reason"] is None, 15)
+
+
+def test_own_chats_keep_the_worker_from_the_owner(pc: Desk) -> None:
+    """Who chats touches the keyboard: the layers stay for them, others are turned away; with the setting off,
+    the worker goes."""
+    pc.gives()
+    pc.place.answer("ask", "What is Idlebloom?", "--max-tokens", "3")
+    (worker,) = pc.program.workers()
+    pc.screen.press()
+    until(lambda: (pc.look()["reason"] or {}).get("kind") == "own_chat", 5, str(pc.look()))
+    assert pc.look()["state"] == "waiting"
+    assert pc.place.answer("ask", "What is Idlebloom?", "--max-tokens", "3")["finish"] == "length"
+    assert [process.pid for process in pc.program.workers()] == [worker.pid]
+    until(lambda: pc.look()["state"] == "giving", 10)
+    pc.set(own_chat_uses_gpu=False)
+    pc.screen.press()
+    pc.yields("input")
+    pc.set(own_chat_uses_gpu=True)
+
+
+def test_giving_now_and_pausing(pc: Desk) -> None:
+    """*Give now* gives while keys are pressed; a pause ends it and says until when; resuming ends both."""
+    pc.screen.press()
+    status = json.loads(pc.place.run("give", "1h", "--json").out)
+    assert status["version"]
+    pc.screen.press()
+    pc.gives()
+    assert pc.look()["giving_until"] == pytest.approx(time.time() + 3600, abs=60)
+    pc.screen.press()
+    assert while_(lambda: pc.look()["state"] == "giving", 1)
+    pc.place.run("pause", "until", "tomorrow")
+    assert pc.yields("paused")["text"].startswith("paused until tomorrow 08:00")
+    assert pc.look()["giving_until"] is None
+    pc.order("resume")
+    pc.gives()
+    pc.order("finish")
+    pc.yields("paused")
+    pc.order("resume")
+    assert "15m, 1h or tomorrow" in pc.place.refusal("pause", "soon")
+    pc.gives()
+
+
+def counted(pc: Desk) -> dict[str, Any]:
+    found = pc.look("/api/given")["all"]
+    assert isinstance(found, dict)
+    return found
+
+
+def test_what_is_given_is_counted(pc: Desk) -> None:
+    """Tokens, conversations and bytes of answers, to the token; and a crash of everything loses nothing."""
+    pc.gives()
+    before = counted(pc)
+    answers = [pc.place.answer("ask", "What is Idlebloom?", "--max-tokens", str(n)) for n in (7, 12)]
+    tokens = sum(len(answer["token_ids"]) for answer in answers)
+    # The first token of an answer is drawn by the step that ends its prompt.
+    until(
+        lambda: counted(pc)["tokens"] - before["tokens"] >= tokens - 2, 10, str((before, counted(pc), tokens))
+    )
+    time.sleep(1.5)
+    after = counted(pc)
+    assert tokens - 2 <= after["tokens"] - before["tokens"] <= tokens + 2
+    assert after["conversations"] - before["conversations"] == 2
+    assert after["up_bytes"] > before["up_bytes"]
+    assert pc.look()["today"]["tokens"] == after["tokens"]
+    kept = json.loads((pc.program.data / "ledger.json").read_text())
+    assert sum(day["tokens"] for day in kept["days"].values()) == after["tokens"]
+    text = json.dumps(kept)
+    assert "Idlebloom?" not in text and "12D3Koo" not in text and "/ip4/" not in text
+
+
+def test_a_killed_worker_comes_back_under_the_same_rules(pc: Desk) -> None:
+    """It is trouble, with when it is tried again; and input meanwhile is still input."""
+    pc.gives()
+    kill(pc.program.workers())
+    until(lambda: pc.look()["state"] == "trouble", 5)
+    pc.screen.press()
+    pc.yields("input")
+    pc.gives()
+
+
+def test_everything_killed_at_once_is_recovered_from(nvml_folder: Path, tmp_path: Path) -> None:
+    """A pause is still one, nothing is left running, and broken files are kept aside and said."""
+    with desk(FakeGpu(nvml_folder, tmp_path / "gpu"), donate="always") as pc:
+        pc.gives()
+        pc.order("pause", "3h")
+        pc.yields("paused")
+        kill(pc.program.processes())
+        pc.program.wait()
+        until(lambda: not pc.program.processes() and not pc.program.leftovers(), 5)
+        environment = pc.screen.environment | pc.bus.environment | pc.gpu.environment
+        again = pc.place.start("node", "--port", "0", environment=environment)
+        again.line()
+        assert pc.look()["state"] == "paused" and pc.look()["reason"]["until"] is not None
+        events = [event["state"] for event in pc.look("/api/events")]
+        assert "giving" in events
+        again.send(signal.SIGKILL)
+        again.wait()
+        for name in ("state.json", "ledger.json", "settings.json"):
+            (again.data / name).write_text("{broken")
+        third = pc.place.start("node", "--port", "0", environment=environment)
+        third.line()
+        assert pc.look()["state"] == "off"
+        third.send(signal.SIGTERM)
+        assert third.wait(10) == 0
+        assert third.err.count("kept as") == 3
+        assert {path.name.partition(".broken")[0] for path in third.data.glob("*.broken-*")} == {
+            "state.json",
+            "ledger.json",
+            "settings.json",
+        }
+
+
+def test_where_nothing_tells_of_input_it_is_said(nvml_folder: Path, tmp_path: Path) -> None:
+    """No display, no session: nothing is given, with the way out; and a bus that hangs holds up nothing."""
+    gpu = FakeGpu(nvml_folder, tmp_path / "gpu")
+    with desk(gpu) as pc:
+        pc.program.send(signal.SIGTERM)
+        pc.program.wait(10)
+        pc.bus.silent = True
+        headless = pc.place.start("node", "--port", "0", environment=pc.bus.environment | gpu.environment)
+        headless.line(START_SECONDS)
+        status = pc.look()
+        assert (status["state"], status["reason"]["kind"]) == ("waiting", "no_idle_source")
+        assert "idlebloom settings set donate always" in status["reason"]["text"]
+        pc.tell(idle_seconds=500)
+        until(lambda: (pc.tell(idle_seconds=500), pc.look()["state"] != "waiting")[1], 10)
