@@ -40,6 +40,7 @@ COMMANDS = (
     "key",
     "bootstrap",
     "doctor",
+    "bundle",
 )
 """In the order that help shows. A name without a module yet is not offered."""
 

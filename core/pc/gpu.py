@@ -151,6 +151,7 @@ def _optional(nvml: Any, ask: Any, *arguments: Any) -> Any:
             return []
         if error.value in (
             nvml.NVML_ERROR_NOT_SUPPORTED,
+            nvml.NVML_ERROR_INSUFFICIENT_SIZE,  # more processes than a moment ago: the next look has them
             nvml.NVML_ERROR_FUNCTION_NOT_FOUND,
             nvml.NVML_ERROR_NO_PERMISSION,
             nvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH,

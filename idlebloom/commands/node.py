@@ -18,7 +18,7 @@ from core.paths import Paths
 from core.secrets import Secrets
 from core.settings import Donate, Settings
 from core.terms import PeerId
-from idlebloom import numbers
+from idlebloom import notify, numbers
 
 if TYPE_CHECKING:
     from core.preferences import Preferences
@@ -103,6 +103,7 @@ async def _run(args: argparse.Namespace, paths: Paths, preferences: Preferences)
             print(
                 json.dumps({"url": running.url, "pid": os.getpid()}) if args.json else running.url, flush=True
             )
+            notify.ready(running.url)
             died, ended = asyncio.ensure_future(peer.died()), asyncio.ensure_future(end.wait())
             await asyncio.wait({died, ended}, return_when=asyncio.FIRST_COMPLETED)
             if not ended.done():

@@ -3,15 +3,13 @@ system services that tell what the test sets."""
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from core.door import find_running
-from core.errors import NodeError
 from tests.end_to_end.programs import START_SECONDS, Folder, Program, folder, until
 from tests.fake_bus import FakeBus, fake_bus
 from tests.fake_gpu import FakeGpu
@@ -25,14 +23,11 @@ SETTINGS = {"device": "cpu", "donate": "when_idle", "idle_minutes": 0.05, "retur
 
 @dataclass
 class Desk:
-    """``states`` are those that the node has shown, each with its reason's kind, in order."""
-
     place: Folder
     screen: Screen
     bus: FakeBus
     gpu: FakeGpu
     program: Program
-    states: list[tuple[str, str | None]] = field(default_factory=list)
 
     def look(self, path: str = "/api/status?once=1") -> Any:
         return self.node().request(path)
@@ -68,37 +63,26 @@ class Desk:
         assert isinstance(found, dict)
         return found
 
+    def work(self, percent: int) -> tuple[tuple[int, str], ...]:
+        """For the card: our worker, whichever lives, uses so much of it; it names who started it."""
+        return ((percent, f"core.serving.worker {self.program.process.pid}"),)
+
     def memory(self) -> int:
         """Bytes of the GPU that our worker holds, as the driver counts them at this moment."""
         return sum(worker.memory_info().rss for worker in self.program.workers())
-
-    def watch(self) -> None:
-        """Notes every state."""
-        threading.Thread(target=self._watch, daemon=True).start()
-
-    def _watch(self) -> None:
-        while self.program.process.poll() is None:
-            try:
-                now = self.look()
-            except NodeError:
-                return
-            seen = (now["state"], (now["reason"] or {}).get("kind"))
-            if self.states[-1:] != [seen]:
-                self.states.append(seen)
-            time.sleep(0.02)
 
 
 @contextmanager
 def desk(gpu: FakeGpu, **settings: object) -> Iterator[Desk]:
     """A PC whose node runs."""
     with folder() as place, virtual_screen() as screen, fake_bus() as bus:
-        gpu.set(match=((0, "core.serving.worker"),))
         for name, value in (SETTINGS | settings).items():
             assert place.run("settings", "set", name, str(value)).process.returncode == 0
         environment = screen.environment | bus.environment | gpu.environment
         program = place.start("node", "--port", "0", environment=environment)
         program.line()
         made = Desk(place, screen, bus, gpu, program)
+        gpu.set(match=made.work(0))
         yield made
 
 
