@@ -105,6 +105,8 @@ def fake_bus(*names: str) -> Iterator[FakeBus]:
     )
     assert daemon.stdout is not None
     stop = threading.Event()
+    connection: DBusConnection | None = None
+    thread: threading.Thread | None = None
     try:
         bus = FakeBus(daemon.stdout.readline().strip())
         if names:
@@ -115,12 +117,13 @@ def fake_bus(*names: str) -> Iterator[FakeBus]:
         thread = threading.Thread(target=bus.serve, args=(connection, stop), daemon=True)
         thread.start()
         yield bus
-        stop.set()
-        thread.join()
-        with suppress(OSError):
-            connection.close()
     finally:
         stop.set()
+        if thread is not None:
+            thread.join()
+        if connection is not None:
+            with suppress(OSError):
+                connection.close()
         daemon.terminate()
         daemon.wait()
         daemon.stdout.close()

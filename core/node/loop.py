@@ -151,6 +151,7 @@ class Loop:
             orders = self.told.look(facts.now, facts.clock)
             budget, self._trail = judge(self.settings, facts, orders, self._trail, self._hindrance())
             await self._act(next_action(budget, self._doing()))
+            self.observer.hurry = self.node.gives
             self._fetch_ahead(budget)
             self._publish(budget, facts)
 

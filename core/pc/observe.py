@@ -29,6 +29,8 @@ TOLD_SECONDS = 5.0
 """How long that holds."""
 LATE_SECONDS = 3.0
 """A reading is no longer believed when the next is overdue by this and two more turns."""
+CALM_SECONDS = 0.5
+"""The least between two readings while nothing is given."""
 FIRST_SECONDS = 3.0
 """How long the first readings are waited for."""
 
@@ -96,6 +98,8 @@ class Observer:
         self._every: dict[object, float] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        self.hurry = False
+        """Something is given: an owner who comes back must be seen at once."""
         self._first = threading.Event()
         threading.Thread(target=self._begin, name="facts", daemon=True).start()
 
@@ -161,7 +165,7 @@ class Observer:
             read.set()
             if before is None or _differs(before.reading, reading):
                 self._changed()
-            self._stop.wait(source.every if not failing else max(source.every, 1.0))
+            self._stop.wait(max(source.every, 1.0 if failing else 0.0 if self.hurry else CALM_SECONDS))
         source.close()
 
 

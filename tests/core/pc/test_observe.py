@@ -44,6 +44,7 @@ class Watched:
     def __init__(self, *sources: Source) -> None:
         self.changes = threading.Semaphore(0)
         self.observer = Observer(lambda: sources, self.changes.release)
+        self.observer.hurry = True
         self.observer.wait()
 
     def settle(self) -> None:
