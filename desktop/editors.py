@@ -82,7 +82,8 @@ class ChoiceEditor(Editor):
         assert isinstance(setting.kind, Choice)
         for value in setting.kind.options:
             self.combo.addItem(option(setting.name, str(value)), str(value))
-        self.combo.setMinimumWidth(220)
+        self.combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.combo.setMinimumContentsLength(26)
         self.combo.activated.connect(self.changed)
         self._layout.addWidget(self.combo)
         self._layout.addStretch(1)

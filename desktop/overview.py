@@ -18,6 +18,7 @@ from PySide6.QtWidgets import (
 from core.terms import State
 from core.words import N_, _, size
 from desktop import icons, parts, phrases
+from desktop.flow import Flow
 from desktop.graph import History, recent, today
 from desktop.menu import Do, Order, lengths
 from desktop.snapshot import Face, Given, Happening, Ledger, Snapshot
@@ -85,7 +86,7 @@ class Overview(QWidget):
             _("Takes no new readers, and pauses when the last has gone"),
         )
         self.consent = self._order_button(Do.SETTINGS, _("Choose when to give…"), "", _("Opens the settings"))
-        layout.addLayout(parts.row(self.chat, self.give, self.pause, self.resume, self.finish, self.consent))
+        layout.addLayout(Flow(self.chat, self.give, self.pause, self.resume, self.finish, self.consent))
         return frame
 
     def _order_button(self, do: Do, text: str, kind: str, about: str) -> QPushButton:

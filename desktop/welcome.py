@@ -29,6 +29,7 @@ from core.paths import Paths
 from core.settings import BUNDLED, DECLARED, Donate
 from core.words import N_, _
 from desktop import commands, icons, parts, pc, phrases, privacy
+from desktop.flow import Flow
 from desktop.keeper import SettingsKeeper
 from desktop.labels import option
 from desktop.models import Chooser, LicenceCard
@@ -225,7 +226,7 @@ class Welcome(QDialog):
         self.open_chat = parts.button(
             _("Open chat"), self.chat.emit, "", _("Opens the chat page in your browser")
         )
-        layout.addLayout(parts.row(self.give_now, self.open_chat))
+        layout.addLayout(Flow(self.give_now, self.open_chat))
         page.addWidget(frame)
         self.invitation, layout = parts.card()
         layout.addWidget(parts.label(_("Invite others"), "heading"))

@@ -37,10 +37,13 @@ def outlook(config: ModelConfig, *, memory: int, disk: int, gpu: bool) -> Outloo
     room = Room(cap=memory, free=memory, disk=disk, context=CONTEXT if gpu else 0, workspace=WORKSPACE)
     size = disk_of(table, Span(0, len(table)))
     ends = Fitting(table, room).ends()
-    start = max(range(len(ends)), key=lambda layer: ends[layer] - layer)
-    count = ends[start] - start
-    if count == 0:
+
+    def blocks(start: int) -> int:
+        return max(0, min(ends[start], config.blocks + 1) - max(start, 1))
+
+    start = max(range(len(ends)), key=lambda layer: (blocks(layer), ends[layer] - layer))
+    if not blocks(start):
         return Outlook(0, 0, False, 0, size)
     span = Span(start, ends[start])
-    blocks = sum(1 for layer in range(span.start, span.end) if 1 <= layer <= config.blocks)
-    return Outlook(blocks, disk_of(table, span), count == len(table), math.ceil(len(table) / count), size)
+    whole = len(span) == len(table)
+    return Outlook(blocks(start), disk_of(table, span), whole, math.ceil(len(table) / len(span)), size)

@@ -1,0 +1,122 @@
+"""The first run, from *with whom* to *Start*."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+from PySide6.QtWidgets import QLabel
+
+from core.model.catalogue import LICENCE
+from core.node.licences import Licences
+from core.pc.gpu import Gpu
+from core.settings import Donate
+from desktop import pc
+from desktop.app import App
+from desktop.pc import Pc
+from desktop.welcome import Welcome, With
+
+Until = Callable[[Callable[[], object]], None]
+GPU = Gpu("NVIDIA GeForce RTX 4090", 24 * 10**9, 23 * 10**9)
+BIG = Pc(GPU, "580.10", "", 64 * 10**9, 900 * 10**9)
+
+
+@pytest.fixture
+def app(make_app: Callable[..., App], monkeypatch: pytest.MonkeyPatch) -> App:
+    monkeypatch.setattr(Pc, "read", classmethod(lambda cls, folder: BIG))
+    made = make_app(consented=False)
+    monkeypatch.setattr(made.node, "start", lambda: None)
+    return made
+
+
+def welcome(app: App) -> Welcome:
+    assert app.welcome is not None
+    return app.welcome
+
+
+def settings(app: App) -> dict[str, object]:
+    file = app.paths.settings_file
+    return json.loads(file.read_text()) if file.exists() else {}
+
+
+def test_just_this_pc(app: App, until: Until) -> None:
+    """The largest BLOOMZ that fits is marked; the licence comes before Start; then settings are saved."""
+    w = welcome(app)
+    assert not w.next.isEnabled()
+    w.choices[With.ALONE].click()
+    w.next.click()
+    assert w.model == "bigscience/bloomz-7b1" and w.chooser.buttons[w.model].isChecked()
+    w.next.click()
+    assert w.summary.text().startswith("bigscience/bloomz-7b1: all of it, 14.1 GB to fetch, about 19 min")
+    w.next.click()
+    assert "Accept the licence" in w.error.text() and settings(app) == {}
+    w.licence.accept.click()
+    w.next.click()
+    until(lambda: w.started)
+    assert Licences(app.paths.licences_file).accepted(LICENCE)
+    assert settings(app) == {"donate": "always", "model": "bigscience/bloomz-7b1"}
+    assert app.consented and w.give_now.isVisible()
+
+
+def test_a_swarm_of_the_largest_model(app: App, until: Until) -> None:
+    """Sizes are honest: a part of BLOOM-176B, what to fetch for it, and how many such PCs make it whole."""
+    w = welcome(app)
+    w.choices[With.SWARM].click()
+    w.next.click()
+    w.chooser.buttons["bigscience/bloom"].click()
+    w.next.click()
+    assert "of 70 blocks" in w.summary.text() and "such PCs make it whole" in w.summary.text()
+    w.licence.accept.click()
+    w.when[Donate.OFF].click()
+    w.next.click()
+    until(lambda: w.started)
+    assert settings(app) == {"model": "bigscience/bloom"}
+    assert w.invitation.isVisible() and not w.give_now.isVisible()
+
+
+def test_a_link_is_needed(app: App) -> None:
+    """Joining without a link is refused where it is missing, with words."""
+    w = welcome(app)
+    w.choices[With.LINK].click()
+    assert w.link.isVisible()
+    w.next.click()
+    assert w.error.isVisible() and w.stack.currentIndex() == 0
+
+
+def test_closing_it_leaves_all_as_it_was(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever closes the first run agreed to nothing."""
+    quits: list[bool] = []
+    monkeypatch.setattr(App, "quit", lambda self: quits.append(True))
+    w = welcome(app)
+    w.choices[With.ALONE].click()
+    w.next.click()
+    w.reject()
+    assert settings(app) == {} and not app.consented and quits == [True]
+
+
+def test_what_others_see_is_there(app: App) -> None:
+    """The privacy text is on the page before Start."""
+    w = welcome(app)
+    texts = [label.text() for label in w.steps[2].findChildren(QLabel)]
+    assert any("internet address" in text for text in texts)
+    assert any("never stored" in text for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("this", "words"),
+    [
+        (Pc(None, "", "no NVIDIA driver", 8 * 10**9, 10**12), "No NVIDIA driver was found"),
+        (Pc(None, "580", "gpu is lost", 8 * 10**9, 10**12), "answers: gpu is lost"),
+        (Pc(GPU, "470.1", "", 8 * 10**9, 10**12), "too old: install 550 or newer"),
+        (Pc(Gpu("GT 1030", 2 * 10**9, 10**9), "580", "", 8 * 10**9, 10**12), "too little memory"),
+        (Pc(GPU, "580", "", 8 * 10**9, 10**9), "too little space"),
+        (BIG, ""),
+    ],
+)
+def test_what_is_missing_is_said(this: Pc, words: str) -> None:
+    """A missing GPU or driver, an old driver, too little memory or disk: in words, with what to do."""
+    said = pc.lacks(this)
+    assert words in said and bool(said) is bool(words)
+    if words and "space" not in words:
+        assert "Chatting works all the same" in said
