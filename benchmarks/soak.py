@@ -46,6 +46,8 @@ AT_ONCE = 3
 """Donors disturbed at the same time: of each span one, never both."""
 REST = 0.004
 """Seconds that a donor sleeps after each step, so that answers last."""
+BREATH_SECONDS = (0.5, 2.5)
+"""Between one disturbance and the next, three times at once, so that answers get on in between."""
 IN_USE = 0.75
 """Of so many of the disturbances the donor is one that a reader uses, while there is one."""
 RESULTS = Path(__file__).parent / "results"
@@ -162,6 +164,7 @@ async def disturb(swarm: Replicas, readers: Readers, plan: Plan, write: Write) -
         for _ in left:
             if time.monotonic() > until:
                 return
+            await asyncio.sleep(chance.uniform(*BREATH_SECONDS))
             kind, started = chance.choice(kinds), time.monotonic()
             using = frozenset[PeerId]().union(*readers.using.values())
             wanted = using if chance.random() < IN_USE else frozenset[PeerId]()

@@ -30,11 +30,13 @@ from core.serving.supervisor import Worker
 from core.serving.worker import WorkerConfig
 from core.swarm.p2p import start_peer
 from core.swarm.peer import Peer
-from core.terms import DonorState, PeerId, Record, Route, Sampling, Span
+from core.terms import DonorState, PeerId, Record, Route, Sampling, Span, Token
 
 Dtype = Literal["float32", "bfloat16"]
 
 GREEDY = Sampling()
+READ_SECONDS = 20.0
+"""Records live for 90 s."""
 
 
 class Swarm:
@@ -44,6 +46,9 @@ class Swarm:
         self.peer, self.config, self.donors, self.chunk = peer, config, donors, chunk
         self.connections = Connections(peer)
         self.records: tuple[Record, ...] = ()
+        self._looked_at = -READ_SECONDS
+        self.moves: int | None = None
+        """A route that changes under an answer spoils it; where a number is here, that is counted instead."""
 
     async def answer(self, ids: Sequence[int], count: int) -> Timing:
         """One answer in a session of its own; opening it is part of the time to the first token."""
@@ -51,11 +56,14 @@ class Swarm:
         asked, times, tokens = time.perf_counter(), [], []
         try:
             async for token in session.answer(ids, GREEDY, count, frozenset()):
-                times.append(time.perf_counter())
-                tokens.append(token.token_id)
+                if isinstance(token, Token):
+                    times.append(time.perf_counter())
+                    tokens.append(token.token_id)
         finally:
             session.close()
-        if session.moves or len(tokens) != count:
+        if self.moves is not None:
+            self.moves += session.moves
+        elif session.moves or len(tokens) != count:
             raise RuntimeError(f"{len(tokens)} of {count} tokens came over {session.moves + 1} routes")
         return Timing(asked, tuple(times), tuple(tokens))
 
@@ -65,6 +73,7 @@ class Swarm:
     async def look(self) -> tuple[Record, ...]:
         """The donors' records as they are now, in the order of their spans."""
         found = await self.peer.directory.read(ref(self.config))
+        self._looked_at = time.monotonic()
         self.records = tuple(
             sorted(
                 (record for record in found if record.state is DonorState.ONLINE),
@@ -80,7 +89,9 @@ class Swarm:
         return sum(sum(part.cpu_times()[:2]) for part in parts.values())
 
     async def _way(self, avoid: frozenset[PeerId], _before: Route | None = None) -> Way:
-        route = plan(await self.look(), self.config.layers, avoid=avoid)  # records live for 90 s
+        if avoid or time.monotonic() - self._looked_at > READ_SECONDS:  # as the node does, ahead of time
+            await self.look()
+        route = plan(self.records, self.config.layers, avoid=avoid)
         used = {stage.peer_id for stage in route.stages}
         chosen = {record.peer_id: record for record in self.records if record.peer_id in used}
         return Way(route, chosen, {peer: self.peer.directory.sealed(r) for peer, r in chosen.items()})

@@ -9,7 +9,7 @@ from benchmarks.internet.network import Host
 from benchmarks.measure import Bar, Interval, Row, readers
 from benchmarks.swarm_of_workers import split
 from benchmarks.wide_area.paced import Pace
-from benchmarks.wide_area.real import SEQUENCES, prompt_rate
+from benchmarks.wide_area.real import SEQUENCES, prompts_at_once
 from benchmarks.wide_area.stand import (
     AHEAD,
     DONORS,
@@ -133,9 +133,8 @@ def positions(donors: int, link: Net) -> Measure:
                 )
                 rows.append(row)
             for count in SEQUENCES:
-                rate = await prompt_rate(bench, here, count)
-                at_once_ = f"{what}: prompts of 128 tokens, {count} at once"
-                rows.append(Row(name, at_once_, "tokens/s", rate, 1, "float32"))
+                base = Row(name, what, "", Interval.of([0.0]), 1, "float32")
+                rows.append(await prompts_at_once(bench, here, base, count))
         return rows
 
     return measure

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 
 from benchmarks.measure import Bar, Contender, Interval, Row, Timing, readers, rounds, same_ids
 from benchmarks.wide_area.stand import (
@@ -94,19 +95,28 @@ async def _many(bench: Bench, here: Stand, name: str, link: Net) -> Row:
 
 
 async def _prompts(bench: Bench, here: Stand, name: str, link: Net, count: int) -> Row:
-    what = f"560m, {DONORS} donors, {link}: prompts of 128 tokens, {count} at once"
-    return Row(name, what, "tokens/s", await prompt_rate(bench, here, count), 1, "bfloat16")
+    what = f"560m, {DONORS} donors, {link}"
+    return await prompts_at_once(bench, here, Row(name, what, "", Interval.of([0.0]), 1, "bfloat16"), count)
 
 
-async def prompt_rate(bench: Bench, here: Stand, count: int) -> Interval:
-    """Prompt tokens a second of so many prompts of 128 tokens, from asking to the last first token."""
-    rates = []
+async def prompts_at_once(bench: Bench, here: Stand, row: Row, count: int) -> Row:
+    """Prompt tokens a second of so many prompts of 128 tokens, from asking to the last first token; ``row``
+    says the rest."""
+    rates: list[float] = []
+    here.swarm.moves = 0
     for number in range(min(bench.scale.few, 3) + 1):
         prompts = bench.prompts(count, 128, here.vocab)
         timings = await readers(here.swarm, prompts, 1)
         if number:
             rates.append(_prompt_rate(timings, 128 * count))
-    return Interval.of(rates)
+    moves, here.swarm.moves = here.swarm.moves, None
+    return replace(
+        row,
+        what=f"{row.what}: prompts of 128 tokens, {count} at once",
+        unit="tokens/s",
+        value=Interval.of(rates),
+        beside={"routes changed": float(moves)},
+    )
 
 
 def _prompt_rate(timings: Sequence[Timing], tokens: int) -> float:
