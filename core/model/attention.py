@@ -12,11 +12,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
 def alibi_slopes(heads: int) -> list[float]:
@@ -38,7 +38,7 @@ class Alibi:
 
     def __init__(self, heads: int, length: int, device: torch.device) -> None:
         self.length = length
-        slopes = torch.tensor(alibi_slopes(heads), dtype=torch.float32, device=device)
+        self.slopes = slopes = torch.tensor(alibi_slopes(heads), dtype=torch.float32, device=device)
         back = torch.arange(1 - length, 1, dtype=torch.float32, device=device)
         self.table = torch.full((heads, 2 * length), -math.inf, device=device)
         self.table[:, :length] = slopes[:, None] * back
@@ -58,6 +58,15 @@ class Alibi:
         heads, width = self.table.shape
         first = self.length - end
         return self.table.as_strided((1, heads, queries, end), (0, width, 1, 1), first)
+
+
+class Attention(Protocol):
+    """How the rows of one batch attend; the same for all blocks that they pass."""
+
+    def attend(self, qkv: Tensor, cache: Tensor) -> Tensor:
+        """Puts the new keys and values of ``qkv`` [rows, heads, 3, dim] into a block's ``cache``; → every
+        row's attention over its own session's keys, causal within a chunk [rows, heads · dim]."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -85,10 +94,14 @@ class Write:
 
 @dataclass(frozen=True)
 class Plan:
-    """How one batch writes and attends; the same for all blocks that it passes."""
+    """``Attention`` where each session's keys lie together: ``cache`` is [2, slots, heads, length, dim]."""
 
     writes: tuple[Write, ...]
     groups: tuple[Group, ...]
+
+    def attend(self, qkv: Tensor, cache: Tensor) -> Tensor:
+        write(qkv, cache, self.writes)
+        return attend(qkv, cache, self.groups)
 
 
 def write(qkv: Tensor, cache: Tensor, writes: Sequence[Write]) -> None:
@@ -120,7 +133,7 @@ def _attend_group(qkv: Tensor, cache: Tensor, group: Group) -> Tensor:
     keys, values = cache[:, group.slots, :, : group.keys].unbind(0)
     if group.chunk:
         flipped = queries.flip(0).transpose(0, 1)[None]
-        out = _product(flipped, keys, values, group.bias)
+        out = F.scaled_dot_product_attention(flipped, keys, values, attn_mask=group.bias)
         return out[0].transpose(0, 1).flatten(1).flip(0)
     return _one_row(queries.unsqueeze(2), keys, values, group.bias).flatten(1)
 
@@ -128,10 +141,10 @@ def _attend_group(qkv: Tensor, cache: Tensor, group: Group) -> Tensor:
 def _one_row(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
     """``queries`` [sessions, heads, 1, dim]. On some CPUs torch's bfloat16 kernel is slower for one query
     than for two (EPYC 9004, 16 heads of 64, 160 and 1,024 keys: 0.26 and 1.7 ms against 0.11 and 0.7)."""
-    if queries.dtype == torch.bfloat16 and not queries.is_cuda and two_are_faster():
+    if queries.dtype == torch.bfloat16 and two_are_faster():
         twice = queries.expand(-1, -1, 2, -1).contiguous()
-        return _product(twice, keys, values, bias)[:, :, :1]
-    return _product(queries, keys, values, bias)
+        return F.scaled_dot_product_attention(twice, keys, values, attn_mask=bias)[:, :, :1]
+    return F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias)
 
 
 @cache
@@ -149,14 +162,5 @@ def two_are_faster() -> bool:
 
 def _seconds(queries: Tensor, keys: Tensor, bias: Tensor) -> float:
     started = time.perf_counter()
-    _product(queries, keys, keys, bias)
+    F.scaled_dot_product_attention(queries, keys, keys, attn_mask=bias)
     return time.perf_counter() - started
-
-
-def _product(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
-    """torch's attention. On CUDA it hands 16-bit queries with a float32 bias to cuDNN, which reads the bias
-    as if it were 16-bit and answers nonsense (torch 2.11, H100: error 0.95 to nan; with MATH 0.0016)."""
-    if queries.is_cuda and queries.dtype != bias.dtype:
-        with sdpa_kernel(SDPBackend.MATH):
-            return F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias)
-    return F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias)

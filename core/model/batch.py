@@ -49,9 +49,10 @@ class Segment:
 def segments(batch: Sequence[Rows], last: int) -> Iterator[Segment]:
     """The batch cut where sessions join or leave, and after layer 0 and before ``last``, the head.
 
-    Members are ordered for attention: single rows by slot, so that neighbours lie side by side, then chunks.
+    Members are ordered for attention: single rows by slot, so that neighbours lie side by side, then chunks,
+    the shortest first.
     """
-    order = sorted(range(len(batch)), key=lambda i: (batch[i].count != 1, batch[i].slot.index))
+    order = sorted(range(len(batch)), key=lambda i: (batch[i].count, batch[i].slot.index))
     cuts = {edge for rows in batch for edge in (rows.layers.start, rows.layers.end)} | {1, last}
     for start, end in pairwise(sorted(cuts)):
         layers = Span(start, end)

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from core.model.attention import Plan, attend, write
+from core.model.attention import Attention
 from core.model.config import ModelConfig
-from core.model.linear import Linear, linear
+from core.model.cuda.kernels import kernels_of
+from core.model.cuda.products import FewBitsLinear
+from core.model.linear import Linear, PlainLinear, linear
 from core.model.weights import Checkpoint
 
 
@@ -28,6 +30,12 @@ class Norm:
 
     def __call__(self, x: Tensor) -> Tensor:
         return torch.layer_norm(x, self.weight.shape, self.weight, self.bias, self.epsilon)
+
+    def rounded(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """The same in ``dtype``."""
+        if x.is_cuda and dtype is torch.bfloat16 and (kit := kernels_of(x.device)):
+            return kit.normalise(x, self.weight, self.bias, self.epsilon)
+        return self(x).to(dtype)
 
 
 @dataclass(frozen=True)
@@ -44,16 +52,27 @@ class Block:
     up: Linear
     down: Linear
 
-    def __call__(self, hidden: Tensor, cache: Tensor, plan: Plan) -> Tensor:
+    def __call__(self, hidden: Tensor, cache: Tensor, how: Attention) -> Tensor:
         """``hidden`` [rows, hidden] float32 → the same, in place; ``cache`` is this block's storage."""
-        normed = self.before_attention(hidden)
-        residual = normed if self.residual_post_layernorm else hidden
-        qkv = self.qkv(normed.to(self.dtype)).view(hidden.shape[0], self.heads, 3, -1)
-        write(qkv, cache, plan.writes)
-        hidden = residual.add_(self.dense(attend(qkv, cache, plan.groups)))
-        normed = self.before_mlp(hidden)
-        residual = normed if self.residual_post_layernorm else hidden
-        return residual.add_(self.down(self.up.gelu(normed.to(self.dtype))))
+        normed, residual = self._normed(self.before_attention, hidden)
+        qkv = self.qkv(normed).view(hidden.shape[0], self.heads, 3, -1)
+        hidden = residual.add_(self.dense(how.attend(qkv, cache)))
+        normed, residual = self._normed(self.before_mlp, hidden)
+        return residual.add_(self.down(self.up.gelu(normed)))
+
+    @property
+    def recordable(self) -> bool:
+        """Whether a step of few rows is all kernels, none of which waits for the device."""
+        return all(
+            isinstance(one, PlainLinear | FewBitsLinear) for one in (self.qkv, self.dense, self.up, self.down)
+        )
+
+    def _normed(self, norm: Norm, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """What goes into the product, and what goes around it."""
+        if self.residual_post_layernorm:
+            normed = norm(hidden)
+            return normed.to(self.dtype, copy=True), normed
+        return norm.rounded(hidden, self.dtype), hidden
 
 
 def load_norm(checkpoint: Checkpoint, name: str, config: ModelConfig, device: torch.device) -> Norm:

@@ -1,9 +1,13 @@
 """The key/value cache of a span: one pool, of which each session holds a slot that grows by pages.
 
-A session's keys must lie together, because gathering pages costs more than attending. So every slot
-has room for the model's whole length in *virtual* memory, and the kernel commits it as it is
+On the CPU a session's keys must lie together, because gathering pages costs more than attending. So every
+slot has room for the model's whole length in *virtual* memory, and the kernel commits it as it is
 written; the pool counts tokens against its capacity, and hands pages back to the kernel when a
 session shrinks or ends. What is handed back reads as zeros: no session ever sees another's.
+
+A GPU commits nothing lazily. There the pool is pages that are all there from the start, a session holds
+a list of them, and attention follows it (``core.model.paged``). What a page held before is not wiped: nothing
+reads a position that its own session has not written.
 """
 
 from __future__ import annotations
@@ -34,6 +38,8 @@ class Slot:
         self.index = index
         self.reserved = 0
         """Positions ``[0, reserved)`` may be written."""
+        self.pages: list[int] = []
+        """Where they lie, in a pool of pages."""
         self.open = True
 
     def __repr__(self) -> str:
@@ -44,7 +50,8 @@ class CachePool:
     """Keys and values of the blocks in ``span``, for sessions of up to ``max_length`` tokens each and
     ``capacity_tokens`` in all.
 
-    ``layers[b]`` is the b-th block's storage [2 (keys, values), slots, heads, length, head_dim].
+    ``layers[b]`` is the b-th block's storage [2 (keys, values), slots, heads, length, head_dim], or where
+    the pool is ``paged`` [pages, 2, heads, PAGE, head_dim].
     """
 
     def __init__(
@@ -57,20 +64,22 @@ class CachePool:
         *,
         max_length: int | None = None,
         slots: int = 64,
+        paged: bool | None = None,
     ) -> None:
         check_span(config, span)
         self.device = torch.device(device)
         self.max_length = max_length or config.max_length
         self.length = _slot_length(self.max_length, config.head_dim * dtype.itemsize)
         self.capacity = capacity_tokens // PAGE * PAGE
-        if self.device.type != "cpu":  # no lazily committed memory there: a slot costs its whole length
-            slots = min(slots, self.capacity // self.length)
-            self.capacity = slots * self.length
+        self.paged = self.device.type != "cpu" if paged is None else paged
         if slots < 1 or self.capacity < PAGE:
             raise ModelError(f"a cache of {capacity_tokens} tokens holds no session", "Give it more memory.")
         self._most = self.capacity
         self._config, self._dtype = config, dtype
         self._shape = (2, slots, config.heads, self.length, config.head_dim)
+        if self.paged:
+            self._shape = (self.capacity // PAGE, 2, config.heads, PAGE, config.head_dim)
+        self._free_pages = list(range(self.capacity // PAGE - 1, -1, -1)) if self.paged else []
         self._of_block: dict[int, _Storage] = {}
         self._hold(span)
         self._used = 0
@@ -79,7 +88,7 @@ class CachePool:
     def _hold(self, span: Span) -> None:
         known = self._of_block
         self._of_block = {
-            block: known.get(block) or _Storage(self._shape, self._dtype, self.device)
+            block: known.get(block) or _Storage(self._shape, self._dtype, self.device, lazy=not self.paged)
             for block in blocks_of(self._config, span)
         }
         self.span = span
@@ -102,8 +111,7 @@ class CachePool:
     @property
     def token_bytes(self) -> int:
         """Bytes that one position of a session takes once it is written."""
-        _, _, heads, _, dim = self._shape
-        return 2 * heads * dim * self._dtype.itemsize * len(self._storages)
+        return 2 * self._config.hidden * self._dtype.itemsize * len(self._storages)
 
     @property
     def used_tokens(self) -> int:
@@ -139,6 +147,8 @@ class CachePool:
         if wanted - slot.reserved > self.free_tokens:
             return False
         self._used += wanted - slot.reserved
+        if self.paged:
+            slot.pages += [self._free_pages.pop() for _ in range((wanted - slot.reserved) // PAGE)]
         slot.reserved = wanted
         return True
 
@@ -148,8 +158,12 @@ class CachePool:
         kept = min(slot.reserved, _round_up(max(to, 0)))
         if kept == slot.reserved:
             return
-        for storage in self._storages:
-            storage.forget(slot.index, kept)
+        if self.paged:
+            self._free_pages += reversed(slot.pages[kept // PAGE :])
+            del slot.pages[kept // PAGE :]
+        else:
+            for storage in self._storages:
+                storage.forget(slot.index, kept)
         self._used -= slot.reserved - kept
         slot.reserved = kept
 
@@ -174,10 +188,13 @@ class _Storage:
     """One block's keys and values, whose memory can be given back in parts."""
 
     def __init__(
-        self, shape: tuple[int, int, int, int, int], dtype: torch.dtype, device: torch.device
+        self, shape: tuple[int, int, int, int, int], dtype: torch.dtype, device: torch.device, *, lazy: bool
     ) -> None:
         self._map: mmap.mmap | None = None
-        if device.type != "cpu" or not sys.platform.startswith("linux"):
+        if not lazy:
+            self.tensor = torch.empty(shape, dtype=dtype, device=device)
+            return
+        if not sys.platform.startswith("linux"):
             self.tensor = torch.zeros(shape, dtype=dtype, device=device)
             return
         count = math.prod(shape)

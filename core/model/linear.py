@@ -104,6 +104,16 @@ class HalfLinear:
         return y
 
 
+class CudaOutput:
+    """float32 rows → logits in float32, by cuBLAS, which keeps sums of 16-bit products in float32."""
+
+    def __init__(self, weight: Tensor) -> None:
+        self._weight = weight.t()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return torch.mm(x.to(self._weight.dtype), self._weight, out_dtype=torch.float32)
+
+
 class FloatOut:
     """Any product, with float32 in and out."""
 
@@ -114,8 +124,16 @@ class FloatOut:
         return self.inner(x.to(self.dtype)).float()
 
 
-def output_matrix(weight: Tensor) -> HalfLinear | FloatOut:
+class Output(Protocol):
+    """hidden [rows, hidden] float32 → logits [rows, vocab] float32."""
+
+    def __call__(self, x: Tensor) -> Tensor: ...
+
+
+def output_matrix(weight: Tensor) -> Output:
     """The fastest form that gives logits in float32, as precise as ``weight`` [vocab, hidden] allows."""
+    if weight.is_cuda and weight.dtype != torch.float32:
+        return CudaOutput(weight)
     if (
         weight.device.type == "cpu"
         and weight.dtype == torch.bfloat16

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from types import ModuleType
 from typing import Any
@@ -25,7 +25,9 @@ from torch import Tensor
 from core.errors import ModelError
 from core.model.block import LINEARS, NORMS, Block, Norm, make_block
 from core.model.config import ModelConfig
-from core.model.linear import FloatOut, Linear
+from core.model.cuda.kernels import kernels_of
+from core.model.cuda.products import FewBitsLinear, Matrix, WideLinear
+from core.model.linear import FloatOut, Linear, Output
 from core.model.store import Store
 from core.model.weights import Checkpoint
 
@@ -98,15 +100,18 @@ class Quantized:
             product=lambda one: unpack(held, one, self._kind, self._dtype, self._device),
         )
 
-    def head(self, matrix: str) -> tuple[Norm, FloatOut]:
+    def head(self, matrix: str) -> tuple[Norm, Output]:
         """The last norm and the output matrix, which the checkpoint calls ``matrix``."""
         held = self._read(HEAD)
         if held is None:
             held = pack(self._to_device(matrix), "matrix", of_head(self._kind))
             held |= {f"ln_f.{part}": self._checkpoint.tensor(f"ln_f.{part}") for part in ("weight", "bias")}
             self._keep(HEAD, held)
-        product = unpack(held, "matrix", of_head(self._kind), torch.float32, self._device)
-        return self._norm(held, "ln_f"), FloatOut(product, torch.float32)
+        product = unpack(held, "matrix", of_head(self._kind), self._dtype, self._device)
+        norm = self._norm(held, "ln_f")
+        if isinstance(product, FewBitsLinear):
+            return norm, WideLinear(product)
+        return norm, FloatOut(product, torch.float32)
 
     def _make(
         self, layer: str, linears: Mapping[str, Quantization], norms: tuple[str, ...]
@@ -159,12 +164,24 @@ def unpack(
     bias = None if bias is None else bias.to(device, dtype, copy=True)
     try:
         if kind is Quantization.INT8:
-            return Int8Linear(held[f"{name}.int8"].to(device), held[f"{name}.scales"].to(device), bias)
+            plain = Int8Linear(held[f"{name}.int8"].to(device), held[f"{name}.scales"].to(device), bias)
+            return _fastest(lambda: Matrix.int8(plain.numbers, plain.scales), plain, dtype)
         prefix = f"{name}.nf4."
         state = {key.removeprefix(prefix): one for key, one in held.items() if key.startswith(prefix)}
-        return Nf4Linear(held[f"{name}.nf4"].to(device), state, bias, dtype)
+        nf4 = Nf4Linear(held[f"{name}.nf4"].to(device), state, bias, dtype)
+        return _fastest(lambda: Matrix.nf4(nf4.packed, nf4.state), nf4, dtype)
     except KeyError as error:
         raise ModelError(f"a quantized layer lacks {error}", "Remove it: it is made anew.") from None
+
+
+def _fastest(matrix: Callable[[], Matrix], plain: Int8Linear | Nf4Linear, dtype: torch.dtype) -> Linear:
+    """Our own kernels where there are any for this device, dtype and matrix, else bitsandbytes' products."""
+    if plain.device.type != "cuda" or dtype is not torch.bfloat16:
+        return plain
+    kit, held = kernels_of(plain.device), matrix()
+    if kit is None or not kit.multiplies or not held.fits:
+        return plain
+    return FewBitsLinear(kit, held, plain.bias, plain if isinstance(plain, Int8Linear) else None)
 
 
 class _Gelu:
@@ -180,7 +197,8 @@ class Int8Linear(_Gelu):
 
     def __init__(self, numbers: Tensor, scales: Tensor, bias: Tensor | None) -> None:
         bnb = load_bitsandbytes()
-        self.bias = bias
+        self.numbers, self.scales, self.bias = numbers, scales, bias
+        self.device = numbers.device
         self._matmul = bnb.matmul
         self._state = bnb.MatmulLtState()
         self._state.threshold, self._state.has_fp16_weights = THRESHOLD, False
@@ -199,12 +217,13 @@ class Nf4Linear(_Gelu):
     ) -> None:
         bnb = load_bitsandbytes()
         self.packed, self.bias = packed, bias
+        self.device = packed.device
         self._matmul = bnb.matmul_4bit
-        self._state = bnb.functional.QuantState.from_dict(dict(state), device=packed.device)
-        self._state.dtype = dtype
+        self.state = bnb.functional.QuantState.from_dict(dict(state), device=packed.device)
+        self.state.dtype = dtype
 
     def __call__(self, x: Tensor) -> Tensor:
-        y: Tensor = self._matmul(x, self.packed.t(), quant_state=self._state, bias=self.bias)
+        y: Tensor = self._matmul(x, self.packed.t(), quant_state=self.state, bias=self.bias)
         return y
 
 

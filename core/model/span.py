@@ -14,12 +14,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from core.errors import FrameError
-from core.model.attention import Alibi
+from core.model.attention import Alibi, Attention
 from core.model.batch import Rows, Segment, plan, segments
 from core.model.block import Block, Norm, load_block, load_norm
 from core.model.cache import CachePool
 from core.model.config import ModelConfig, read_config
-from core.model.linear import FloatOut, HalfLinear, output_matrix
+from core.model.cuda.graphs import Recordings
+from core.model.cuda.kernels import Kernels, kernels_of
+from core.model.linear import Output, output_matrix
+from core.model.paged import plan_pages
 from core.model.quantize import Quantization, Quantized, layer_name
 from core.model.store import store_of
 from core.model.weights import Checkpoint, blocks_of, check_span, span_tensors
@@ -49,7 +52,7 @@ class Head:
     """Layer N + 1: the last norm and the output matrix [vocab, hidden]."""
 
     norm: Norm
-    matrix: HalfLinear | FloatOut
+    matrix: Output
 
     def __call__(self, hidden: Tensor) -> Tensor:
         """``hidden`` [rows, hidden] float32 → logits [rows, vocab] float32."""
@@ -75,6 +78,8 @@ class SpanModel:
         self.config, self.span, self.dtype, self.device = config, span, dtype, device
         self.embedding, self.blocks, self.head = embedding, blocks, head
         self._alibi = Alibi(config.heads, config.max_length, device)
+        self._kit = _kernels(device, dtype, config.head_dim)
+        self._recordings: Recordings | None = None
 
     @classmethod
     def load(
@@ -130,6 +135,38 @@ class SpanModel:
             head=next((one.head for one in holders if one.head and self.config.layers - 1 in span), None),
             quantization=self.quantization,
         )
+
+    def _run_blocks(
+        self, layers: range, members: Sequence[Rows], inputs: Sequence[Tensor], pool: CachePool
+    ) -> Tensor:
+        recordings = self._recorded(pool) if self.device.type == "cuda" else None
+        if recordings is not None and recordings.suits(members):
+            return recordings.run(layers, members, inputs)
+        out = _join(inputs, self.device)
+        how: Attention
+        if pool.paged:
+            how = plan_pages(members, self._alibi, self.device, self._kit)
+        else:
+            how = plan(members, self._alibi, self.device)
+        for layer in layers:
+            out = self.blocks[layer](out, pool.layers[layer - pool.first_block], how)
+        return out
+
+    def _recorded(self, pool: CachePool) -> Recordings | None:
+        """The recordings of this model's blocks over ``pool``; None where its products cannot be recorded."""
+        if self._kit is None or not all(block.recordable for block in self.blocks.values()):
+            return None
+        if self._recordings is None or self._recordings.pool is not pool:
+            blocks = {layer: block.__call__ for layer, block in self.blocks.items()}
+            self._recordings = Recordings(blocks, pool, self._alibi, self._kit, self.config.hidden)
+        return self._recordings
+
+    @torch.inference_mode()
+    def prepare(self, pool: CachePool) -> None:
+        """Record all steps of this model over ``pool`` now rather than when they are first run: that takes
+        memory, which a donor wants to know before it lends the rest."""
+        if self.device.type == "cuda" and (recordings := self._recorded(pool)):
+            recordings.record()
 
     def check(self, rows: Rows) -> None:
         """FrameError unless ``rows`` fit this span and their slot."""
@@ -194,12 +231,15 @@ class SpanModel:
             hidden = _join(kept, self.device)
             out = self.head(hidden) if len(hidden) else hidden.new_empty(0, self.config.vocab)
         else:
-            out = _join(inputs, self.device)
-            how = plan(members, self._alibi, self.device)
-            for layer in range(segment.layers.start, segment.layers.end):
-                out = self.blocks[layer](out, pool.layers[layer - pool.first_block], how)
+            out = self._run_blocks(range(segment.layers.start, segment.layers.end), members, inputs, pool)
         for i, part in zip(segment.members, torch.split(out, counts), strict=True):
             states[i] = part
+
+
+def _kernels(device: torch.device, dtype: torch.dtype, dim: int) -> Kernels | None:
+    """The kernels for attention on ``device``, if it has any."""
+    kit = kernels_of(device) if device.type == "cuda" else None
+    return kit if kit is not None and kit.attends(dtype, dim) else None
 
 
 def _join(parts: Sequence[Tensor], device: torch.device) -> Tensor:

@@ -1,0 +1,185 @@
+"""Products with matrices in 4 or 8 bits on CUDA: read as they are for few rows, expanded for many.
+
+Few rows: a step's time is that of reading the matrix, so it is read in its few bits and multiplied on the
+way. Weights times bfloat16 inputs, so no session changes another's results, nothing waits for the device, and
+launches can be recorded: LLM.int8 allows none of these. Many rows: slices of the matrix are expanded to
+bfloat16 for cuBLAS, so that the workspace stays small beside the matrix. Where one begins to win is
+measured at the start.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from core.model.cuda.kernels import Kernels
+from core.model.linear import Linear
+
+
+class Format(IntEnum):
+    """As in kernels.cu."""
+
+    NF4 = 0
+    INT8 = 1
+    BFLOAT16 = 2
+
+
+FEW = 64
+"""Up to so many rows may be multiplied as the matrix is read; 32 at a time."""
+SLICE_BYTES = 192 << 20
+"""An expanded slice of a matrix takes at most so much."""
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """``numbers`` uint8 or int8, [n, k] numbers in all, and their scales: as in kernels.cu."""
+
+    format: Format
+    n: int
+    k: int
+    numbers: Tensor
+    scale_codes: Tensor | None = None
+    scale_values: Tensor | None = None
+    scales: Tensor | None = None
+    offset: Tensor | None = None
+    levels: Tensor | None = None
+
+    @classmethod
+    def nf4(cls, packed: Tensor, state: Any) -> Matrix:
+        """Of bitsandbytes' packed numbers and its state of them, doubly quantized in blocks of 64 and 256."""
+        n, k = state.shape
+        return cls(
+            Format.NF4,
+            n,
+            k,
+            packed,
+            state.absmax,
+            state.state2.code.float(),
+            state.state2.absmax.float(),
+            state.offset.float().reshape(1),
+            state.code.float(),
+        )
+
+    @classmethod
+    def int8(cls, numbers: Tensor, largest: Tensor) -> Matrix:
+        """Of LLM.int8's numbers and the largest absolute value of each row."""
+        n, k = numbers.shape
+        return cls(Format.INT8, n, k, numbers, scales=largest.float() / 127)
+
+    @classmethod
+    def bfloat16(cls, weight: Tensor) -> Matrix:
+        n, k = weight.shape
+        return cls(Format.BFLOAT16, n, k, weight)
+
+    @property
+    def fits(self) -> bool:
+        """Whether the kernels can multiply with it: pieces of 16 rows and of 128, 64 or 32 numbers."""
+        return (
+            self.n % 16 == 0
+            and self.k % {Format.NF4: 128, Format.INT8: 64, Format.BFLOAT16: 32}[self.format] == 0
+        )
+
+    def parts(self) -> tuple[Tensor | None, ...]:
+        return (self.numbers, self.scale_codes, self.scale_values, self.scales, self.offset, self.levels)
+
+
+def pieces(rows: int) -> int:
+    """How many 8 rows of x a warp multiplies at a time: a power of two, at most 4."""
+    return 1 if rows <= 8 else 2 if rows <= 16 else 4
+
+
+ROWS_OF = {1: 2, 2: 1, 4: 2}
+"""How many pieces of 16 rows of the matrix a block takes at once, by ``pieces``; measured on an H100."""
+
+
+def product_names(format_: Format) -> tuple[str, ...]:
+    """The kernels of products with matrices of this format."""
+    names = tuple(f"product<{int(format_)}, {nt}, {rows}>" for nt, rows in ROWS_OF.items())
+    return names if format_ is Format.BFLOAT16 else (*names, f"expand<{int(format_)}>")
+
+
+def multiply(
+    kit: Kernels,
+    a: Matrix,
+    x: Tensor,
+    bias: Tensor | None = None,
+    *,
+    gelu: bool = False,
+    wide: bool = False,
+    rows: int | None = None,
+) -> Tensor:
+    """x [m, k] bfloat16 → x · aᵀ + bias [m, n], optionally through BLOOM's gelu; float32 where ``wide``."""
+    m = x.shape[0]
+    nt = pieces(m)
+    rows = rows or ROWS_OF[nt]
+    out = torch.empty(m, a.n, dtype=torch.float32 if wide else torch.bfloat16, device=x.device)
+    tiles = -(-a.n // (16 * rows))
+    at_once = kit.processors * (4 if nt == 1 else 2)
+    grid = (min(tiles, at_once), -(-m // (8 * nt)), 1)
+    kit[f"product<{int(a.format)}, {nt}, {rows}>"](
+        grid, 256, *a.parts(), x, bias, out, a.n, a.k, m, int(gelu), int(wide)
+    )
+    return out
+
+
+def expand(kit: Kernels, a: Matrix, first: int, count: int, out: Tensor) -> Tensor:
+    """Rows [first, first + count) of the matrix as bfloat16 in ``out`` [≥ count, k]."""
+    kit[f"expand<{int(a.format)}>"]((kit.processors * 4, 1, 1), 512, *a.parts(), out, first, count, a.k)
+    return out[:count]
+
+
+class FewBitsLinear:
+    """A quantized matrix as a ``Linear``: up to ``few`` rows are multiplied as it is read, more by
+    ``many``, or else expanded."""
+
+    def __init__(self, kit: Kernels, matrix: Matrix, bias: Tensor | None, many: Linear | None = None) -> None:
+        self.matrix, self.bias, self.many = matrix, bias, many
+        self.few = FEW
+        self._kit = kit
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if x.shape[0] <= self.few:
+            return multiply(self._kit, self.matrix, x.contiguous(), self.bias)
+        return self._of_many(x)
+
+    def gelu(self, x: Tensor) -> Tensor:
+        if x.shape[0] <= self.few:
+            return multiply(self._kit, self.matrix, x.contiguous(), self.bias, gelu=True)
+        return F.gelu(self._of_many(x), approximate="tanh")
+
+    def wide(self, x: Tensor) -> Tensor:
+        """The same in float32 and without bias: logits."""
+        several = x.split(self.few)  # type: ignore[no-untyped-call]
+        parts = [multiply(self._kit, self.matrix, piece.contiguous(), wide=True) for piece in several]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _of_many(self, x: Tensor) -> Tensor:
+        return self.many(x) if self.many else self.expanded(x)
+
+    def expanded(self, x: Tensor) -> Tensor:
+        """The product slice by slice."""
+        a = self.matrix
+        step = max(16, min(a.n, SLICE_BYTES // (2 * a.k) // 16 * 16))
+        room = torch.empty(step, a.k, dtype=torch.bfloat16, device=x.device)
+        out = torch.empty(x.shape[0], a.n, dtype=torch.bfloat16, device=x.device)
+        for first in range(0, a.n, step):
+            count = min(step, a.n - first)
+            part = expand(self._kit, a, first, count, room)
+            bias = None if self.bias is None else self.bias[first : first + count]
+            out[:, first : first + count] = F.linear(x, part, bias)
+        return out
+
+
+class WideLinear:
+    """float32 rows → logits in float32, the inputs rounded to bfloat16, which the matrix is in."""
+
+    def __init__(self, product: FewBitsLinear) -> None:
+        self._product = product
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self._product.wide(x.to(torch.bfloat16))
