@@ -161,6 +161,10 @@ class SpanModel:
             self._recordings = Recordings(blocks, pool, self._alibi, self._kit, self.config.hidden)
         return self._recordings
 
+    def forget_recordings(self) -> None:
+        """Let go of what was recorded over a pool, and of the pool."""
+        self._recordings = None
+
     @torch.inference_mode()
     def prepare(self, pool: CachePool) -> None:
         """Record all steps of this model over ``pool`` now rather than when they are first run: that takes

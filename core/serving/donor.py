@@ -101,6 +101,7 @@ class Donor:
             begin=self.sessions.begin,  # type: ignore[arg-type]
             finished=self.sessions.finished,
             parts=self.sessions.parts,
+            lost=self._lost,
             rest=options.rest,
         )
         self.pinger = Pinger(peer, ref(config), model.span)
@@ -111,11 +112,16 @@ class Donor:
         self._state = DonorState.ONLINE
         self._part = 1.0
         """Of the cache, what is lent after shortages."""
+        self.lost = asyncio.Event()
+        """The device has failed: this process can serve no more."""
         self._shortages: list[float] = []
         """When steps found no memory, of late."""
 
     def _changed(self) -> None:
         self.engine.kick()
+
+    def _lost(self) -> None:
+        self.lost.set()
 
     def serve_only(self, client: PeerId | None) -> None:
         """Serve this client's sessions alone: others are given up, and told to look elsewhere. ``None``:

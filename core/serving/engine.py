@@ -118,7 +118,8 @@ def _average(old: float, new: float) -> float:
 class Engine:
     """``waiting`` yields the jobs that could run now, oldest first (it begins none); ``begin`` begins
     one, cut to a number of rows; ``finished`` takes the results of a batch; ``parts`` into how
-    many batches the sessions shall fall, or 0. All four are called in the loop. ``rest`` seconds are slept
+    many batches the sessions shall fall, or 0; ``lost`` is called when the device has failed for good. All
+    five are called in the loop. ``rest`` seconds are slept
     after each batch, to keep a hot device cool; ``rest_part`` is the part of the time that it rests
     beside that."""
 
@@ -131,6 +132,7 @@ class Engine:
         begin: Callable[[object, int | None], Job],
         finished: Callable[[list[Done]], None],
         parts: Callable[[], int] = lambda: 0,
+        lost: Callable[[], None] = lambda: None,
         rest: float = 0.0,
     ) -> None:
         self.model, self.pool, self.rest = model, pool, rest
@@ -149,7 +151,7 @@ class Engine:
         """Most prompt rows in one batch; a device that ran out of memory takes fewer."""
         self._idle: list[asyncio.Future[None]] = []
         self._pauses = 0
-        self._parts = parts
+        self._parts, self._on_lost = parts, lost
         self._gathering = Gathering()
         self._look: asyncio.TimerHandle | None = None
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
@@ -286,9 +288,12 @@ class Engine:
         try:
             rows = [_rows(job, self.model.config.hidden) for job in jobs]
             outputs = self.model.run(rows, self.pool)
+            payloads = _payloads(jobs, outputs)
         except (RuntimeError, MemoryError, IdlebloomError) as error:
             if is_out_of_memory(error):
                 free_unused()
+            elif self._is_lost():
+                return [Done(job, error=LOST) for job in jobs]
             if len(jobs) > 1:  # one session's fault must not be the others' loss
                 return [done for job in jobs for done in self._run([job])]
             if isinstance(error, BadInput):
@@ -298,7 +303,21 @@ class Engine:
                 return [Done(job, error=NO_MEMORY, no_memory=True) for job in jobs]
             log.exception("a step failed")
             return [Done(job, error=f"the step failed: {str(error).splitlines()[0][:200]}") for job in jobs]
-        return [_done(job, output) for job, output in zip(jobs, outputs, strict=True)]
+        return [_done(*one) for one in zip(jobs, outputs, payloads, strict=True)]
+
+    def _is_lost(self) -> bool:
+        """Whether the device answers no more: after an error in a kernel, all that its process asks of it
+        fails, and only a new process helps."""
+        if self.model.device.type == "cpu":
+            return False
+        try:
+            torch.cuda.synchronize(self.model.device)
+        except RuntimeError:
+            log.exception("the device failed")
+            with suppress(RuntimeError):  # the loop may have ended
+                self._loop.call_soon_threadsafe(self._on_lost)
+            return True
+        return False
 
     def _measure(self, jobs: Sequence[Job], seconds: float) -> None:
         decode = sum(job.step.count for job in jobs if job.step.lane is Lane.DECODE)
@@ -311,6 +330,7 @@ class Engine:
             self.speed.prefill(max(seconds - self.speed.decode_step, 1e-6), prefill)
 
 
+LOST = "this donor's device failed"
 NO_MEMORY = "this donor has no memory left for the step"
 
 
@@ -345,18 +365,39 @@ def _rows(job: Job, hidden: int) -> Rows:
     return Rows(job.slot, job.span, step.start, values, logits)
 
 
-def _done(job: Job, output: torch.Tensor) -> Done:
+def _payloads(jobs: Sequence[Job], outputs: Sequence[torch.Tensor]) -> list[bytes | None]:
+    """What of ``outputs`` goes to other stages, as bytes; None where it holds numbers that are none. From a
+    GPU all of it comes in one copy, the only thing in a step that waits for the device, logits aside: tokens
+    are drawn where they are."""
+    coded = {
+        at: output.to(_TORCH[job.output]).contiguous().view(torch.uint8).flatten()
+        for at, (job, output) in enumerate(zip(jobs, outputs, strict=True))
+        if job.output is not None and job.drawing is None
+    }
+    payloads: list[bytes | None] = [b""] * len(jobs)
+    if not coded:
+        if outputs and outputs[0].is_cuda:
+            torch.cuda.current_stream(outputs[0].device).synchronize()
+        return payloads
+    parts = list(coded.values())
+    joined = (parts[0] if len(parts) == 1 else torch.cat(parts)).cpu()
+    for at, part in zip(coded, joined.split([len(one) for one in parts]), strict=True):
+        kind = jobs[at].output
+        assert kind is not None
+        finite = bool(torch.isfinite(part.view(_TORCH[kind])).all())
+        payloads[at] = part.numpy().tobytes() if finite else None
+    return payloads
+
+
+def _done(job: Job, output: torch.Tensor, payload: bytes | None) -> Done:
     try:
         if job.drawing is not None:
             return Done(job, tokens=tuple(_drawn(job.drawing, output, job.step.end)))
     except IdlebloomError as error:
         return Done(job, error=str(error))
-    if job.output is None:
-        return Done(job)
-    coded = output.to(_TORCH[job.output]).contiguous()
-    if not torch.isfinite(coded).all():
+    if payload is None:
         return Done(job, error="what this donor computed holds numbers that are none")
-    return Done(job, payload=coded.view(torch.uint8).numpy().tobytes())
+    return Done(job, payload=payload)
 
 
 def _drawn(drawing: Drawing, logits: torch.Tensor, end: int) -> Iterator[Token]:

@@ -18,6 +18,7 @@ def measure(model: SpanModel, pool: CachePool) -> tuple[float, float]:
     """Seconds of one decode step of one session, and of one more row of a prompt, through the whole
     span.
     Medians after a warm-up. The pool is left as it was."""
+    model.prepare(pool)
     slot = pool.open()
     try:
         pool.reserve(slot, 2 * PROMPT_ROWS)
@@ -34,7 +35,8 @@ def measure(model: SpanModel, pool: CachePool) -> tuple[float, float]:
 
 def _timed(model: SpanModel, pool: CachePool, rows: Rows) -> float:
     started = time.perf_counter()
-    model.run([rows], pool)
+    for out in model.run([rows], pool):
+        out.cpu()  # until it is there the step is not over
     return time.perf_counter() - started
 
 

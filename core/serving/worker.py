@@ -26,7 +26,7 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import psutil
 
@@ -211,7 +211,13 @@ async def _donate(config: WorkerConfig, orders: asyncio.Queue[Order]) -> None:
         counting = asyncio.create_task(_tell_counts(donor))
         stack.push_async_callback(_last_counts, donor)
         stack.callback(counting.cancel)
-        await asyncio.wait({died, obeying}, return_when=asyncio.FIRST_COMPLETED)
+        lost: asyncio.Future[Any] = asyncio.create_task(donor.lost.wait())
+        stack.callback(lost.cancel)
+        await asyncio.wait({died, obeying, lost}, return_when=asyncio.FIRST_COMPLETED)
+        if lost.done():
+            raise IdlebloomError(
+                f"{config.device} failed during a step; the worker ends and is started again"
+            )
         if not obeying.done():
             raise IdlebloomError("the worker's network process p2pd ended")
         await obeying
