@@ -11,11 +11,11 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import psutil
 
@@ -108,9 +108,11 @@ async def workers(
     chunk: int = 128,
     cache_tokens: int = 16_384,
     speculate: bool = False,
+    more: Mapping[str, Any] = {},
 ) -> AsyncIterator[Swarm]:
     """A donor for each span of the checkpoint in ``folder``, all serving when entered. Speculation is
-    off unless asked for: random weights repeat themselves, which no text does. A donor that cannot
+    off unless asked for: random weights repeat themselves, which no text does. ``more`` are further fields of
+    ``WorkerConfig``. A donor that cannot
     start raises ``WorkerFailed`` with its words."""
     async with AsyncExitStack() as stack:
         runtime = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="benchmark-")))
@@ -134,6 +136,7 @@ async def workers(
                     cache_tokens=cache_tokens,
                     threads=threads,
                     speculate=speculate,
+                    **more,
                 )
             )
         await asyncio.gather(*(donor.online() for donor in donors))

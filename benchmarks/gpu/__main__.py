@@ -23,10 +23,10 @@ from core.paths import code
 NOTES = """\
 Random weights in BLOOM-176B's shape (hidden 14,336, 112 heads), on one GPU. A block's time is that of a
 whole step of several blocks, its table and input copied to the device and its output back, divided by the
-blocks. The bound of a decode step is the bytes of a block's matrices over the memory bandwidth measured in the same run;
-that of prefill is two operations a number and row over the rate of a large product measured likewise. Medians
-with the interval of order statistics that holds them with at least 95 %. Rows of workers are of real donors in
-processes of their own on loopback; see `benchmarks/gpu`."""
+blocks. The bound of a decode step is the bytes of a block's matrices over the memory bandwidth measured in
+the same run; that of prefill is two operations a number and row over the rate of a large product measured
+likewise. Medians with the interval of order statistics that holds them with at least 95 %. Rows of workers
+are of real donors in processes of their own on loopback; see `benchmarks/gpu`."""
 
 PARTS = ("layers", "workers")
 

@@ -1,0 +1,257 @@
+"""Rows of real donors on one GPU: a ring of three, going, coming back, and a cap on memory under load."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from benchmarks.gpu.blocks import BLOCKS, BYTES, VOCAB
+from benchmarks.gpu.files import SIZES
+from benchmarks.measure import Bar, Interval, Row, common_rate, readers
+from benchmarks.swarm_of_workers import Swarm, split, workers
+from core.model.quantize import Quantization
+from core.paths import code
+from core.serving.supervisor import Worker
+from core.swarm.loop import new_event_loop
+from core.terms import Span
+
+PETALS = {"1 Gbit/s": 1.71, "100 Mbit/s": 1.66, "100 Mbit/s, 100 ms": 1.23}
+"""Petals' steps/s at a length of 128, three servers with an A100 each (Borzunov et al. 2023)."""
+TOKENS = 48
+KILLS, AT_ONCE = 50, 5
+CAP = 20_000_000_000
+GROWING = 32
+
+
+def all_rows() -> Iterator[Row]:
+    with tempfile.TemporaryDirectory(prefix="gpu-") as made:
+        folder = Path(made)
+        subprocess.run([sys.executable, "-m", "benchmarks.gpu.files", made + "/m"], cwd=code(), check=True)
+        folder = folder / "m"
+        for part in (ring_rows, cap_rows, release_rows):
+            try:
+                with asyncio.Runner(loop_factory=new_event_loop) as runner:
+                    yield from runner.run(part(folder))
+            except Exception:  # noqa: BLE001 - the other parts' rows are worth having
+                traceback.print_exc()
+
+
+@asynccontextmanager
+async def donors(
+    folder: Path, name: str, kind: Quantization, spans: tuple[Span, ...], **more: Any
+) -> AsyncIterator[Swarm]:
+    given = {"device": "cuda:0", "quantization": str(kind), "store": str(folder / "store")}
+    tokens = more.pop("cache_tokens", 4096)
+    async with workers(
+        folder / name,
+        spans,
+        dtype="bfloat16",
+        threads=4,
+        cache_tokens=tokens,
+        more=given | more,
+    ) as swarm:
+        yield swarm
+
+
+def row(name: str, what: str, unit: str, values: list[float], kind: str, **more: Any) -> Row:
+    return Row(name, what, unit, Interval.of(values), 4, kind, **more)
+
+
+def prompts(count: int, length: int) -> list[list[int]]:
+    chance = Random(1)
+    return [[chance.randrange(3, VOCAB) for _ in range(length)] for _ in range(count)]
+
+
+async def ring_rows(folder: Path) -> list[Row]:
+    """Three donors, the words' ends included."""
+    found = []
+    blocks = SIZES["ring"]
+    for kind in (Quantization.INT8, Quantization.NF4):
+        started = time.perf_counter()
+        async with donors(folder, "ring", kind, split(blocks + 2, 3)) as swarm:
+            online = time.perf_counter() - started
+            await swarm.answer(prompts(1, 128)[0], 8)
+            timings = [await swarm.answer(ids, TOKENS) for ids in prompts(7, 128)]
+            records = await swarm.look()
+            middle = records[1]
+            block = middle.step_seconds / len(middle.span)
+            steps = [one.step for one in timings]
+            step = Interval.of(steps).median
+            whole = step + (BLOCKS - blocks) * block
+            found.append(
+                row(
+                    f"ring-{kind}",
+                    f"three donors on one GPU, loopback, {blocks} blocks with both ends, one reader: steps/s",
+                    "",
+                    [1 / one for one in steps],
+                    str(kind),
+                    beside={
+                        "a block in a donor, ms": 1e3 * block,
+                        f"extrapolated to {BLOCKS} blocks": 1 / whole,
+                        "and with 3 one-way delays of 50 ms, computed": 1 / (whole + 0.15),
+                        "first token of 128, s": Interval.of(one.first for one in timings).median,
+                        **{f"Petals, {link}": rate for link, rate in PETALS.items()},
+                        "all three online after, s": online,
+                    },
+                    bound="links between the donors were not shaped: the machine has no tool for it",
+                )
+            )
+            rates = []
+            for _ in range(3):
+                eight = await readers(swarm, prompts(8, 128), TOKENS)
+                rates.append(common_rate(eight))
+            found.append(
+                row(
+                    f"ring-{kind}-8",
+                    "the same, eight readers at once: tokens/s against one",
+                    "×",
+                    [rate * step for rate in rates],
+                    str(kind),
+                    beside={"tokens/s": Interval.of(rates).median},
+                )
+            )
+    return found
+
+
+# Memory
+
+
+class Nvml:
+    """What the driver says of the GPU's memory."""
+
+    def __init__(self) -> None:
+        import pynvml
+
+        pynvml.nvmlInit()
+        self._nvml, self._handle = pynvml, pynvml.nvmlDeviceGetHandleByIndex(0)
+
+    def used(self, pid: int) -> int:
+        """Bytes of that process; 0 once it is gone."""
+        for process in self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle):
+            if process.pid == pid:
+                return int(process.usedGpuMemory or 0)
+        return 0
+
+    def taken(self) -> int:
+        return int(self._nvml.nvmlDeviceGetMemoryInfo(self._handle).used)
+
+
+async def cap_rows(folder: Path) -> list[Row]:
+    """32 sessions that grow until the cache is full, and a flood of sessions."""
+    nvml, found = Nvml(), []
+    before = nvml.taken()
+    async with donors(
+        folder, "one", Quantization.NF4, (Span(0, SIZES["one"] + 2),), cache_tokens=32_768, memory_cap=CAP
+    ) as swarm:
+        pid = swarm.donors[0].process.pid
+        peaks: list[int] = []
+
+        async def watch() -> None:
+            while True:
+                peaks.append(max(nvml.used(pid), nvml.taken() - before))
+                await asyncio.sleep(0.02)
+
+        watching = asyncio.create_task(watch())
+        grown = await asyncio.gather(
+            *(asyncio.wait_for(swarm.answer(ids, 1500), 60) for ids in prompts(GROWING, 64)),
+            return_exceptions=True,
+        )
+        ended = sum(not isinstance(one, BaseException) for one in grown)
+        found.append(
+            row(
+                "cap",
+                f"{GROWING} sessions growing to {GROWING * 1564} positions, 32,768 fit: most memory, of the cap",
+                "",
+                [peak / CAP for peak in (max(peaks),)],
+                "nf4",
+                bar=Bar(1.0, at_least=False),
+                beside={"peak, GB": max(peaks) / 1e9, "answers finished": ended, "given up": GROWING - ended},
+                bound="; ".join(
+                    sorted({str(one)[:80] for one in grown if isinstance(one, BaseException)})[:3]
+                ),
+            )
+        )
+        flood = await asyncio.gather(
+            *(asyncio.wait_for(swarm.answer(ids, 40), 60) for ids in prompts(120, 256)),
+            return_exceptions=True,
+        )
+        served = sum(not isinstance(one, BaseException) for one in flood)
+        watching.cancel()
+        after = await swarm.answer(prompts(1, 16)[0], 8)
+        found.append(
+            row(
+                "flood",
+                "120 sessions at once where 64 fit: the donor still serves",
+                "",
+                [float(len(after.ids) == 8)],
+                "nf4",
+                bar=Bar(1.0),
+                beside={"served": served, "refused": 120 - served, "peak, of the cap": max(peaks) / CAP},
+                bound="; ".join(
+                    sorted({str(one)[:80] for one in flood if isinstance(one, BaseException)})[:3]
+                ),
+            )
+        )
+    return found
+
+
+async def release_rows(folder: Path) -> list[Row]:
+    """From telling a worker to go until the driver counts nothing of it; and from starting it to online."""
+    nvml, seconds, starts = Nvml(), [], []
+    span = Span(1, SIZES["one"] + 1)
+    for number in range(KILLS // AT_ONCE):
+        started = time.perf_counter()
+        async with donors(folder, "one", Quantization.NF4, (span,) * AT_ONCE) as swarm:
+            starts.append(time.perf_counter() - started)
+            seconds += [await _going(worker, nvml) for worker in swarm.donors]
+        print(f"release {number}: {max(seconds):.3f} s at worst", flush=True)
+    held = len(span) * BYTES[Quantization.NF4]
+    size = os.stat(next((folder / "shared" / "nf4").glob("h.0*"))).st_size * len(span)
+    started = time.perf_counter()
+    async with donors(folder, "one", Quantization.NF4, (span,)):
+        alone = time.perf_counter() - started
+    return [
+        row(
+            "release",
+            f"from the order to go until the driver counts no byte of the worker, worst of {len(seconds)}",
+            "s",
+            [max(seconds)],
+            "nf4",
+            bar=Bar(1.0, at_least=False),
+            beside={"median": Interval.of(seconds).median, "weights of each, GB": held / 1e9},
+        ),
+        row(
+            "online",
+            f"from starting a worker to online, {len(span)} blocks kept quantized on disk",
+            "s",
+            [alone],
+            "nf4",
+            beside={
+                "file, GB": size / 1e9,
+                f"{AT_ONCE} at once, all online after, s": Interval.of(starts).median,
+            },
+        ),
+    ]
+
+
+async def _going(worker: Worker, nvml: Nvml) -> float:
+    pid = worker.process.pid
+    if not nvml.used(pid):
+        raise RuntimeError("the driver does not count this worker")
+    asked = time.perf_counter()
+    stopping = asyncio.create_task(worker.stop())
+    while nvml.used(pid):  # noqa: ASYNC110 - the driver tells nobody
+        await asyncio.sleep(0.002)
+    gone = time.perf_counter() - asked
+    await stopping
+    return gone
