@@ -170,7 +170,7 @@ async def cap_rows(folder: Path) -> list[Row]:
         found.append(
             row(
                 "cap",
-                f"{GROWING} sessions growing to {GROWING * 1564} positions, 32,768 fit: most memory, of the cap",
+                f"{GROWING} sessions growing to {GROWING * 1564} positions, 32,768 fit: peak, of the cap",
                 "",
                 [peak / CAP for peak in (max(peaks),)],
                 "nf4",
