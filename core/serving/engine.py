@@ -381,7 +381,7 @@ def _payloads(jobs: Sequence[Job], outputs: Sequence[torch.Tensor]) -> list[byte
         return payloads
     parts = list(coded.values())
     joined = (parts[0] if len(parts) == 1 else torch.cat(parts)).cpu()
-    for at, part in zip(coded, joined.split([len(one) for one in parts]), strict=True):
+    for at, part in zip(coded, torch.split(joined, [len(one) for one in parts]), strict=True):
         kind = jobs[at].output
         assert kind is not None
         finite = bool(torch.isfinite(part.view(_TORCH[kind])).all())
