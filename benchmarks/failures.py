@@ -70,9 +70,9 @@ A stall is the time from SIGKILL to the first token over the new route, less a u
 replay; the replay is left out of the value, as the bar says. A pause is the longest time between two tokens
 from the word to leave on, less a usual step, in usual steps. The bundled model in float32; a prompt of 100
 tokens, disturbed amid the answer. Without a standby the client keeps no streams to who would replace a stage;
-donors may still have some to each other from earlier answers. *Rates* are tokens a second where each step one donor of four stages dies
-with the chance p; emulated in one process over a swarm in memory, the first token's time included. *From the
-prompt* and *no cache* are computed from the same run's step and prefill times."""
+donors may still have some to each other from earlier answers. *Rates* are tokens a second where each step one
+donor of four stages dies with the chance p; emulated in one process over a swarm in memory, the first token's
+time included. *From the prompt* and *no cache* are computed from the same run's step and prefill times."""
 
 
 class TimedSession(Session):
