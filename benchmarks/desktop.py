@@ -29,7 +29,7 @@ from benchmarks.measure import Bar, Interval, Results, Row, Run
 from core.door import RunningNode, find_running
 from core.errors import IdlebloomError
 from core.pc.gpu import GpuWatch
-from core.routing.ask import Ask, Ended
+from core.routing.ask import Ask, Ended, Message
 from core.terms import Sampling
 from idlebloom.remote import generate
 from tests.end_to_end.desk import Desk, desk
@@ -95,7 +95,7 @@ class Reader:
             self.answers += 1
 
     async def _answer(self) -> str:
-        async for event in generate(self.node, Ask(QUESTION, Sampling(), TOKENS)):
+        async for event in generate(self.node, Ask((Message("user", QUESTION),), TOKENS, Sampling())):
             if isinstance(event, Ended):
                 return event.text
         raise IdlebloomError("the answer has no end")
