@@ -20,7 +20,7 @@ from core.paths import Paths
 from core.preferences import Preferences
 from core.terms import Because, State
 from core.words import _
-from desktop import bundle, phrases, snapshot
+from desktop import commands, phrases, snapshot
 from desktop.client import Client
 from desktop.extras import EXTRAS, Live
 from desktop.keeper import SettingsKeeper
@@ -54,10 +54,9 @@ class App(QObject):
         program: list[str],
         preferences: Callable[[], Preferences],
         there: Callable[[], bool],
-        version: str,
     ) -> None:
         super().__init__()
-        self.paths, self._program, self._version = paths, program, version
+        self.paths, self._program = paths, program
         self.memory = Memory(paths.state)
         self.client = Client(self)
         self.node = NodeProcess(paths, program, self)
@@ -381,20 +380,12 @@ class App(QObject):
             self.write_bundle(Path(chosen))
 
     def write_bundle(self, file: Path) -> None:
-        def put(settings: object) -> None:
-            status = asdict(self.snapshot.status) if self.snapshot else {"trouble": self.trouble}
-            try:
-                bundle.write(
-                    file,
-                    self.paths,
-                    status=status,
-                    settings=settings if isinstance(settings, dict) else {},
-                    version=self._version,
-                )
-            except OSError as error:
-                self._message(_("The bundle was not saved"), phrases.sentence(str(error)))
+        """The command knows what may go into it."""
 
-        self.keeper.load(put, lambda why: put({}))
+        def failed(why: str) -> None:
+            self._message(_("The bundle was not saved"), phrases.sentence(why))
+
+        commands.run(self, self._program, ["bundle", str(file)], lambda said: None, failed)
 
 
 def _turn(of: Snapshot) -> tuple[State, Because | None]:

@@ -23,7 +23,7 @@ SOCKET = "tray.sock"
 XCB = ("libxcb-cursor.so.0", "libxcb-icccm.so.4", "libxcb-keysyms.so.1", "libxkbcommon-x11.so.0")
 
 
-def run(paths: Paths, program: list[str], preferences: Callable[[], Preferences], version: str) -> int:
+def run(paths: Paths, program: list[str], preferences: Callable[[], Preferences]) -> int:
     """``program`` starts Idlebloom, with its data folder. Raises ``IdlebloomError``."""
     check_libraries()
     paths.make()
@@ -36,7 +36,7 @@ def run(paths: Paths, program: list[str], preferences: Callable[[], Preferences]
     if wake(paths.runtime / SOCKET):
         return 0
     single = Single(paths.runtime / SOCKET)
-    desktop = App(paths, program, preferences, Hosts().there, version)
+    desktop = App(paths, program, preferences, Hosts().there)
     single.woken.connect(desktop.woken)
     signals = _Signals(desktop.quit)
     QTimer.singleShot(0, desktop.start)

@@ -19,6 +19,5 @@ def run(args: argparse.Namespace, paths: Paths) -> int:
     from desktop.node_process import command
     from desktop.start import run
     from idlebloom.following import follow
-    from idlebloom.launch import version
 
-    return run(paths, command(args.data), lambda: follow(Preferences(paths.settings_file)), version())
+    return run(paths, command(args.data), lambda: follow(Preferences(paths.settings_file)))

@@ -125,7 +125,7 @@ def make_app(
             Memory(paths.state).keep(CONSENTED)
             door.running(os.getpid()).write(paths.door_file)
         program = [sys.executable, "-S", "-c", STUB]
-        app = App(paths, program, lambda: Preferences(paths.settings_file), there, "0.1.0")
+        app = App(paths, program, lambda: Preferences(paths.settings_file), there)
         apps.append(app)
         app.start()
         if consented:

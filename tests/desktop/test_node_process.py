@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from PySide6.QtWidgets import QApplication
 from core import door
 from core.door import RunningNode
 from core.paths import Paths
+from core.preferences import Preferences
 from desktop.memory import Memory
 from desktop.node_process import NodeProcess, last_line
 
@@ -109,10 +111,12 @@ def test_the_last_words() -> None:
 
 @pytest.mark.xvfb
 def test_killing_the_tray_leaves_nothing(paths: Paths, tmp_path: Path) -> None:
-    """kill -9 of the tray: node, worker and p2pd end, and their memory is free."""
+    """kill -9 of the tray: node, worker and p2pd, which ran on the chosen port, all end."""
     Memory(paths.state).keep("consented")
     line = [sys.executable, "-m", "idlebloom", "--data", str(paths.state)]
-    subprocess.run([*line, "settings", "set", "donate", "always"], check=True, capture_output=True)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    Preferences(paths.settings_file).change({"donate": "always", "port": port})
     with (tmp_path / "log").open("w") as log, subprocess.Popen(line, stdout=log, stderr=log) as tray:
         end = time.monotonic() + 90
         family: list[psutil.Process] = []
@@ -123,6 +127,7 @@ def test_killing_the_tray_leaves_nothing(paths: Paths, tmp_path: Path) -> None:
                 family = living(tray.pid)
             running = door.find(paths.door_file)
             assert running is not None and running.pid in {p.pid for p in family}
+            assert running.url == f"http://127.0.0.1:{port}"
         finally:
             tray.kill()
         end = time.monotonic() + 20

@@ -1,0 +1,64 @@
+"""What the settings about this PC's device, memory and disk mean for what is served."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from core.model.config import ModelConfig
+from core.node.placing import cpu_budget, fitting, gpu_budget, log_budget, means
+from core.node.storage import Storage
+from core.paths import Paths
+from core.serving.fit import longest
+from core.settings import Quantize, Settings
+
+GB = 10**9
+BIG = ModelConfig(4096, 32, 30, 250_880, 1e-5, False, 2048, 1, (2,), "bigscience/bloomz-7b1", "main")
+
+
+def test_leave_vram_gb() -> None:
+    """What is left to the owner is not served with; automatic is 2 GB or a quarter, whichever is more."""
+    assert gpu_budget(Settings(leave_vram_gb=10.0), 24 * GB, 23 * GB) == 14 * GB
+    assert gpu_budget(Settings(), 24 * GB, 23 * GB) == 18 * GB
+    assert gpu_budget(Settings(), 6 * GB, 6 * GB) == 4 * GB
+    assert gpu_budget(Settings(leave_vram_gb=0.0), 24 * GB, 5 * GB) == 5 * GB
+
+
+def test_leaving_more_serves_less() -> None:
+    """The span shrinks with what is left to the owner."""
+    spans = []
+    for leave in (0.0, 4.0):
+        chosen = Settings(leave_vram_gb=leave)
+        able = fitting(BIG, means(chosen, 1, "float32"), gpu_budget(chosen, 8 * GB, 8 * GB))
+        spans.append(longest(able.ends()))
+    assert spans[0] > spans[1] > 0
+
+
+def test_ram_gb() -> None:
+    """System memory is held to it: all of serving on the CPU, the logs beside a GPU."""
+    assert cpu_budget(Settings(ram_gb=2.0), 10 * GB) == 2 * GB
+    assert cpu_budget(Settings(), 10 * GB) > 7 * GB
+    on_gpu = means(Settings(), 1, "float32")
+    assert log_budget(Settings(ram_gb=0.5), on_gpu, 9 * GB, 10 * GB) == GB // 2
+
+
+@pytest.mark.parametrize(("chosen", "device"), [("auto", "cuda:0"), ("cpu", "cpu"), ("cuda:1", "cuda:1")])
+def test_device(chosen: str, device: str) -> None:
+    """The one that was chosen, or found by the program."""
+    assert means(Settings(device=chosen), 2, "float32").device == device
+
+
+@pytest.mark.parametrize(
+    ("chosen", "held"), [(Quantize.AUTO, "nf4"), (Quantize.INT8, "int8"), (Quantize.NONE, "none")]
+)
+def test_quantization(chosen: Quantize, held: str) -> None:
+    """How layers are kept, and with that how many fit."""
+    assert means(Settings(quantization=chosen), 1, "float32").quantization == held
+
+
+def test_disk_gb_and_data_dir(tmp_path: Path) -> None:
+    """Layers are kept in the folder that was chosen, up to the size that was."""
+    storage = Storage.of(Settings(disk_gb=7, data_dir=str(tmp_path)), Paths.of(tmp_path / "home"))
+    assert storage.root == tmp_path and storage.room() <= 7 * GB
+    assert Storage.of(Settings(), Paths.of(tmp_path / "home")).root == tmp_path / "home" / "cache"
