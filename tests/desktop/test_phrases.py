@@ -22,8 +22,8 @@ NOW = 1_000_000.0
             "Idlebloom: Not giving – This PC gives nothing until you say so.",
         ),
         (
-            status("waiting", reason=reason("program", program="Quake")),
-            "Idlebloom: Your turn – Yielded to Quake.",
+            status("waiting", reason=reason("program", program="Quake", at="20:14")),
+            "Idlebloom: Your turn – Yielded to Quake at 20:14.",
         ),
         (status("trouble", reason=reason("new", text="it sings")), "Idlebloom: Trouble – It sings."),
         (status("paused", reason=reason("paused")), "Idlebloom: Paused – Until you resume."),
