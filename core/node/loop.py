@@ -49,10 +49,8 @@ MEASURE_SECONDS = 2.0
 """Between two readings of what the worker takes."""
 RATE_SECONDS = 60.0
 FETCH_AGAIN_SECONDS = 600.0
-NO_FETCHING = frozenset(
-    {Reason.NO_CONSENT, Reason.PAUSED, Reason.METERED, Reason.QUOTA, Reason.NO_NETWORK, Reason.NO_DEVICE}
-)
-"""While one of these holds, no layers are fetched ahead either."""
+NO_FETCHING = frozenset({Reason.NO_CONSENT, Reason.PAUSED})
+"""The owner's words that layers are not fetched against either."""
 ACTIONS = ("pause", "resume", "give", "finish")
 
 
@@ -149,10 +147,12 @@ class Loop:
             self._news.clear()
             facts = self.observer.facts(self.node.own_chat_seconds)
             orders = self.told.look(facts.now, facts.clock)
-            budget, self._trail = judge(self.settings, facts, orders, self._trail, self._hindrance())
+            hindrance = self._hindrance()
+            budget, self._trail = judge(self.settings, facts, orders, self._trail, hindrance)
             await self._act(next_action(budget, self._doing()))
             self.observer.hurry = self.node.gives
-            self._fetch_ahead(budget)
+            metered = facts.metered and not self.settings.on_metered
+            self._fetch_ahead(budget.because, may=not metered and hindrance is None)
             self._publish(budget, facts)
 
     def _hindrance(self) -> Because | None:
@@ -222,16 +222,15 @@ class Loop:
 
     # Layers that will be needed
 
-    def _fetch_ahead(self, budget: Budget) -> None:
-        """Layers are fetched also while the owner is here, unless that is what the reason is about."""
-        because = budget.because
-        if because is None or self.node.gives or self._ahead is not None:
-            if because is not None and because.kind in NO_FETCHING and self._ahead is not None:
+    def _fetch_ahead(self, because: Because | None, may: bool) -> None:
+        """Layers are fetched also while the owner is here, unless the owner or the network speaks against
+        it."""
+        may = may and because is not None and because.kind not in NO_FETCHING and not self.node.gives
+        if self._ahead is not None:
+            if not may:
                 self._ahead.cancel()
-            return
-        if because.kind in NO_FETCHING or time.monotonic() < self._ahead_after:
-            return
-        self._ahead = asyncio.create_task(self._fetch(), name="fetch ahead")
+        elif may and time.monotonic() >= self._ahead_after:
+            self._ahead = asyncio.create_task(self._fetch(), name="fetch ahead")
 
     async def _fetch(self) -> None:
         self._ahead_after = time.monotonic() + FETCH_AGAIN_SECONDS

@@ -142,6 +142,36 @@ def test_a_busy_gpu_of_our_own_is_no_reason(pc: Desk) -> None:
     assert [process.pid for process in pc.program.workers()] == [worker.pid]
 
 
+def test_settings_take_the_causes_away(pc: Desk) -> None:
+    """Each reaches the running node: what it allows is no reason any more, and is one again when it is set
+    back. A locked screen is idle whatever keys are pressed, unless the setting says no."""
+    pc.gives()
+    allowed = {
+        "on_battery": True,
+        "on_metered": True,
+        "yield_fullscreen": False,
+        "yield_gpu_percent": 100,
+        "max_gpu_celsius": 100,
+    }
+    pc.set(**allowed)
+    with ExitStack() as stack:
+        for name in ("battery", "metered", "fullscreen", "gpu", "heat"):
+            cause(pc, name, stack)
+        pc.bus.locked = True
+        time.sleep(1.5)
+        pc.screen.press()
+        assert while_(lambda: pc.look()["state"] == "giving", 4), pc.look()
+        pc.set(yield_fullscreen=True)
+        pc.yields("fullscreen")
+        pc.set(on_battery=False, yield_fullscreen=False, locked_is_idle=False)
+        pc.yields("on_battery")
+    pc.bus.locked = False
+    pc.set(
+        on_metered=False, yield_fullscreen=True, yield_gpu_percent=15, max_gpu_celsius=80, locked_is_idle=True
+    )
+    pc.gives()
+
+
 def test_warm_is_rested_before_it_is_left(pc: Desk) -> None:
     """A little above the limit the worker goes on, with rests, and says so."""
     pc.gives()
