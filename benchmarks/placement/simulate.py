@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks.placement.donors import LAYERS, Card, Peer, draw
 from benchmarks.placement.optimum import even_use, throughput
-from core.serving.choose import PLAUSIBLE, STRANGER, Levels, Why, choose, share
+from core.serving.choose import CROWD, LIKELY, PLAUSIBLE, STRANGER, Held, Levels, Why, choose, share
 from core.swarm.crowd import FULL, SAMPLED
 from core.swarm.records import BAND_LAYERS
 from core.terms import Span
@@ -229,6 +229,11 @@ class View:
         length = np.maximum(self.end - self.start, 1)
         # A typical speed a layer, so cards are compared by layers a second, as ``levels`` does.
         self.rate = trust * np.minimum(speed, PLAUSIBLE * typical) / length * placed
+        part = trust / length * placed
+        self.likely, self.surely = (
+            part * np.minimum(speed, LIKELY * typical),
+            part * np.minimum(speed, typical),
+        )
         self.believed = placed & (trust > 0)
         self.held = self._sum(self.believed.astype(float)).astype(np.int64)
         self.has_hole = bool((self.held == 0).any())
@@ -263,6 +268,17 @@ class View:
             tuple(steady.tolist()),
             self.donors - bool(self.believed[index]),
             self.limit,
+            self.spans_without(index),
+        )
+
+    def spans_without(self, index: int) -> tuple[Held, ...]:
+        """As ``choose`` looks at a small swarm."""
+        if self.donors > CROWD:
+            return ()
+        return tuple(
+            Held(Span(int(self.start[n]), int(self.end[n])), float(self.likely[n]), float(self.surely[n]))
+            for n in range(len(self.start))
+            if self.believed[n] and n != index
         )
 
     def _claimed(self, peer: Peer) -> float:

@@ -14,11 +14,14 @@ from the same records, so two donors of a layer do not leave it in the same mome
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 import statistics
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+
+import numpy as np
 
 from core.model.cost import Costs
 from core.terms import DonorState, PeerId, Record, Span
@@ -30,6 +33,8 @@ STRANGER = 0.5
 they weigh beside peers that were seen, not beside each other."""
 BELIEVED = 0.25
 """A layer is a hole where all its donors are trusted less than this."""
+LIKELY = 2.0
+"""The same where a small swarm is looked at as a whole: one boast would count much there."""
 PLAUSIBLE = 4.0
 """A donor counts for at most so many times the median speed of a layer."""
 WINDOW_SECONDS = 60.0
@@ -40,6 +45,8 @@ HOLE_MOVERS = 3.0
 """How many donors may move in one window, on average, while there is a hole."""
 TOLERANCE = 0.05
 """Layers whose throughputs differ by less, of the mean, are even enough: nobody moves for that."""
+GAIN = 0.02
+"""In a small swarm nobody moves for less than this part of what it carries."""
 MARGIN = 2.0
 """What a move gains must be so many times what it costs: stays are guesses."""
 CROWD = 64
@@ -56,6 +63,16 @@ def strangers(_peer: PeerId) -> float:
 
 
 @dataclass(frozen=True)
+class Held:
+    """What a donor holds, and its steps a second through all of it: as it claims, within what is plausible,
+    and ``surely`` at most as much as is usual."""
+
+    span: Span
+    rate: float
+    surely: float
+
+
+@dataclass(frozen=True)
 class Levels:
     """The swarm without this donor. Per layer: ``rates`` steps a second; ``held`` how many believed donors
     hold it; ``steady`` how many of them will not move in this window. Of ``donors`` in all those may move
@@ -66,6 +83,8 @@ class Levels:
     steady: tuple[int, ...]
     donors: int
     limit: float
+    spans: tuple[Held, ...] = ()
+    """In a swarm of few donors: what each holds."""
 
     @property
     def holes(self) -> int:
@@ -152,8 +171,17 @@ def levels(
     going = [record for record in movable if turn(record.peer_id, window) < limit]
     others = [record for record in believed if record.peer_id != me]
     staying = [record for record in others if record not in going]
+    known = []
+    for one in others:
+        claimed, part = _layer_rate(one), trust(one.peer_id) / len(one.span)
+        known.append(Held(one.span, part * min(claimed, LIKELY * typical), part * min(claimed, typical)))
     return Levels(
-        tuple(rates), tuple(_held(others, layers)), tuple(_held(staying, layers)), len(others), limit
+        tuple(rates),
+        tuple(_held(others, layers)),
+        tuple(_held(staying, layers)),
+        len(others),
+        limit,
+        tuple(known) if len(known) <= CROWD else (),
     )
 
 
@@ -176,6 +204,31 @@ def choose(seen: Levels, hand: Hand, lot: float, chance: random.Random) -> Choic
     return Choice(span, Why.WEAK) if _repays(seen, hand, now, span) else stay
 
 
+def carried(spans: Iterable[tuple[Span, float]], weights: Sequence[float]) -> float:
+    """At most how many steps a second these donors carry together, readers sharing their work out as well
+    as it can be: a donor may give all of its time to any of its layers. ``spans`` with their steps a
+    second, ``weights`` what a step costs in each layer.
+
+    No run of layers [i, j) is stepped through faster than all donors that touch it can at most: the
+    slowest run bounds the swarm. (It is a cut of the flow from donors to layers. Cuts of layers that do
+    not lie together may be lower still; they are not looked at.)"""
+    layers = len(weights)
+    before, behind = np.zeros(layers + 1), np.zeros(layers + 1)
+    upto = np.concatenate([[0.0], np.cumsum(weights)])
+    total = 0.0
+    for span, rate in spans:
+        work = rate * (upto[span.end] - upto[span.start])
+        total += work
+        before[span.end] += work  # it touches nothing from its end on,
+        behind[span.start] += work  # and nothing before its start
+    ended = np.cumsum(before)
+    begins = np.cumsum(behind[::-1])[::-1]
+    need = upto[None, :] - upto[:, None]
+    able = total - ended[:, None] - begins[None, :]
+    runs = need > 0
+    return max(0.0, float((able[runs] / need[runs]).min()))  # sums of floats may end just below
+
+
 def best(seen: Levels, hand: Hand, starts: Collection[int], chance: random.Random) -> Span | None:
     """Of the longest spans from ``starts`` the one that fills most holes and leaves the others together,
     then raises the throughputs most; among equals the one that is online soonest, then any."""
@@ -186,13 +239,16 @@ def best(seen: Levels, hand: Hand, starts: Collection[int], chance: random.Rando
     most = max(_holes(seen, span) for span in spans)
     spans = [span for span in spans if _holes(seen, span) == most]
 
+    def flow(span: Span) -> float:
+        return round(_worth(seen, hand, span), 9) if seen.spans else 0.0
+
     def merit(span: Span) -> tuple[object, ...]:
         rate = hand.rate(span)
         after = list(seen.rates)
         for layer in range(span.start, span.end):
             after[layer] += rate
         lots = (span.start * 0.618 + tie) % 1.0
-        return -_pieces(seen, span), sorted(after), -hand.away(span), lots
+        return -_pieces(seen, span), flow(span), sorted(after), -hand.away(span), lots
 
     return max(spans, key=merit)
 
@@ -251,9 +307,30 @@ def _may_leave(seen: Levels, now: Span, span: Span | None) -> bool:
     )
 
 
+def _worth(seen: Levels, hand: Hand, span: Span | None) -> float:
+    """What the swarm would carry with this donor at ``span``: half way between what all claim and what is
+    sure, so that nobody's boast makes others stay away from layers that need them."""
+    weights = [cost.seconds for cost in hand.table]
+    mine = STRANGER * hand.rate(span) if span is not None else 0.0
+    claimed = [(held.span, held.rate) for held in seen.spans]
+    surely = [(held.span, held.surely) for held in seen.spans]
+    own = [] if span is None else [(span, mine)]
+    return math.sqrt(carried([*claimed, *own], weights) * carried([*surely, *own], weights))
+
+
+def _carries_more(seen: Levels, hand: Hand, now: Span, span: Span) -> bool:
+    """The same of what the whole swarm carries, where it is small enough to be looked at as a whole."""
+    without, before, after = (_worth(seen, hand, one) for one in (None, now, span))
+    away = hand.away(span)
+    gain = (after - before) * (hand.stay - away)
+    return after > (1 + GAIN) * before and gain > MARGIN * (before - without) * away
+
+
 def _repays(seen: Levels, hand: Hand, now: Span, span: Span) -> bool:
     """Whether what the move adds to the weakest layer it touches, for the rest of the stay, is well above
     what is lost of the own steps while away."""
+    if seen.spans:
+        return _carries_more(seen, hand, now, span)
     touched = [*range(now.start, now.end), *range(span.start, span.end)]
     here, there = hand.rate(now), hand.rate(span)
     before = min(seen.rates[layer] + here * (layer in now) for layer in touched)

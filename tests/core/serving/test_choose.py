@@ -15,6 +15,7 @@ from core.serving.choose import (
     Hand,
     Levels,
     Why,
+    carried,
     choose,
     levels,
     share,
@@ -94,7 +95,7 @@ def test_a_hole_behind_a_liar_is_seen_once_it_failed() -> None:
     records = [record("a", 0, 4), record("liar", 4, 8)]
     seen = levels(records, LAYERS, ME, 1001.0, trust=lambda peer: 0.0 if peer == "liar" else 0.5)
     choice = choose(seen, hand(4), 0.0, random.Random(1))
-    assert choice == Choice(Span(4, 8), Why.JOIN)
+    assert choice is not None and choice.span.end > 4
 
 
 def steady(rates: list[float], held: list[int]) -> Levels:
@@ -186,3 +187,39 @@ def test_two_donors_of_a_layer_do_not_leave_it_at_once(records: list[Record], mi
             after[layer] += 1
     before = levels(records, LAYERS, ME, now).held
     assert all(now_ or not was for was, now_ in zip(before, after, strict=True))
+
+
+spans_of_donors = st.lists(
+    st.tuples(st.integers(0, 5), st.integers(1, 6), st.floats(0.1, 10)).map(
+        lambda one: (Span(min(one[0], one[1] - 1), max(one[0] + 1, one[1])), one[2])
+    ),
+    max_size=6,
+)
+
+
+@given(spans_of_donors, st.lists(st.floats(0.1, 5), min_size=6, max_size=6))
+def test_what_a_swarm_carries_is_bounded_by_its_slowest_run(
+    spans: list[tuple[Span, float]], weights: list[float]
+) -> None:
+    """Of every run of layers: the work of all donors that touch it, over what a step costs there; nothing
+    where a layer has no donor."""
+    slowest = min(
+        sum(
+            rate * sum(weights[span.start : span.end])
+            for span, rate in spans
+            if span.start < end and start < span.end
+        )
+        / sum(weights[start:end])
+        for start in range(6)
+        for end in range(start + 1, 7)
+    )
+    assert carried(spans, weights) == pytest.approx(slowest, rel=1e-6, abs=1e-6)
+
+
+def test_a_boast_keeps_nobody_away() -> None:
+    """A donor that claims a hundred times what is usual alone holds half of a small swarm: the next one
+    comes to its layers too, and not only to those of two plain donors."""
+    plain = [record("a", 0, 4), record("b", 0, 4)]
+    boast = record("c", 4, 8, step=0.0004)
+    choice = chosen([*plain, boast], hand(4))
+    assert choice is not None and choice.span.end > 4
