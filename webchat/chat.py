@@ -13,9 +13,9 @@ A command sends ``ask``: one answer that nobody keeps. It hears ``started``, ``p
 from __future__ import annotations
 
 import json
-import queue
 import secrets
 import threading
+from collections import deque
 from collections.abc import Mapping
 from typing import Literal, get_args
 
@@ -34,7 +34,7 @@ from webchat.door import check_owner
 from webchat.reader import Reader, Stream
 from webchat.refusals import error_shape
 from webchat.serve import hang_up
-from webchat.snapshots import Shape, card_shape, route_shape, status_shape
+from webchat.snapshots import Shape, card_shape, route_shape
 from webchat.tally import Tally, ended_shape
 from webchat.turnstile import Pace
 from webchat.values import BadValue, Body, checked_text, mapping, number, text, whole
@@ -42,12 +42,12 @@ from webchat.values import BadValue, Body, checked_text, mapping, number, text, 
 MAX_MESSAGES = 1000
 MAX_QUESTION = 200_000
 """Characters; far more than any model takes."""
+SENDER_SECONDS = 2.0
+"""How long a page's thread waits for more to send."""
 MAX_WAITING = 20_000
 """Messages that a page may leave unread."""
 MESSAGE_RATE, MESSAGE_BURST = 50.0, 200.0
 """Messages of one connection, a second and at once; a person clicks far slower."""
-LOOK_UP_SECONDS = 1.0
-"""How often a connection with nothing to read looks for a new status."""
 Role = Literal["system", "user", "assistant"]
 
 
@@ -75,13 +75,15 @@ class Line:
         self._turn = threading.Lock()
 
     def send(self, kind: str, /, **fields: object) -> None:
-        with self._turn:
-            self.ws.send(json.dumps({"type": kind, **fields}))
+        self.send_text(json.dumps({"type": kind, **fields}))
 
-    def receive(self, timeout: float) -> Body | None:
-        sent = self.ws.receive(timeout)
-        if sent is None:
-            return None
+    def send_text(self, text: str) -> None:
+        with self._turn:
+            self.ws.send(text)
+
+    def receive(self) -> Body:
+        """Waits for as long as the connection lasts."""
+        sent = self.ws.receive()
         try:
             return mapping(json.loads(sent), "message")
         except (ValueError, RecursionError):
@@ -104,21 +106,17 @@ class Talk:
     ) -> None:
         self._offers = offers
         self._reader, self._bulletin, self._answers, self._line = reader, bulletin, answers, line
-        self._page: OpenPage | None = None
+        self._page, self._is_page = OpenPage(line), False
         self._stream: Stream[Event] | None = None
         self._thread: threading.Thread | None = None
-        self._shown = 0
         self._pace = Pace(MESSAGE_RATE, MESSAGE_BURST)
 
     def run(self) -> None:
         try:
             self._greet()
-            self._tell_status(LOOK_UP_SECONDS)
+            self._bulletin.join(self._page.hear_text)
             while True:
-                self._tell_status(0)
-                message = self._line.receive(LOOK_UP_SECONDS)
-                if message is None:
-                    continue
+                message = self._line.receive()
                 if not self._pace.allows():
                     self._line.send("error", ask=None, title="Too many messages at once.", advice="")
                     return
@@ -126,22 +124,17 @@ class Talk:
         except (ConnectionClosed, OSError):
             pass
         finally:
+            self._bulletin.leave(self._page.hear_text)
             self._stop()
-            if self._page is not None:
+            if self._is_page:
                 self._answers.leave(self._page)
-                self._page.close()
+            self._page.close()
 
     def _greet(self) -> None:
         try:
             self._line.send("hello", card=card_shape(self._reader.card()), offers=self._offers)
         except IdlebloomError as error:
             self._line.send("hello", card=None, offers=self._offers, **error_shape(error))
-
-    def _tell_status(self, timeout: float) -> None:
-        number, status = self._bulletin.after(self._shown, timeout)
-        if status is not None:
-            self._line.send("status", status=status_shape(status))
-            self._shown = number
 
     def _act(self, message: Body) -> None:
         acts = {
@@ -220,13 +213,13 @@ class Talk:
 
     def _show(self, message: Body) -> None:
         conversation = _name(message, "conversation")
-        if self._page is None:
-            self._page = OpenPage(self._line)
+        if not self._is_page:
+            self._is_page = True
             self._answers.join(self._page)
         self._answers.show(self._page, conversation)
 
     def _say(self, message: Body) -> None:
-        if self._page is None:
+        if not self._is_page:
             raise BadValue("say", "must come after show")
         said = text(message, "text")
         if not said.strip():
@@ -262,33 +255,62 @@ class Talk:
 
 
 class OpenPage:
-    """What a page hears, sent by a thread of its own: a slow page holds up neither answers nor others."""
+    """What a page hears, sent by a thread of its own: a slow page holds up neither answers nor others. The
+    thread is there while there is something to send: most pages are idle, and each thread takes memory."""
 
     def __init__(self, line: Line) -> None:
         self.shows: str | None = None
         self._line = line
-        self._waiting: queue.Queue[tuple[str, Mapping[str, object]] | None] = queue.Queue(MAX_WAITING)
-        threading.Thread(target=self._send, name="page", daemon=True).start()
+        self._waiting: deque[tuple[str, Mapping[str, object]] | str] = deque()
+        self._turn = threading.Condition()
+        self._sends = self._closed = False
 
     def hear(self, kind: str, fields: Mapping[str, object]) -> None:
-        try:
-            self._waiting.put_nowait((kind, fields))
-        except queue.Full:
-            self._line.drop()  # it reads nothing; should it come back, it is told all anew
+        self._put((kind, fields))
+
+    def hear_text(self, text: str) -> None:
+        """A message that is written out already."""
+        self._put(text)
+
+    def _put(self, message: tuple[str, Mapping[str, object]] | str) -> None:
+        with self._turn:
+            if self._closed:
+                return
+            if len(self._waiting) >= MAX_WAITING:
+                self._closed = True
+                self._line.drop()  # it reads nothing; should it come back, it is told all anew
+                return
+            self._waiting.append(message)
+            if self._sends:
+                self._turn.notify()
+            else:
+                self._sends = True
+                threading.Thread(target=self._send, name="page", daemon=True).start()
 
     def close(self) -> None:
-        try:
-            self._waiting.put_nowait(None)
-        except queue.Full:
-            self._line.drop()
+        with self._turn:
+            self._closed = True
+            self._waiting.clear()
+            self._turn.notify()
+
+    def _next(self) -> tuple[str, Mapping[str, object]] | str | None:
+        with self._turn:
+            self._turn.wait_for(lambda: self._waiting or self._closed, SENDER_SECONDS)
+            if self._waiting:
+                return self._waiting.popleft()
+            self._sends = False
+            return None
 
     def _send(self) -> None:
         try:
-            while (waiting := self._waiting.get()) is not None:
-                kind, fields = waiting
-                self._line.send(kind, **fields)
+            while (waiting := self._next()) is not None:
+                if isinstance(waiting, str):
+                    self._line.send_text(waiting)
+                else:
+                    kind, fields = waiting
+                    self._line.send(kind, **fields)
         except (ConnectionClosed, OSError):
-            pass  # the page has gone; ``Talk.run`` notices too
+            self.close()  # the page has gone; ``Talk.run`` notices too
 
 
 def read_ask(message: Body) -> Ask:

@@ -23,7 +23,7 @@ export function drawWays(card, swarm, offers) {
   if (!holes) return;
   const words = swarm.missing.length ? capital(missingWords(swarm.missing, card.blocks)) : "It waits for donors";
   const also = offers?.ways?.length ? " You can also:" : "";
-  byId("ways-words").textContent = `${words}. Until a donor comes, questions get no answer.${also}`;
+  byId("ways-words").textContent = `${words}. A question asked now waits for one, 30 seconds at most.${also}`;
   for (const name of NAMES) byId(`way-${name}`).hidden = !offers?.ways?.includes(name);
 }
 

@@ -1,0 +1,72 @@
+"""The page of a node that is killed, and of one whose swarm lacks a model."""
+
+from __future__ import annotations
+
+import json
+import signal
+import urllib.request
+from typing import Any
+
+import psutil
+from websocket import WebSocket, create_connection
+
+from core.door import RunningNode, find_running
+from tests.end_to_end.programs import Folder, until
+
+
+def door_of(place: Folder) -> RunningNode:
+    return find_running(place.path / "data" / "run" / "door.json")
+
+
+def opened(door: RunningNode) -> WebSocket:
+    url = f"ws{door.url.removeprefix('http')}/api/chat"
+    ws = create_connection(
+        url, timeout=60, header=[f"Authorization: Bearer {door.token}"], suppress_origin=True
+    )
+    ws.send(json.dumps({"type": "show", "conversation": None}))
+    return ws
+
+
+def hear(ws: WebSocket, kind: str) -> dict[str, Any]:
+    while True:
+        message: dict[str, Any] = json.loads(ws.recv())
+        if message["type"] == kind:
+            return message
+
+
+def test_a_killed_node_loses_no_finished_message(place: Folder) -> None:
+    """What the page has seen to be finished is there after the next start; the demo that the page had
+    started goes with the node."""
+    assert place.run("settings", "set", "donate", "always").out == "always\n"
+    program = place.start("node", "--json", "--port", "0")
+    program.ready()
+    door = door_of(place)
+    until(lambda: door.request("/api/status?once=1")["swarm"]["whole"], 60, "the model is whole")
+    ws = opened(door)
+    ws.send(json.dumps({"type": "say", "conversation": None, "text": "What is Idlebloom?"}))
+    ended = hear(ws, "ended")
+    assert ended["state"] == "done"
+    ws.send(json.dumps({"type": "say", "conversation": None, "text": "Tell me a story"}))
+    half = hear(ws, "piece")["conversation"]
+    url = door.request("/api/ways/try", {}, seconds=60)["url"]
+    with urllib.request.urlopen(f"{url}/v1/models") as answer:
+        assert json.loads(answer.read())["data"][0]["id"] == "idlebloom/demo"
+    (demo,) = [one for one in program.processes("demo") if "--owned" in one.cmdline()]
+    program.send(signal.SIGKILL)
+    ws.shutdown()
+    until(
+        lambda: not psutil.pid_exists(demo.pid) or demo.status() == psutil.STATUS_ZOMBIE, 20, "the demo ends"
+    )
+    again = place.start("node", "--json", "--port", "0")
+    again.ready()
+    door = door_of(place)
+    kept = door.request(f"/api/conversations/{ended['conversation']}")
+    assert [(one["role"], one["state"]) for one in kept["messages"]] == [
+        ("user", "done"),
+        ("assistant", "done"),
+    ]
+    assert kept["messages"][1]["tokens"] == ended["tokens"] and kept["messages"][1]["text"]
+    cut = door.request(f"/api/conversations/{half}")
+    assert cut["messages"][1]["state"] in ("stopped", "done")
+    again.send(signal.SIGTERM)
+    assert again.wait() == 0
