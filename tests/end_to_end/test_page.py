@@ -1,6 +1,7 @@
 """The chat page in a real browser over three real donors, which rest between steps so that one can watch.
 
-``IDLEBLOOM_SCREENSHOTS=FOLDER`` makes it keep a picture of the page there.
+``IDLEBLOOM_SCREENSHOTS=FOLDER`` makes it keep pictures of the pages there: those of docs/images,
+at the donors' own speed.
 """
 
 from __future__ import annotations
@@ -84,7 +85,8 @@ class Page:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     with folder() as place, open_browser(tmp_path_factory.mktemp("chromium")) as chrome:
-        options = ("--json", "--no-browser", "--port", "0", "--rest", str(REST_SECONDS))
+        rest = 0.0 if "IDLEBLOOM_SCREENSHOTS" in os.environ else REST_SECONDS
+        options = ("--json", "--no-browser", "--port", "0", "--rest", str(rest))
         program = place.start("demo", *options, environment={"IDLEBLOOM_LOG": "debug"})
         url = program.ready()["url"]
         chrome.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": WATCH})
@@ -94,6 +96,11 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
         opened.wait(lambda: len(opened.all("#questions button")) == 4)
         yield opened
         assert complaints(chrome) == []
+
+
+def picture(page: Page, name: str) -> None:
+    if wanted := os.environ.get("IDLEBLOOM_SCREENSHOTS"):
+        page.chrome.save_screenshot(str(Path(wanted) / f"{name}.png"))
 
 
 def drawn(program: Program) -> dict[int, float]:
@@ -142,6 +149,7 @@ def test_the_answer_is_shown_while_it_is_computed(page: Page) -> None:
 def test_the_route_and_the_speed_are_shown(page: Page) -> None:
     """Three donors with their layers, and the numbers of the answer."""
     assert re.search(r"3 donors · [\d.]+ tokens/s · first token [\d.]+ s", page.find(".summary").text)
+    picture(page, "chat")
     page.find(".summary").click()
     assert len(page.all(".route li")) == 3
     held = [item.text for item in page.all(".route .holds")]
@@ -150,8 +158,6 @@ def test_the_route_and_the_speed_are_shown(page: Page) -> None:
     assert all(re.search(r"[\d.]+ ms to compute · .*direct", cost) for cost in costs)
     words = page.find(".route .predicted").text
     assert re.search(r"promised [\d.]+ tokens/s by their distances and speeds; it was [\d.]+$", words)
-    if wanted := os.environ.get("IDLEBLOOM_SCREENSHOTS"):
-        page.chrome.save_screenshot(str(Path(wanted) / "chat.png"))
 
 
 def test_stop_and_ask_again(page: Page) -> None:
@@ -187,5 +193,22 @@ def test_an_unplugged_donor_ends_no_answer(page: Page) -> None:
     assert ended["finish"] == "stop" and ended["tokens"] > 8
     assert "moved to another donor" in page.all(".summary")[-1].text
     assert len(page.program.workers()) == before
+    page.chrome.execute_script("document.activeElement.blur()")
+    picture(page, "unplugged")
+    page.all(".summary")[-1].click()
+    assert f"{lost} was unplugged" in page.all(".route")[-1].text
     page.find("#question").send_keys("Thank you", Keys.ENTER)
     page.wait(lambda: page.states()[4:] == ["done"])
+
+
+def test_the_swarm_page_shows_the_real_donors(page: Page) -> None:
+    """A line and a row for each, and the same as JSON; every part of the model is held."""
+    home = page.chrome.current_url
+    page.chrome.get(home.partition("#")[0] + "swarm")
+    page.wait(lambda: len(page.all("#rows tr")) >= 3)
+    assert "is whole" in page.find("#summary").text
+    assert not page.all("#map .layer.hole")
+    page.wait(lambda: "not measured" not in page.find("#rows").text, 90)
+    picture(page, "swarm")
+    page.chrome.get(home)
+    page.wait(lambda: page.states())

@@ -19,6 +19,7 @@ export function routeView(answer, blocks, isOpen, opened) {
     list.hidden = !list.hidden;
     button.setAttribute("aria-expanded", String(!list.hidden));
     opened(!list.hidden);
+    if (!list.hidden) list.scrollIntoView({ block: "nearest" });
   });
   return { button, list };
 }
