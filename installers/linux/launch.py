@@ -1,0 +1,62 @@
+"""What /usr/bin/idlebloom runs: makes this user's environment ready, then becomes the program in it.
+
+Without arguments on a desktop only the window's part is awaited; the tray has the rest fetched, through the
+program that ``IDLEBLOOM_SETUP`` names, and shows how far it is.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import setup
+
+LIGHT = {"--help", "-h", "--version", "settings", "status", "pause", "resume", "give"}
+"""What needs no more than the window's part."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Returns only where it failed: else this process has become the program."""
+    first = next((word for word in arguments if not word.startswith("-") or word in LIGHT), "")
+    desktop = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    group = "window" if first in LIGHT or not arguments else "node"
+    try:
+        release, place = setup.Release.read(setup.HERE), setup.Place.of_user()
+        ready = setup.is_ready(group, release, place)
+    except setup.SetupError as error:
+        return failed(str(error), desktop)
+    if not ready:
+        window = None if sys.stderr.isatty() or not desktop else window_module()
+        if code := setup.main([group]) if window is None else window.run(group):
+            return code
+    return become(place, arguments)
+
+
+def become(place: setup.Place, arguments: Sequence[str]) -> NoReturn:
+    environment = {**os.environ, "IDLEBLOOM_SETUP": str(setup.HERE / "setup")}
+    os.execve(place.python, [str(place.python), "-m", "idlebloom", *arguments], environment)
+
+
+def failed(words: str, desktop: bool) -> int:
+    print(f"idlebloom: {words}", file=sys.stderr)
+    if desktop and not sys.stderr.isatty() and (window := window_module()) is not None:
+        window.show_error(words)
+    return 1
+
+
+def window_module() -> ModuleType | None:
+    """None on a PC without Python's Tk: then there are only words on standard error."""
+    try:
+        import progress_window
+    except ImportError:
+        return None
+    return progress_window
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,151 @@
+"""Writes installers/lock.json: every file that a first start may fetch, with its size and SHA-256.
+
+    python installers/lock.py
+
+Versions come from constraints.txt. *window* is what the tray and its window need, so that they are there
+at once; *node* is the rest; *cuda* is PyTorch with its libraries, in place of which a PC without an NVIDIA
+driver takes *torch_cpu*. A package's files are listed for each Python in ``PYTHONS``. Needs uv and the index.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import re
+import subprocess
+import tomllib
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+TOP = HERE.parent
+INDEX = "https://pypi.org/simple/"
+PYTHONS = ("3.11", "3.12", "3.13")
+WINDOW = ("appdirs", "keyring", "nvidia-ml-py", "psutil", "PySide6-Essentials")
+CUDA = re.compile(r"^(cuda-|nvidia-(?!ml-py)|torch$|triton$)")
+GLIBC = 36
+"""Debian 12's C library is 2.36."""
+PLATFORM = f"x86_64-manylinux_2_{GLIBC}"
+TORCH_CPU = {
+    # PyTorch's own index has no sizes; these were read off the files.
+    "3.11": {
+        "file": "torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl",
+        "url": "https://download.pytorch.org/whl/cpu/torch-2.13.0%2Bcpu-cp311-cp311-manylinux_2_28_x86_64.whl",
+    }
+}
+
+
+def main() -> None:
+    packages: dict[str, dict[str, Any]] = {}
+    for python in PYTHONS:
+        window = closure(python, [*WINDOW])
+        everything = closure(python, requirements())
+        for name, version in sorted(everything.items()):
+            group = "window" if name in window else "cuda" if CUDA.match(name) else "node"
+            package = packages.setdefault(name, {"version": version, "group": group, "files": {}})
+            package["files"][python] = chosen(name, version, python)
+    lock = {"pythons": list(PYTHONS), "packages": packages, "torch_cpu": torch_cpu(), "tools": tools()}
+    (HERE / "lock.json").write_text(json.dumps(lock, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def requirements() -> list[str]:
+    project = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return list(project["dependencies"])
+
+
+def closure(python: str, wanted: list[str]) -> dict[str, str]:
+    """Names, normalised, and versions of ``wanted`` with all that they need, as the constraints pin them."""
+    command = ["uv", "pip", "compile", "-q", "--no-header", "--no-annotate", "--python-version", python]
+    command += ["--python-platform", PLATFORM, "-c", str(TOP / "constraints.txt"), "-"]
+    done = subprocess.run(command, input="\n".join(wanted), text=True, capture_output=True, check=True)
+    pairs = (line.split("==") for line in done.stdout.splitlines() if "==" in line)
+    return {name.strip(): version.split(";")[0].strip() for name, version in pairs}
+
+
+def chosen(name: str, version: str, python: str) -> dict[str, Any]:
+    """The best file of the index for one Python on Linux x86-64: a wheel, or else the source archive."""
+    ranked = [
+        (rank(file["filename"], name, version, python), file) for file in index(name) if not file["yanked"]
+    ]
+    best = min((pair for pair in ranked if pair[0] is not None), key=lambda pair: pair[0], default=None)
+    if best is None:
+        raise SystemExit(f"{name} {version} has no file for Python {python} on Linux x86-64")
+    return entry(best[1])
+
+
+@functools.cache
+def index(name: str) -> list[dict[str, Any]]:
+    """All files that the index has of a package."""
+    request = urllib.request.Request(
+        f"{INDEX}{name}/", headers={"Accept": "application/vnd.pypi.simple.v1+json"}
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return list(json.load(answer)["files"])
+
+
+def entry(file: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "file": file["filename"],
+        "sha256": file["hashes"]["sha256"],
+        "size": file["size"],
+        "url": file["url"],
+    }
+
+
+def rank(filename: str, name: str, version: str, python: str) -> tuple[int, int] | None:
+    """How well a file suits, less is better; None where it does not."""
+    if filename.endswith(".tar.gz"):
+        stem = filename.removesuffix(".tar.gz").lower().replace("_", "-").replace(".", "-")
+        return (9, 0) if stem == f"{name}-{version}".replace(".", "-") else None
+    if not filename.endswith(".whl"):
+        return None
+    parts = filename.removesuffix(".whl").split("-")
+    distribution, found, tags, abi, platform = parts[0], parts[1], parts[-3], parts[-2], parts[-1]
+    if re.sub(r"[-_.]+", "-", distribution).lower() != name or found != version:
+        return None
+    cpython = "cp" + python.replace(".", "")
+    abi3 = re.search(r"cp3(\d+)", tags)
+    if tags == cpython and abi == cpython:
+        kind = 0
+    elif abi == "abi3" and abi3 is not None and int(abi3[1]) <= int(python.split(".")[1]):
+        kind = 1
+    elif abi == "none" and (tags == cpython or "py3" in tags.split(".")):
+        kind = 2
+    else:
+        return None
+    if platform == "any":
+        return (kind, 0)
+    glibc = [int(minor) for minor in re.findall(r"manylinux_2_(\d+)_x86_64", platform)]
+    glibc += [17] * platform.count("manylinux2014_x86_64") + [5] * platform.count("manylinux1_x86_64")
+    usable = [minor for minor in glibc if minor <= GLIBC]
+    return (kind, -max(usable)) if usable else None
+
+
+def tools() -> dict[str, Any]:
+    """What the packages carry: uv for Linux and for Windows, of the version that the constraints pin."""
+    pins = (TOP / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    version = next(line.removeprefix("uv==") for line in pins if line.startswith("uv=="))
+    files = {file["filename"]: file for file in index("uv")}
+    names = {
+        "uv-linux": f"uv-{version}-py3-none-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
+        "uv-windows": f"uv-{version}-py3-none-win_amd64.whl",
+    }
+    return {tool: entry(files[name]) for tool, name in names.items()}
+
+
+def torch_cpu() -> dict[str, Any]:
+    """PyTorch's CPU build, where pip finds it: for the Pythons whose file could be had and hashed."""
+    entries = {}
+    for python, known in TORCH_CPU.items():
+        command = ["pip", "download", "-q", "--no-deps", "-d", "/tmp/idlebloom-lock", "torch==2.13.0+cpu"]
+        subprocess.run(command, check=True)
+        file = Path("/tmp/idlebloom-lock") / known["file"]
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        entries[python] = {**known, "sha256": digest, "size": file.stat().st_size}
+    return entries
+
+
+if __name__ == "__main__":
+    main()
