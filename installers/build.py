@@ -68,7 +68,9 @@ def setup_module() -> ModuleType:
 def wheel(out: Path) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(out)]
-    subprocess.run(command, cwd=TOP, env=reproducible(), check=True, stdout=subprocess.DEVNULL)
+    done = subprocess.run(command, cwd=TOP, env=reproducible(), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"the wheel could not be built: {done.stderr}")
     return out / f"idlebloom-{version()}-py3-none-any.whl"
 
 
