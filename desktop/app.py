@@ -18,7 +18,7 @@ from PySide6.QtWidgets import QApplication, QFileDialog, QMessageBox, QWidget
 from core import words
 from core.paths import Paths
 from core.preferences import Preferences
-from core.terms import Because, State
+from core.terms import Because, Progress, State, Status
 from core.words import _
 from desktop import commands, phrases, snapshot
 from desktop.client import Client
@@ -31,6 +31,7 @@ from desktop.node_process import NodeProcess
 from desktop.overview import Overview
 from desktop.privacy import PrivacyPage
 from desktop.settings_panel import SettingsPanel
+from desktop.setup_program import SetupProgram
 from desktop.snapshot import Face, Happening, Ledger, Snapshot
 from desktop.tray import Tray
 from desktop.welcome import Welcome
@@ -39,6 +40,8 @@ from desktop.window import Page, Window
 CONSENTED, JOINED, TOLD = "consented", "joined", "told_of_tray"
 TICK_MS = 15_000
 """Times left on the screen are renewed so often, and what was given while the window is open."""
+SETUP_AGAIN_MS = 60_000
+"""What a package could not fetch is tried again after so long: most such troubles are a network's."""
 FIRST_LOOK_MS = 4000
 """A panel that is slow to start gets so long before the window opens instead."""
 TROUBLE_SECONDS = 3600.0
@@ -59,6 +62,7 @@ class App(QObject):
         self.paths, self._program = paths, program
         self.memory = Memory(paths.state)
         self.client = Client(self)
+        self.setup = SetupProgram(parent=self)
         self.node = NodeProcess(paths, program, self)
         self.keeper = SettingsKeeper(self.client, preferences)
         self.tray = Tray(there, self)
@@ -78,6 +82,9 @@ class App(QObject):
         self._connect()
 
     def _connect(self) -> None:
+        self.setup.moved.connect(self._setting_up)
+        self.setup.ready.connect(self.node.start)
+        self.setup.failed.connect(self._not_set_up)
         self.node.found.connect(self._found)
         self.node.gone.connect(self._gone)
         self.client.seen.connect(self._saw)
@@ -95,7 +102,7 @@ class App(QObject):
         self.redraw()
         self.tray.start()
         if self.consented:
-            self.node.start()
+            self.setup.start()
             QTimer.singleShot(FIRST_LOOK_MS, self._open_without_host)
         else:
             self.show_welcome()
@@ -107,12 +114,27 @@ class App(QObject):
         self.tray.stop()
         if self.welcome is not None:
             self.welcome.stop()
+        self.setup.stop()
         self.node.stop()
 
     def quit(self) -> None:
         app = QApplication.instance()
         if app is not None:
             app.quit()
+
+    # What a package still fetches before there is a node
+
+    def _setting_up(self, progress: Progress) -> None:
+        self.trouble = ""
+        self.snapshot = Snapshot(Status(self._version, State.FETCHING, progress=progress))
+        self.redraw()
+
+    def _not_set_up(self, why: str) -> None:
+        self.snapshot = None
+        self.trouble = phrases.sentence(why)
+        self.redraw()
+        self.tray.notify(_("Idlebloom needs you"), self.trouble)
+        QTimer.singleShot(SETUP_AGAIN_MS, self.setup.start)
 
     # What the node does
 
@@ -356,7 +378,7 @@ class App(QObject):
 
     def _agreed(self) -> None:
         self.memory.keep(CONSENTED)
-        self.node.start()
+        self.setup.start()
         self.redraw()
 
     def _welcome_closed(self) -> None:

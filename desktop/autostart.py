@@ -20,10 +20,18 @@ def folder() -> Path:
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "autostart"
 
 
+def started_by() -> tuple[str, ...]:
+    """What starts Idlebloom: a package's own launcher, which brings its environment up to date first, or
+    this environment's."""
+    if launcher := os.environ.get("IDLEBLOOM_PROGRAM"):
+        return (launcher,)
+    program = Path(sys.executable).parent / "idlebloom"
+    return (str(program),) if program.exists() else (sys.executable, "-m", "idlebloom")
+
+
 def command() -> tuple[str, ...]:
     """How this very Idlebloom is started again, from the same environment and with the same data."""
-    program = Path(sys.executable).parent / "idlebloom"
-    start = (str(program),) if program.exists() else (sys.executable, "-m", "idlebloom")
+    start = started_by()
     home = os.environ.get(HOME_VARIABLE)
     return (*start, "--data", str(Path(home).expanduser().absolute())) if home else start
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from PySide6.QtCore import QObject, QProcess, QProcessEnvironment, QTimer, Signa
 from core import door
 from core.door import RunningNode
 from core.paths import Paths, code
+from desktop.autostart import started_by
 
 LOOK_MS = 1000
 """How often the door file is looked at until a node has come."""
@@ -34,7 +34,8 @@ TAIL = 4000
 
 
 def command(data: Path | None) -> list[str]:
-    return [sys.executable, "-m", "idlebloom", *(["--data", str(data)] if data else [])]
+    """How a node is started, and any other command of this Idlebloom."""
+    return [*started_by(), *(["--data", str(data)] if data else [])]
 
 
 class NodeProcess(QObject):

@@ -22,6 +22,7 @@ FACES = {
 PHASES = {
     "fetch": N_("Fetching"),
     "fetching": N_("Fetching"),
+    "preparing": N_("Preparing"),
     "quantize": N_("Quantizing"),
     "quantizing": N_("Quantizing"),
     "load": N_("Loading"),

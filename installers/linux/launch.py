@@ -38,7 +38,11 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def become(place: setup.Place, arguments: Sequence[str]) -> NoReturn:
-    environment = {**os.environ, "IDLEBLOOM_SETUP": str(setup.HERE / "setup")}
+    environment = {
+        **os.environ,
+        "IDLEBLOOM_SETUP": str(setup.HERE / "setup"),
+        "IDLEBLOOM_PROGRAM": "/usr/bin/idlebloom",
+    }
     os.execve(place.python, [str(place.python), "-m", "idlebloom", *arguments], environment)
 
 
