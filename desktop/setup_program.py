@@ -18,7 +18,7 @@ VARIABLE = "IDLEBLOOM_SETUP"
 
 
 class SetupProgram(QObject):
-    """``moved``: a ``Progress``. ``ready``: all is there. ``failed``: why not, in words; ``start`` tries again."""
+    """``moved``: a ``Progress``. ``ready``: all is there. ``failed``: why not, in words. Then start anew."""
 
     moved = Signal(object)
     ready = Signal()

@@ -19,6 +19,14 @@ QT_LIBRARIES = (
     "libxkbcommon-x11-0",
 )
 
+# The first desktop start: the window of an environment that is there already. It listens for a second start.
+TRAY = """Xvfb :77 -nolisten tcp 2>/dev/null & display=$!
+DISPLAY=:77 XDG_RUNTIME_DIR=/tmp/anna idlebloom & tray=$!
+for _ in $(seq 100); do sleep 0.2; [ -S /tmp/anna/idlebloom/tray.sock ] && break; done
+ls /tmp/anna/idlebloom
+kill $tray; wait $tray; kill $display
+"""
+
 pytestmark = pytest.mark.root
 
 
@@ -79,6 +87,7 @@ class Debian:
             text=True,
             check=False,
             stdin=subprocess.DEVNULL,
+            env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
         )
         assert not check or done.returncode == 0, done.stderr
         return done
@@ -103,9 +112,10 @@ def debian(deb: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Debi
     ):
         (root / target).write_bytes(Path(source).read_bytes())
     (root / "tmp" / deb.name).write_bytes(deb.read_bytes())
+    (root / "tray.sh").write_text(TRAY)
     made = Debian(root)
     made.run(f"DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends /tmp/{deb.name}")
-    made.run("useradd -m anna")
+    made.run("useradd -m anna && mkdir /tmp/anna && chown anna /tmp/anna && chmod 700 /tmp/anna")
     yield made
     subprocess.run(["rm", "-rf", "--one-file-system", root], check=True)
 
@@ -120,6 +130,8 @@ def test_it_answers_and_leaves_nothing(debian: Debian) -> None:
     assert len(found["route"]) == 3
     again = debian.as_anna("idlebloom settings set port 7800")
     assert "fetches" not in again.stderr
+    assert (debian.root / "home" / "anna" / ".config" / "idlebloom" / "settings.json").exists()
+    assert "tray.sock" in debian.as_anna("sh /tray.sh").stdout
     mine = debian.root / "home" / "anna" / "mine.txt"
     mine.write_text("kept")
     share = debian.root / "home" / "anna" / ".local" / "share" / "idlebloom"
