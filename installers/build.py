@@ -1,6 +1,6 @@
 """Builds what is released, the same bytes each time from the same commit.
 
-    python installers/build.py wheel|deb [--out dist]
+    python installers/build.py wheel|deb|release [--out dist]
 
 The version is pyproject.toml's, all times are the commit's. Tools come from the test environment, pinned in
 constraints.txt; what a package carries from elsewhere is fetched by lock.json's hashes.
@@ -108,6 +108,17 @@ def manual() -> str:
     return filled((LINUX / "idlebloom.1").read_text(encoding="utf-8"), COMMANDS=commands)
 
 
+def unit() -> str:
+    """The user's service for the package: its own launcher, which may have gigabytes to fetch at first."""
+    text = (HERE / "idlebloom.service").read_text(encoding="utf-8")
+    head = (
+        "# systemctl --user enable --now idlebloom; loginctl enable-linger: also while nobody is logged in.\n"
+    )
+    text = head + text[text.index("# It gives nothing") :]
+    text = text.replace("%h/.local/bin/idlebloom", "/usr/bin/idlebloom")
+    return text.replace("TimeoutStartSec=300", "TimeoutStartSec=infinity")
+
+
 def changelog() -> str:
     when = time.strftime("%a, %d %b %Y %H:%M:%S +0000", time.gmtime(moment()))
     return f"""idlebloom ({version()}-1) unstable; urgency=medium
@@ -149,9 +160,7 @@ def stage(folder: Path) -> None:
     for icon in sorted(ICONS.glob("idlebloom-*.png")):
         size = icon.stem.rpartition("-")[2]
         put(share / f"icons/hicolor/{size}x{size}/apps/idlebloom.png", icon.read_bytes())
-    unit = HERE / "idlebloom.service"
-    if unit.exists():
-        put(folder / "usr/lib/systemd/user/idlebloom.service", unit.read_bytes())
+    put(folder / "usr/lib/systemd/user/idlebloom.service", unit())
 
 
 def put(path: Path, content: str | bytes, mode: int = 0o644) -> None:
@@ -248,7 +257,71 @@ def scratch() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-BUILDERS = {"wheel": wheel, "deb": deb}
+def release(out: Path) -> Path:
+    """Everything of a release in ``out``: wheel, package, what both bring along, checksums; signed where
+    ``IDLEBLOOM_SIGNING_KEY`` names a minisign key."""
+    out = out.resolve()
+    built = [wheel(out), deb(out)]
+    bill = out / f"idlebloom-{version()}.cdx.json"
+    put(bill, json.dumps(bill_of_materials(), indent=1) + "\n")
+    built.append(bill)
+    sums = out / "SHA256SUMS"
+    lines = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n" for file in sorted(built)]
+    put(sums, "".join(lines))
+    if key := os.environ.get("IDLEBLOOM_SIGNING_KEY"):
+        comment = f"Idlebloom {version()}"
+        subprocess.run(["minisign", "-S", "-s", key, "-t", comment, "-m", str(sums)], check=True)
+    return out
+
+
+def bill_of_materials() -> dict[str, Any]:
+    """All that a first start may fetch, and what the package carries, in CycloneDX 1.6."""
+    lock = json.loads((HERE / "lock.json").read_text(encoding="utf-8"))
+    packages = [
+        {
+            "type": "library",
+            "bom-ref": f"pkg:pypi/{name}@{package['version']}",
+            "name": name,
+            "version": package["version"],
+            "purl": f"pkg:pypi/{name}@{package['version']}",
+            "hashes": [
+                {"alg": "SHA-256", "content": digest}
+                for digest in sorted({file["sha256"] for file in package["files"].values()})
+            ],
+            "properties": [{"name": "idlebloom:group", "value": package["group"]}],
+        }
+        for name, package in sorted(lock["packages"].items())
+    ]
+    uv = lock["tools"]["uv-linux"]
+    carried = {
+        "type": "application",
+        "bom-ref": "uv",
+        "name": "uv",
+        "version": uv["file"].split("-")[1],
+        "hashes": [{"alg": "SHA-256", "content": uv["sha256"]}],
+        "licenses": [{"expression": "Apache-2.0 OR MIT"}],
+        "properties": [{"name": "idlebloom:group", "value": "carried"}],
+    }
+    when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment()))
+    return {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "version": 1,
+        "metadata": {
+            "timestamp": when,
+            "component": {
+                "type": "application",
+                "bom-ref": "idlebloom",
+                "name": "idlebloom",
+                "version": version(),
+                "licenses": [{"license": {"id": "Apache-2.0"}}],
+            },
+        },
+        "components": [carried, *packages],
+    }
+
+
+BUILDERS = {"wheel": wheel, "deb": deb, "release": release}
 
 
 def main() -> None:
