@@ -126,7 +126,7 @@ class App(QObject):
 
     def _setting_up(self, progress: Progress) -> None:
         self.trouble = ""
-        self.snapshot = Snapshot(Status(self._version, State.FETCHING, progress=progress))
+        self.snapshot = Snapshot(Status("", State.FETCHING, progress=progress))
         self.redraw()
 
     def _not_set_up(self, why: str) -> None:
