@@ -11,20 +11,21 @@ from core.settings import DECLARED
 
 TESTS = Path(__file__).resolve().parent
 LIMITS = "core/pc/test_limits.py"
+PC = "end_to_end/test_idle_pc.py"
 MEANS = "core/node/test_means.py"
 EFFECTS = {
     "donate": ("end_to_end/test_node.py", "test_consent_is_taken_back_and_given_at_once"),
     "idle_minutes": (LIMITS, "test_one_look"),
     "return_minutes": (LIMITS, "test_it_comes_back_when_it_has_been_quiet"),
-    "hours": (LIMITS, "test_one_look"),
-    "locked_is_idle": (LIMITS, "test_one_look"),
-    "yield_gpu_percent": (LIMITS, "test_the_limit_of_use_is_a_setting"),
-    "yield_fullscreen": (LIMITS, "test_one_look"),
-    "yield_programs": ("end_to_end/test_idle_pc.py", "test_it_yields_and_comes_back"),
-    "max_gpu_celsius": (LIMITS, "test_heat_is_answered_with_rest_first"),
-    "on_battery": (LIMITS, "test_one_look"),
-    "on_metered": (LIMITS, "test_one_look"),
-    "own_chat_uses_gpu": ("end_to_end/test_idle_pc.py", "test_own_chats_keep_the_worker_from_the_owner"),
+    "hours": (PC, "test_it_yields_and_comes_back"),
+    "locked_is_idle": (PC, "test_settings_take_the_causes_away"),
+    "yield_gpu_percent": (PC, "test_settings_take_the_causes_away"),
+    "yield_fullscreen": (PC, "test_settings_take_the_causes_away"),
+    "yield_programs": (PC, "test_it_yields_and_comes_back"),
+    "max_gpu_celsius": (PC, "test_settings_take_the_causes_away"),
+    "on_battery": (PC, "test_settings_take_the_causes_away"),
+    "on_metered": (PC, "test_settings_take_the_causes_away"),
+    "own_chat_uses_gpu": (PC, "test_own_chats_keep_the_worker_from_the_owner"),
     "model": ("end_to_end/test_supply.py", "test_wrong_models_are_said"),
     "device": (MEANS, "test_device"),
     "quantization": (MEANS, "test_quantization"),
