@@ -152,6 +152,15 @@ class CachePool:
         slot.reserved = wanted
         return True
 
+    def copy(self, source: Slot, target: Slot, upto: int) -> bool:
+        """Give ``target`` the positions below ``upto`` of ``source``; False when the pool is full."""
+        _must_be_open(source)
+        if not self.reserve(target, upto):
+            return False
+        for layer in self.layers:
+            layer[:, target.index, :, :upto] = layer[:, source.index, :, :upto]
+        return True
+
     def truncate(self, slot: Slot, to: int) -> None:
         """Keep positions ``[0, to)`` and give back the pages beyond."""
         _must_be_open(slot)

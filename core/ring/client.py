@@ -68,6 +68,10 @@ class Client:
     def ready_stages(self) -> frozenset[int]:
         return frozenset(self._standing)
 
+    def adopt(self, ids: Sequence[int]) -> None:
+        """Stages may hold these from another session; each tells when it is ready. Before the first turn."""
+        self.ids = list(ids)
+
     def open(self, stages: int) -> None:
         """A new epoch over ``stages`` stages. The caller opens them and reports each with ``ready``; a
         turn under way goes on from the tokens held."""
@@ -129,10 +133,10 @@ class Client:
         """How many of these tokens need not be sent and run again everywhere."""
         if not self.is_open:
             return 0
-        common = min(_common(self.ids, ids), len(ids) - 1)
+        alike = min(common(self.ids, ids), len(ids) - 1)
         if self._resumed:
-            return min(common, self.cached)
-        return min(common, *self._keeps(common))
+            return min(alike, self.cached)
+        return min(alike, *self._keeps(alike))
 
     def begin(
         self, ids: Sequence[int], sampling: Sampling, max_tokens: int, stops: frozenset[int]
@@ -141,7 +145,7 @@ class Client:
         caches do not hold is sent."""
         if not ids or max_tokens < 1:
             raise ValueError("a turn needs at least one token in and one out")
-        keep = min(_common(self.ids, ids), len(ids) - 1)
+        keep = min(common(self.ids, ids), len(ids) - 1)
         self.cached = min(self.cached, keep)
         self.ids = list(ids)
         self._roll_back(keep)
@@ -268,7 +272,7 @@ class Client:
         return [(stage, message) for stage in range(self.stages)]
 
 
-def _common(ours: Sequence[int], theirs: Sequence[int]) -> int:
+def common(ours: Sequence[int], theirs: Sequence[int]) -> int:
     """How many ids two sequences begin with alike."""
     for count, (one, other) in enumerate(zip(ours, theirs, strict=False)):
         if one != other:

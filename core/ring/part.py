@@ -129,6 +129,16 @@ class Part:
         log_from = self.log.first if self.log.end == self.ran else self.ran
         return Standing(self.rollback, self.ran, log_from)
 
+    def adopt(self, other: Part, upto: int) -> None:
+        """Begins with what another session has run of the same tokens below ``upto``: the cache is copied."""
+        self.ran = self.length = upto
+        whole = other.log.first == 0 and other.log.end >= upto
+        self.log.clear(0 if whole else upto)
+        for start, count, payload in other.log.pieces(0, REPLAY_ROWS) if whole else ():
+            kept = min(count, upto - start)
+            if kept > 0:
+                self.log.append(start, kept, rows_of(payload, count, 0, kept))
+
     # What arrives
 
     def resume(self, resume: Resume) -> list[Action]:

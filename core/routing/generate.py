@@ -11,7 +11,7 @@ import logging
 import random
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +29,8 @@ from core.terms import Finish, PeerId, Record, Route, Token
 log = logging.getLogger(__name__)
 
 KEPT_SESSIONS = 32
+SHARED_LEAST = 16
+"""Tokens that a conversation must begin with like another for its donors to be used again."""
 ROOM_FOR_ANSWER = 512
 """Tokens kept free for an answer of no stated length, where older turns make way for it."""
 
@@ -67,7 +69,7 @@ class Generator:
         started = time.monotonic()
         ids, stops, forgotten = self._prompt(ask)
         limit = self._limit(len(ids), ask.max_tokens)
-        kept = self._session(ask.conversation)
+        kept = self._session(ask.conversation, ids)
         try:
             async with kept.lock:
                 kept.session.patience = ask.patience
@@ -190,7 +192,7 @@ class Generator:
 
     # Sessions
 
-    def _session(self, conversation: str | None) -> _Kept:
+    def _session(self, conversation: str | None, ids: Sequence[int]) -> _Kept:
         kept = self._kept.get(conversation) if conversation is not None else None
         if kept is None:
             number = self._chance.getrandbits(63)
@@ -202,6 +204,7 @@ class Generator:
                 chunk=self.chunk,
                 report=self._planner.trouble,
             )
+            self._share(session, ids)
             kept = _Kept(number, session, asyncio.Lock())
             if conversation is not None:
                 self._kept[conversation] = kept
@@ -209,6 +212,13 @@ class Generator:
             self._kept.move_to_end(conversation)
             self._drop_oldest()
         return kept
+
+    def _share(self, session: Session, ids: Sequence[int]) -> None:
+        """A system prompt that another conversation began with is not computed again."""
+        others = [kept.session for kept in self._kept.values()]
+        best = max(others, key=lambda other: other.alike(ids), default=None)
+        if best is not None and best.alike(ids) >= SHARED_LEAST:
+            session.take_over(best, ids)
 
     def _drop_oldest(self) -> None:
         for conversation, kept in list(self._kept.items()):

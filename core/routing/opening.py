@@ -53,6 +53,16 @@ Report = Callable[[Trouble], None]
 """Told of what went wrong, so that the next plan knows."""
 
 
+@dataclass(frozen=True)
+class Source:
+    """Another session of this client that holds the same first ``shared`` tokens, and the count of its turns
+    when it did."""
+
+    session: bytes
+    rollback: int
+    shared: int
+
+
 class CannotDial(Refused):
     """A stage cannot reach the next: neither need be at fault."""
 
@@ -99,7 +109,16 @@ class Opening:
             self._done.set_exception(error)
 
 
-def open_message(way: Way, index: int, *, session: bytes, epoch: int, rollback: int, max_length: int) -> Open:
+def open_message(
+    way: Way,
+    index: int,
+    *,
+    session: bytes,
+    epoch: int,
+    rollback: int,
+    max_length: int,
+    source: Source | None = None,
+) -> Open:
     """What the stage of this index is asked to be."""
     stages = way.route.stages
     stage, following = stages[index], stages[(index + 1) % len(stages)].peer_id
@@ -117,6 +136,9 @@ def open_message(way: Way, index: int, *, session: bytes, epoch: int, rollback: 
         max_length=max_length,
         previous=stages[index - 1].peer_id,
         following=b"" if following == stage.peer_id else way.sealed[following],
+        source=source.session if source else b"",
+        source_rollback=source.rollback if source else 0,
+        shared=source.shared if source else 0,
     )
 
 

@@ -16,7 +16,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
 from core.errors import NoDonor, Refused, StageLost, SwarmError
-from core.ring.client import Client
+from core.ring.client import Client, common
 from core.ring.frames import Ack, Breach, Broken, Drawn, Request, Reserved
 from core.routing.ask import Waiting
 from core.routing.connections import Connection, Connections
@@ -28,6 +28,7 @@ from core.routing.opening import (
     Opening,
     Planner,
     Report,
+    Source,
     Undialable,
     Way,
     open_message,
@@ -85,6 +86,7 @@ class Session:
         self._warming: asyncio.Task[None] | None = None
         self._clock = asyncio.get_running_loop().time
         self._watch = Watch(self._clock)
+        self._source: Source | None = None
 
     @property
     def cached(self) -> int:
@@ -94,6 +96,21 @@ class Session:
     def common(self, ids: Sequence[int]) -> int:
         """How many of these tokens the caches already hold."""
         return 0 if self._broken else self._client.holds(ids)
+
+    def alike(self, ids: Sequence[int]) -> int:
+        """How many of these tokens another session could take over from this one's donors."""
+        if self.route is None or self._broken:
+            return 0
+        return min(common(self._client.ids, ids), self._client.cached, len(ids) - 1)
+
+    def take_over(self, other: Session, ids: Sequence[int]) -> None:
+        """Before the first opening: begin over the donors of another session of this client, which have run
+        the first of these tokens already and copy what they hold of them."""
+        shared = other.alike(ids)
+        if self.route is None and shared > 0:
+            self.route = other.route  # a plan changes of it what it must
+            self._source = Source(other.id, other._client.rollback, shared)
+            self._client.adopt(ids[:shared])
 
     async def open(self) -> Route:
         """Makes sure of a route, waiting for one as long as the session's patience lasts."""
@@ -125,6 +142,7 @@ class Session:
         self._events = asyncio.Queue()
         client = self._client
         self._send(client.begin(ids, sampling, max_tokens, stops))
+        self._source = None
         avoid: set[PeerId] = set()
         patience = Patience(self._clock, self.patience)
         self._watch.begin()
@@ -331,6 +349,7 @@ class Session:
             epoch=self._client.epoch if epoch is None else epoch,
             rollback=self._client.rollback,
             max_length=self._max_length,
+            source=self._source,
         )
 
     def _part_from(self, staying: Iterable[PeerId]) -> None:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from core.errors import Refused, SwarmError
 from core.model.cache import Slot
 from core.model.config import ModelConfig
-from core.ring.frames import Breach, Lane
+from core.ring.frames import Breach, Lane, turn_of
 from core.ring.part import Part
 from core.serving.dials import Dials
 from core.serving.held import Held, Table
@@ -178,6 +178,8 @@ class Opening:
         part = self._part(message, slot, before.part if before is not None else None, following)
         if before is not None:
             self._supersede(before)
+        else:
+            self._share(stream.remote, message, slot, part)
         if here is not None and here is not before:
             self.places.free(here)
         loopback = bool(links) and all(
@@ -203,6 +205,18 @@ class Opening:
             )
         )
         return Ready(message.session, message.stage, message.epoch, part.standing)
+
+    def _share(self, client: PeerId, message: Open, slot: Slot, part: Part) -> None:
+        """Copies what another session of this client has run of the same tokens, as far as it is still here
+        and no later turn may have changed it. Never another client's: its cache may be poisoned."""
+        for held in self.table.of(client, message.source) if message.source else ():
+            its = held.part
+            upto = min(message.shared, its.ran)
+            same = held.span == message.span and held.wire is WIRE[message.wire]
+            if same and upto > 0 and turn_of(its.rollback) == message.source_rollback:
+                if self.places.pool.copy(held.slot, slot, upto):
+                    part.adopt(its, upto)
+                return
 
     def _supersede(self, before: Held) -> None:
         """A part of an earlier epoch ends; its cache and its log go on in the next."""

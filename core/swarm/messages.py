@@ -26,6 +26,8 @@ class Open:
 
     ``previous`` is the only peer whose frames are taken (besides the client's own, at the entry);
     ``following`` is the sealed record of the peer to send to, empty when that is the stage's own peer.
+    ``source`` is another session of the same client, as it stood under ``source_rollback``, whose first
+    ``shared`` positions are the same tokens: what of them is still held here need not be run again.
     """
 
     session: bytes
@@ -40,6 +42,9 @@ class Open:
     max_length: int
     previous: PeerId
     following: bytes
+    source: bytes = b""
+    source_rollback: int = 0
+    shared: int = 0
 
 
 @dataclass(frozen=True, slots=True)

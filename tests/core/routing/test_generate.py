@@ -216,3 +216,40 @@ async def test_a_conversation_beyond_the_models_length_forgets_its_oldest_turns(
     assert (again.forgotten, same.token_ids) == (0, ended.token_ids)
     with pytest.raises(TooLong):
         await told(generator, Ask(talk, max_tokens=8))
+
+
+async def test_a_system_prompt_is_computed_once_for_all_conversations(
+    ring: FakeRing, generator: Generator
+) -> None:
+    """The donors copy what another conversation of this client has run; texts are those without that."""
+    system = Message("system", "Be kind. " + "The moon is a computer. " * 8)
+    asks = [(system, Message("user", words)) for words in ("What is Idlebloom?", "Tell me a story")]
+    alone = [(await told(generator, Ask(prompt)))[1] for prompt in asks]
+    first, text, _ = await told(generator, Ask(asks[0], conversation="one"))
+    before = [donor.engine.rows for donor in ring.donors]
+    second, other, ended = await told(generator, Ask(asks[1], conversation="two"))
+    assert [text, other] == alone
+    assert (first.reused_tokens, second.route.stages) == (0, first.route.stages)
+    assert second.reused_tokens > 30
+    run = [donor.engine.rows - rows for donor, rows in zip(ring.donors, before, strict=True)]
+    most = second.prompt_tokens - second.reused_tokens + 2 * len(ended.token_ids) + 8
+    assert all(rows <= most for rows in run)
+
+
+async def test_what_was_taken_over_survives_a_lost_donor(ring: FakeRing, generator: Generator) -> None:
+    """The copied log fills the replacement."""
+    system = Message("system", "Be kind. " + "The moon is a computer. " * 8)
+    prompt = (system, Message("user", "Tell me a story"))
+    _, whole, _ = await told(generator, Ask(prompt))
+    await told(generator, Ask((system, Message("user", "Hello")), conversation="one"))
+    await ring.add(Span(4, 7))
+    text = ""
+    async for event in generator.generate(Ask(prompt, conversation="two")):
+        if isinstance(event, Started):
+            assert event.reused_tokens > 30
+            gone = event.route.stages[1].peer_id
+        if isinstance(event, Piece):
+            text += event.text
+            if len(text) < 30:
+                await next(d for d in ring.donors if d.peer.peer_id == gone).stop()
+    assert text == whole

@@ -11,7 +11,7 @@ import pytest
 from core.serving.dials import A_CLIENT
 from core.swarm.codec import pack
 from core.swarm.identity import Identity
-from core.swarm.messages import Refuse, Standby
+from core.swarm.messages import Ready, Refuse, Standby
 from core.swarm.peer import Unreachable
 from core.swarm.records import seal
 from core.terms import DonorState, PeerId, Span
@@ -80,3 +80,23 @@ async def test_a_client_cannot_make_a_donor_dial_ever_new_strangers(
     assert all(held.part.broken is None for held in donor.sessions.table)
     monkeypatch.undo()
     await still_serves(ring)
+
+
+async def test_a_cache_is_shared_with_its_own_client_alone(ring: FakeRing) -> None:
+    """And only as it stood when the client said so."""
+    session = ring.session()
+    await ring.ask(session, list(range(3, 60)), 4)
+    own = Stranger(ring, 1, ring.client)
+    await own.dial()
+    more = {"source": session.id, "source_rollback": session._client.rollback, "shared": 40}
+    taken = await own.say(own.opening(**more))
+    assert isinstance(taken, Ready)
+    assert taken.standing.length == 40
+    later = await own.say(own.opening(**more | {"session": b"l" * 16, "source_rollback": 1 << 40}))
+    assert isinstance(later, Ready)
+    assert later.standing.length == 0
+    stranger = Stranger(ring, 1)
+    await stranger.dial()
+    refused = await stranger.say(stranger.opening(**more))
+    assert isinstance(refused, Ready)
+    assert refused.standing.length == 0

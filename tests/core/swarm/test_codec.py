@@ -47,7 +47,23 @@ from tests.core.swarm.fixed_bytes import Bytes
 
 SESSION = bytes(range(16))
 MESSAGES: list[Message] = [
-    Open(SESSION, 1, 2, 0, 3, "bloom", "r", Span(0, 4), WireDtype.FLOAT32, 2048, PeerId("12D3"), b"record"),
+    Open(
+        SESSION,
+        1,
+        2,
+        0,
+        3,
+        "bloom",
+        "r",
+        Span(0, 4),
+        WireDtype.FLOAT32,
+        2048,
+        PeerId("12D3"),
+        b"record",
+        SESSION,
+        1 << 33,
+        40,
+    ),
     Ready(SESSION, 2, 1, Standing(1 << 33, 700, 12)),
     Resume(SESSION, 1, 1 << 33, 700, 650),
     Refuse(SESSION, 1, 1, "full", "all its places are taken"),
@@ -105,7 +121,7 @@ def test_a_field_of_a_wrong_kind_is_refused(message: Message) -> None:
 def _may_be(message: Message, index: int, value: Any) -> bool:
     """The few replacements above that happen to be right."""
     name = "" if index == 0 else fields(message)[index - 1].name
-    right = {"finish": [None], "following": [b""], "seed": [-(1 << 62)], "why": ["x"]}
+    right = {"finish": [None], "following": [b""], "source": [b""], "seed": [-(1 << 62)], "why": ["x"]}
     return value in right.get(name, [])
 
 
