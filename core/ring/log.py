@@ -50,16 +50,18 @@ class Log:
         they are longer, as they are."""
         held: list[Any] = []
         begin = start
+        before = 1
         for first, count, payload in self._entries:
             if first + count <= start:
                 continue
             skip = max(start - first, 0)
             rows = rows_of(payload, count, skip, count)
-            if held and first + count - begin > most:
+            if held and (first + count - begin > most or not _alike(held[-1], before, rows, count - skip)):
                 yield begin, first - begin, _joined(held)
                 held, begin = [], first
             begin = begin if held else first + skip
             held.append(rows)
+            before = count - skip
         if held:
             yield begin, self.end - begin, _joined(held)
 
@@ -70,6 +72,11 @@ def rows_of(payload: Any, count: int, start: int, end: int) -> Any:
         return payload
     width = len(payload) // count
     return payload[start * width : end * width]
+
+
+def _alike(one: Any, its: int, other: Any, others: int) -> bool:
+    """Whether two payloads have stretches of the same length: a prompt may be logged in fewer bytes."""
+    return len(one) * others == len(other) * its
 
 
 def _joined(payloads: list[Any]) -> Any:

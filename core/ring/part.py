@@ -60,6 +60,8 @@ class Step:
     count: int
     payload: Any
     offset: int = 0
+    rows: int = 0
+    """Positions of the whole payload, where some came before or come after; 0: those of this step."""
     closes: bool = True
     """Whether its frame is run when this step is (a frame may be run in several steps)."""
 
@@ -175,7 +177,8 @@ class Part:
         if not self.reserve(frame.start + frame.count):
             return self.end(Breach.FULL, "the cache is full")
         self.length += frame.count
-        self.queue.append(Step(lane, frame.hop, frame.rollback, frame.start, frame.count, frame.payload))
+        rows, payload = frame.count, frame.payload
+        self.queue.append(Step(lane, frame.hop, frame.rollback, frame.start, rows, payload, rows=rows))
         return [self.acknowledgement(lane)]
 
     def acknowledge(self, ack: Ack) -> list[Action]:

@@ -24,6 +24,8 @@ class Way:
     sealed: dict[PeerId, bytes]
     standbys: dict[int, PeerId] = field(default_factory=dict)
     """By a stage's index, who would replace it; their records are among the others."""
+    narrow: bool = False
+    """A prompt would spend most of its time on slow links: better send it in int8 blocks."""
 
 
 Planner = Callable[[frozenset[PeerId], Route | None], Awaitable[Way]]
@@ -118,6 +120,7 @@ def open_message(
     rollback: int,
     max_length: int,
     source: Source | None = None,
+    narrow: bool = False,
 ) -> Open:
     """What the stage of this index is asked to be."""
     stages = way.route.stages
@@ -139,6 +142,7 @@ def open_message(
         source=source.session if source else b"",
         source_rollback=source.rollback if source else 0,
         shared=source.shared if source else 0,
+        narrow=narrow,
     )
 
 

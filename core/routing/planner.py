@@ -8,10 +8,11 @@ record tells.
 from __future__ import annotations
 
 import logging
+import math
 import random
 import time
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
@@ -33,6 +34,8 @@ CROWDED_TOKENS = 256
 """A donor with less free cache may have to turn a new session away,"""
 CROWDED = 0.2
 """and counts as so much slower."""
+SLOW_TIMES = 2.0
+"""Int8 blocks are worth their error where sending a row takes so many times what running it takes."""
 APART = 1000.0
 """Seconds that count as the way between two donors of which one cannot dial the other."""
 WARM = 0.9
@@ -166,7 +169,8 @@ class Planner:
         chosen = {r.peer_id: r for r in records if r.peer_id in used and r.state is DonorState.ONLINE}
         self._suspects.relied_on(chosen.values())
         sealed = {peer: self._peer.directory.sealed(record) for peer, record in chosen.items()}
-        return Way(route, chosen, sealed, standbys)
+        narrow = sends_slowly(route, chosen, self._row_bytes(chosen.values()))
+        return Way(route, chosen, sealed, standbys, narrow)
 
     def _delays(self, records: Collection[Record]) -> Delay:
         """Between donors; a pair that cannot dial is farther apart than any that can."""
@@ -184,6 +188,22 @@ class Planner:
         """This client's other sessions that are answering, by donor."""
         routes = [route for number, route in self._answering.items() if number != session]
         return Counter(stage.peer_id for route in routes for stage in route.stages)
+
+
+def sends_slowly(route: Route, records: Mapping[PeerId, Record], row_bytes: int) -> bool:
+    """Whether a prompt over this route is bound by a slow upload. Its chunks flow one behind the other, so
+    its time is that of the slowest: sending a row over a link whose upload was measured, or running one."""
+    sending = [
+        row_bytes / records[stage.peer_id].upload_rate
+        for stage in route.stages[:-1]
+        if records[stage.peer_id].upload_rate
+    ]
+    running = [
+        len(stage.span) / len(record.span) / record.prefill_rate
+        for stage in route.stages
+        if (record := records[stage.peer_id]).prefill_rate
+    ]
+    return max(sending, default=0.0) > SLOW_TIMES * max(running, default=math.inf)
 
 
 def loaded(record: Record, ours: int) -> float:

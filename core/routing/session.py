@@ -87,6 +87,8 @@ class Session:
         self._clock = asyncio.get_running_loop().time
         self._watch = Watch(self._clock)
         self._source: Source | None = None
+        self.narrow: bool | None = None
+        """Whether prompts travel in int8 blocks; ``None`` until the first way is known."""
 
     @property
     def cached(self) -> int:
@@ -108,6 +110,7 @@ class Session:
         the first of these tokens already and copy what they hold of them."""
         shared = other.alike(ids)
         if self.route is None and shared > 0:
+            self.narrow = other.narrow
             self.route = other.route  # a plan changes of it what it must
             self._source = Source(other.id, other._client.rollback, shared)
             self._client.adopt(ids[:shared])
@@ -350,7 +353,14 @@ class Session:
             rollback=self._client.rollback,
             max_length=self._max_length,
             source=self._source,
+            narrow=self._is_narrow(way),
         )
+
+    def _is_narrow(self, way: Way) -> bool:
+        """As the session began: what donors have logged in int8 blocks is replayed so."""
+        if self.narrow is None:
+            self.narrow = way.narrow
+        return self.narrow
 
     def _part_from(self, staying: Iterable[PeerId]) -> None:
         """Frees what donors hold that are on the route no more."""

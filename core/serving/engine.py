@@ -27,6 +27,7 @@ from core.model.span import Rows, SpanModel
 from core.ring.frames import Lane
 from core.ring.part import Step
 from core.serving.gathering import Gathering
+from core.serving.narrow import narrowed, scales, widened
 from core.swarm.frames import Dtype
 from core.terms import Sampling, Span, Token
 
@@ -357,7 +358,7 @@ def _rows(job: Job, hidden: int) -> Rows:
     if job.input is Dtype.IDS:
         values = torch.frombuffer(buffer, dtype=torch.int32).long()
     else:
-        values = torch.frombuffer(buffer, dtype=_TORCH[job.input]).view(-1, hidden)
+        values = _activations(buffer, job.input, hidden)
         if not torch.isfinite(values).all():
             raise BadInput("what the stage before sent holds numbers that are none")
     values = values[step.offset : step.offset + step.count]
@@ -365,12 +366,29 @@ def _rows(job: Job, hidden: int) -> Rows:
     return Rows(job.slot, job.span, step.start, values, logits)
 
 
+def _activations(buffer: bytearray, dtype: Dtype, hidden: int) -> torch.Tensor:
+    if dtype is Dtype.INT8:
+        return widened(torch.frombuffer(buffer, dtype=torch.uint8), hidden)
+    return torch.frombuffer(buffer, dtype=_TORCH[dtype]).view(-1, hidden)
+
+
+def _coded(output: torch.Tensor, dtype: Dtype) -> torch.Tensor:
+    if dtype is Dtype.INT8:
+        return narrowed(output).flatten()
+    return output.to(_TORCH[dtype]).contiguous().view(torch.uint8).flatten()
+
+
+def _is_finite(coded: torch.Tensor, dtype: Dtype, hidden: int) -> bool:
+    values = scales(coded, hidden) if dtype is Dtype.INT8 else coded.view(_TORCH[dtype])
+    return bool(torch.isfinite(values).all())
+
+
 def _payloads(jobs: Sequence[Job], outputs: Sequence[torch.Tensor]) -> list[bytes | None]:
     """What of ``outputs`` goes to other stages, as bytes; None where it holds numbers that are none. From a
     GPU all of it comes in one copy, the only thing in a step that waits for the device, logits aside: tokens
     are drawn where they are."""
     coded = {
-        at: output.to(_TORCH[job.output]).contiguous().view(torch.uint8).flatten()
+        at: _coded(output, job.output)
         for at, (job, output) in enumerate(zip(jobs, outputs, strict=True))
         if job.output is not None and job.drawing is None
     }
@@ -384,7 +402,7 @@ def _payloads(jobs: Sequence[Job], outputs: Sequence[torch.Tensor]) -> list[byte
     for at, part in zip(coded, torch.split(joined, [len(one) for one in parts]), strict=True):
         kind = jobs[at].output
         assert kind is not None
-        finite = bool(torch.isfinite(part.view(_TORCH[kind])).all())
+        finite = _is_finite(part, kind, outputs[at].shape[-1])
         payloads[at] = part.numpy().tobytes() if finite else None
     return payloads
 

@@ -29,6 +29,8 @@ class Held:
     slot: Slot
     span: Span
     wire: Dtype
+    narrow: bool
+    """Prompts come and go in int8 blocks."""
     max_length: int
     previous: PeerId
     following: PeerId
@@ -49,6 +51,13 @@ class Held:
     """A step of an answer was run here."""
     bulk_run: int = -1
     freed: bool = False
+    hidden: int = 0
+    """How many numbers a position's activations are."""
+
+    def dtype_of(self, row_bytes: int, lane: Lane) -> Dtype:
+        """How a payload of so many bytes a position is coded: prompts of a narrow session alone are int8."""
+        narrow = self.narrow and lane is Lane.BULK and row_bytes == Dtype.INT8.row_bytes(self.hidden)
+        return Dtype.INT8 if narrow else self.wire
 
 
 Key = tuple[bytes, int]

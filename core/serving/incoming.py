@@ -68,10 +68,12 @@ class Incoming:
         """What is wrong with a frame's header for this session, judged before its payload is read."""
         ids = held.part.stage == 0
         dtype = Dtype.IDS if ids else held.wire
+        if held.narrow and not ids and header.lane is Lane.BULK and header.dtype is Dtype.INT8:
+            dtype = Dtype.INT8
         width = 1 if ids else self.config.hidden
         if header.dtype is not dtype:
             return f"a frame came in {header.dtype.name.lower()} where {dtype.name.lower()} was agreed"
-        if header.count < 1 or header.length != header.count * width * dtype.size:
+        if header.count < 1 or header.length != header.count * dtype.row_bytes(width):
             return f"a frame of {header.count} positions came with {header.length} bytes"
         if header.start + header.count > held.max_length:
             return f"position {header.start + header.count} is beyond the session's {held.max_length}"

@@ -194,6 +194,7 @@ class Opening:
                 slot=slot,
                 span=message.span,
                 wire=WIRE[message.wire],
+                narrow=message.narrow,
                 max_length=message.max_length,
                 previous=message.previous,
                 following=following,
@@ -202,6 +203,7 @@ class Opening:
                 opened_at=before.opened_at if before is not None else now,
                 used_at=now,
                 history=before.history if before is not None else None,
+                hidden=self.config.hidden,
             )
         )
         return Ready(message.session, message.stage, message.epoch, part.standing)
@@ -212,7 +214,7 @@ class Opening:
         for held in self.table.of(client, message.source) if message.source else ():
             its = held.part
             upto = min(message.shared, its.ran)
-            same = held.span == message.span and held.wire is WIRE[message.wire]
+            same = (held.span, held.wire, held.narrow) == (message.span, WIRE[message.wire], message.narrow)
             if same and upto > 0 and turn_of(its.rollback) == message.source_rollback:
                 if self.places.pool.copy(held.slot, slot, upto):
                     part.adopt(its, upto)

@@ -56,7 +56,7 @@ class Outgoing:
                     self.tell(held, action)
 
     def _forward(self, held: Held, frame: Frame) -> None:
-        dtype = held.wire
+        dtype = held.dtype_of(len(frame.payload) // frame.count, frame.lane)
         if held.part.is_tail:
             dtype = Dtype.IDS
             frame = replace(frame, payload=pack_ids(frame.payload))

@@ -85,13 +85,15 @@ class Sessions:
         if held.part.wants_token(step) and held.part.turn is not None and held.history is not None:
             drawing = Drawing(held.part.turn.sampling, held.history, held.part.proposals(step))
         entry = held.part.stage == 0
+        coded = held.dtype_of(len(step.payload) // (step.rows or step.count), step.lane)
+        narrow = held.narrow and step.lane is Lane.BULK and (entry or coded is Dtype.INT8)
         return Job(
             held,
             step,
             held.slot,
             held.span,
-            Dtype.IDS if entry else held.wire,
-            None if held.part.is_tail else held.wire,
+            Dtype.IDS if entry else coded,
+            None if held.part.is_tail else Dtype.INT8 if narrow else held.wire,
             drawing,
         )
 

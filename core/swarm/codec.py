@@ -69,6 +69,7 @@ _CHECKS: dict[int, tuple[type, tuple[Check, ...]]] = {
             a.data(0, 16),
             a.rollback,
             a.position,
+            a.truth,
         ),
     ),
     2: (Ready, (a.session, a.stage, a.epoch, a.standing)),

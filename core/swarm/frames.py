@@ -24,6 +24,10 @@ PAYLOAD_LIMIT = 64 << 20
 HEADER = struct.Struct(">B16sBIBiQIIBI")
 
 
+BLOCK = 64
+SCALE_BYTES = 2
+
+
 class Kind(IntEnum):
     FRAME = 1
     ACK = 2
@@ -37,10 +41,14 @@ class Dtype(IntEnum):
     IDS = 1
     FLOAT32 = 2
     BFLOAT16 = 3
+    INT8 = 4
+    """Blocks of ``BLOCK`` whole numbers with a scale of two bytes each: prompts on slow links."""
 
-    @property
-    def size(self) -> int:
-        return 2 if self is Dtype.BFLOAT16 else 4
+    def row_bytes(self, width: int) -> int:
+        """Of one position of ``width`` numbers."""
+        if self is Dtype.INT8:
+            return width + SCALE_BYTES * -(-width // BLOCK)
+        return width * (2 if self is Dtype.BFLOAT16 else 4)
 
 
 WIRE = {WireDtype.FLOAT32: Dtype.FLOAT32, WireDtype.BFLOAT16: Dtype.BFLOAT16}

@@ -45,6 +45,8 @@ class Open:
     source: bytes = b""
     source_rollback: int = 0
     shared: int = 0
+    narrow: bool = False
+    """Prompts travel from stage to stage in int8 blocks."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,13 @@ import pytest
 
 from core.routing.connections import Connections
 from core.routing.opening import Undialable
-from core.routing.planner import READER, Planner, loaded
+from core.routing.planner import READER, Planner, loaded, sends_slowly
 from core.swarm.codec import CONTROL, pack, receive
 from core.swarm.fake import FakePeer, FakeSwarm
 from core.swarm.messages import Heard, Lease
 from core.swarm.peer import Stream
 from core.swarm.pinger import Pinger
-from core.terms import DonorState, ModelRef, PeerId, Record, Span
+from core.terms import DonorState, ModelRef, PeerId, Record, Route, Span, Stage
 
 MODEL = ModelRef("bloom", "main", 8)
 HIDDEN = 64
@@ -150,3 +150,23 @@ def test_load_makes_a_donor_slower(readers: int, ours: int, free: int, factor: f
         PeerId("p"), MODEL, Span(0, 8), DonorState.ONLINE, 0.0, 1e12, free_tokens=free, readers=readers
     )
     assert loaded(one, ours) == pytest.approx(factor)
+
+
+@pytest.mark.parametrize(
+    ("upload", "prefill", "narrow"),
+    [(0.0, 1000.0, False), (50e6, 1000.0, False), (1.25e6, 1000.0, True), (1.25e6, 20.0, False)],
+    ids=["not measured", "fast", "slow", "slow to run too"],
+)
+def test_prompts_are_narrowed_where_a_measured_upload_binds_them(
+    upload: float, prefill: float, narrow: bool
+) -> None:
+    """28.7 KB a row, as of BLOOM-176B; the tail's upload is no matter."""
+    spans = [Span(0, 4), Span(4, 8)]
+    records = {
+        PeerId(name): Record(
+            PeerId(name), MODEL, span, DonorState.ONLINE, 0.0, 1e12, prefill_rate=prefill, upload_rate=rate
+        )
+        for name, span, rate in zip("ab", spans, (upload, 1.0), strict=True)
+    }
+    route = Route(tuple(Stage(peer, record.span) for peer, record in records.items()))
+    assert sends_slowly(route, records, 28_672) is narrow

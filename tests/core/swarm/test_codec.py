@@ -63,6 +63,7 @@ MESSAGES: list[Message] = [
         SESSION,
         1 << 33,
         40,
+        True,
     ),
     Ready(SESSION, 2, 1, Standing(1 << 33, 700, 12)),
     Resume(SESSION, 1, 1 << 33, 700, 650),
