@@ -148,17 +148,24 @@ class Session:
         self._source = None
         avoid: set[PeerId] = set()
         patience = Patience(self._clock, self.patience)
+        ready: Way | None = None
         self._watch.begin()
         try:
             while client.answering or not self._events.empty():
                 event = await self._next()
+                if isinstance(event, Way):
+                    ready = event  # just after a token, when least is under way that would be lost
+                    continue
+                lost = event if isinstance(event, _Lost) else None
                 if isinstance(event, Token):
                     patience.progress()
                     avoid.clear()  # for longer than this, the planner remembers who failed
                     yield event
-                    continue
+                    if ready is None or not client.answering:
+                        continue
+                    lost = await self._switch(ready)
+                ready = None
                 self.moves += 1
-                lost = await self._switch(event) if isinstance(event, Way) else event
                 if lost is None:
                     continue
                 await self._bear(lost, avoid, patience)

@@ -251,9 +251,10 @@ class Opening:
 
     async def _copy(self, held: Held, wanted: Copy) -> None:
         """Fills a replacement of the next stage; one that cannot be reached stays empty, which the
-        client sees when it asks it."""
+        client sees when it asks it. The stream for its steps is opened ahead, too."""
         with suppress(SwarmError):
             record = open_sealed(wanted.record, time.time())
+            self.warm_soon(held, wanted.record)
             self._check_dial(held.client, record)
             link = await self.outgoing.links.open(record.peer_id, record.addresses, Lane.BULK)
             if held.freed or held.part.epoch != wanted.epoch:
