@@ -23,6 +23,7 @@ LIMIT_SECONDS = 5.0
 class Secret(StrEnum):
     API_KEY = "api_key"
     HUB_TOKEN = "hub_token"  # noqa: S105 – its name
+    SWARM = "swarm_secret"
 
 
 class NoKeyring(Exception):

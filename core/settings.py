@@ -244,6 +244,21 @@ class Settings:
         "Empty: a swarm of this PC's own, which others may then join.",
         section=Section.NETWORK,
     )
+    relay_for_strangers: bool = _declare(
+        Switch(),
+        False,
+        label="Relay for others",
+        help="Pass on what PCs that cannot be dialled send each other, where this one can be: up to 30 "
+        "minutes and 4 GB a connection, counted as this PC's traffic.",
+        section=Section.NETWORK,
+    )
+    open_router_ports: bool = _declare(
+        Switch(),
+        False,
+        label="Open router ports",
+        help="Ask the router (UPnP, NAT-PMP) to let other PCs dial this one, so that it needs no relay.",
+        section=Section.NETWORK,
+    )
     port: int = _declare(
         Whole(1024, 65535),
         7714,

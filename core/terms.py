@@ -192,6 +192,11 @@ class Reason(StrEnum):
     WORKER_FAILED = "worker_failed"
     CHANGING = "changing"
     NO_NETWORK = "no_network"
+    NO_MEETING_POINT = "no_meeting_point"
+    NOT_ADMITTED = "not_admitted"
+    NETWORK_RESTARTS = "network_restarts"
+    CLOCK_BEHIND = "clock_behind"
+    CLOCK_AHEAD = "clock_ahead"
 
 
 @dataclass(frozen=True)

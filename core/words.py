@@ -82,6 +82,14 @@ REASONS = {
     Reason.WORKER_FAILED: N_("the worker failed: {why}"),
     Reason.CHANGING: N_("beginning anew with the changed settings"),
     Reason.NO_NETWORK: N_("there is no network"),
+    Reason.NO_MEETING_POINT: N_("none of the swarm's meeting points answers; it is tried again by itself"),
+    Reason.NOT_ADMITTED: N_(
+        "the swarm's meeting points do not let this PC in: it is private, or of another version; "
+        "ask for an invite link, then: idlebloom join LINK"
+    ),
+    Reason.NETWORK_RESTARTS: N_("the network process is started again: {why}"),
+    Reason.CLOCK_BEHIND: N_("this PC's clock is {seconds} s behind the swarm's: switch on network time"),
+    Reason.CLOCK_AHEAD: N_("this PC's clock is {seconds} s ahead of the swarm's: switch on network time"),
 }
 LAST_MINUTE = N_("waiting: 1 more minute without input")
 # Said instead where ``Because.until`` is known.

@@ -12,11 +12,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
-from core.errors import IdlebloomError, ModelError, SwarmError, UserError
+from core.errors import IdlebloomError, ModelError, UserError
 from core.node.node import Model, Node
 from core.serving.supervisor import Worker
 from core.serving.worker import WorkerConfig
 from core.swarm.p2p import start_peer
+from core.swarm.secret import Secret
 from core.terms import Span
 from idlebloom.launch import version
 from idlebloom.progress import Progress
@@ -69,6 +70,7 @@ class DemoSwarm:
         self._changed = asyncio.Event()
         self._peers: tuple[str, ...] = ()
         self._stack = contextlib.AsyncExitStack()
+        self._secret = Secret.make()  # nobody else on this PC may join, or ask
 
     async def __aenter__(self) -> Self:
         self.folder = self._stack.enter_context(temporary_folder())
@@ -92,7 +94,9 @@ class DemoSwarm:
                 log = self.folder / f"donor-{number + 1}.log"
                 worker = await Worker.start(log=log, threads=self.plan.threads, remove=self.folder)
                 self.workers.append(worker)
-            peer = await start_peer(identity=self.folder / "node.key", runtime=self.folder)
+            peer = await start_peer(
+                identity=self.folder / "node.key", runtime=self.folder, secret=self._secret
+            )
             stack.push_async_callback(peer.close)
             self.node = Node(peer, self.plan.model, version())
             stack.push_async_callback(self.node.close)
@@ -133,6 +137,7 @@ class DemoSwarm:
             identity=str(self.folder / f"donor-{number + 1}.key"),
             runtime=str(self.folder),
             peers=tuple(peers),
+            secret=self._secret.text,
             dtype="float32" if weights_size(self.plan.model.folder) <= FLOAT32_LIMIT else "auto",
             threads=self.plan.threads,
             rest=self.plan.rest,
@@ -144,18 +149,15 @@ class DemoSwarm:
     async def ready(self, end: asyncio.Event) -> bool:
         """Waits until all donors serve; ``False`` when told to end before. Raises their errors."""
         online = asyncio.create_task(self._online())
-        network = asyncio.create_task(self.node.peer.died())
         told = asyncio.create_task(end.wait())
         try:
-            await asyncio.wait({online, network, told}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({online, told}, return_when=asyncio.FIRST_COMPLETED)
             if end.is_set():
                 return False
-            if not online.done():
-                raise SwarmError("the network process p2pd ended", HAS_ENDED)
             await online
             return True
         finally:
-            for task in (online, network, told):
+            for task in (online, told):
                 task.cancel()
 
     async def _online(self) -> None:
@@ -165,19 +167,16 @@ class DemoSwarm:
     async def until(self, end: asyncio.Event) -> None:
         """Returns when told to end; raises when a part of the demo ended by itself."""
         failed = asyncio.create_task(self._failed())
-        network = asyncio.create_task(self.node.peer.died())
         told = asyncio.create_task(end.wait())
         try:
-            await asyncio.wait({failed, network, told}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({failed, told}, return_when=asyncio.FIRST_COMPLETED)
             if end.is_set():
                 return
-            if failed.done():
-                worker = failed.result()
-                number = self._numbers[worker] + 1
-                raise IdlebloomError(f"donor {number} is gone: {worker.failure().message}", HAS_ENDED)
-            raise SwarmError("the network process p2pd ended", HAS_ENDED)
+            worker = failed.result()
+            number = self._numbers[worker] + 1
+            raise IdlebloomError(f"donor {number} is gone: {worker.failure().message}", HAS_ENDED)
         finally:
-            for task in (failed, network, told):
+            for task in (failed, told):
                 task.cancel()
 
     async def _failed(self) -> Worker:

@@ -38,6 +38,8 @@ COMMANDS = (
     "settings",
     "model",
     "key",
+    "invite",
+    "join",
     "bootstrap",
     "doctor",
     "bundle",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sys
 from collections.abc import AsyncIterator
@@ -21,6 +22,7 @@ from core.swarm.p2p import start_peer
 from core.terms import Span
 from core.words import size
 from idlebloom.launch import version
+from idlebloom.membership import stored_secret
 from idlebloom.progress import Progress
 from idlebloom.temporary import sweep, temporary_folder
 
@@ -66,6 +68,7 @@ async def visitor(paths: Paths) -> AsyncIterator[Node]:
     if not settings.swarm:
         raise NodeError(NOTHING_TO_ASK, ADVICE)
     model = await model_of(settings.model, settings, paths)
+    secret = await asyncio.to_thread(stored_secret, Secrets(paths.secrets_file))
     sweep()
     async with contextlib.AsyncExitStack() as stack:
         folder = stack.enter_context(temporary_folder())
@@ -74,6 +77,7 @@ async def visitor(paths: Paths) -> AsyncIterator[Node]:
             runtime=folder,
             initial_peers=settings.swarm,
             client_only=True,
+            secret=secret,
         )
         stack.push_async_callback(peer.close)
         node = Node(peer, model, version())

@@ -28,6 +28,7 @@ from core.serving.supervisor import WorkerFailed
 from core.serving.worker import WorkerConfig, fast_dtype
 from core.settings import Change, Settings
 from core.swarm.identity import load_identity
+from core.swarm.secret import Secret
 from core.terms import Because, Memory, Reason, Span, State
 
 log = logging.getLogger(__name__)
@@ -38,11 +39,21 @@ ANOTHER_SIZE = {"leave_vram_gb", "ram_gb", "disk_gb"}
 """and those that one which serves can follow."""
 
 
-class Giver:
-    """Serves for ``node``; other PCs reach its worker at ``host``. Belongs to the node's loop."""
+@dataclass(frozen=True)
+class Standing:
+    """How this node takes part in its swarm; its worker does so too. ``host``: where others dial them."""
 
-    def __init__(self, node: Node, paths: Paths, host: str, version: str) -> None:
-        self._node, self._paths, self._host, self._version = node, paths, host, version
+    host: str
+    peers: tuple[str, ...] = ()
+    secret: Secret | None = None
+    open_router_ports: bool = False
+
+
+class Giver:
+    """Serves for ``node``. Belongs to the node's loop."""
+
+    def __init__(self, node: Node, paths: Paths, standing: Standing, version: str) -> None:
+        self._node, self._paths, self._standing, self._version = node, paths, standing, version
         self._resizing: asyncio.Task[None] | None = None
         self.cap = 0
         """Bytes that the worker may take, 0 before the first;"""
@@ -144,13 +155,17 @@ class Giver:
         )
 
     def _base(self) -> WorkerConfig:
+        standing = self._standing
         return WorkerConfig(
             model="",
             span=(0, 1),
             identity=str(self._paths.state / "worker.key"),
             runtime=str(self._paths.runtime),
-            peers=self._node.peer.addresses,
-            host=self._host,
+            # The node is its worker's way in, and the meeting points tell it whether it can be dialled.
+            peers=(*standing.peers, *self._node.peer.addresses),
+            host=standing.host,
+            secret=standing.secret.text if standing.secret is not None else "",
+            open_router_ports=standing.open_router_ports,
             version=self._version,
         )
 

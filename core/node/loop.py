@@ -326,7 +326,7 @@ class Loop:
         return found
 
 
-AT_START = frozenset({"model", "swarm", "port"})
+AT_START = frozenset({"model", "swarm", "port", "relay_for_strangers", "open_router_ports"})
 """Settings that take effect at the next start."""
 
 

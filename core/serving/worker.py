@@ -78,6 +78,9 @@ class WorkerConfig:
     memory_cap: int = 0
     """Bytes of the device's memory that all this may take, as the driver counts them, or of system memory
     on the CPU; 0: no cap."""
+    secret: str = ""
+    """Of a private swarm."""
+    open_router_ports: bool = False
     version: str = ""
 
     def to_line(self) -> str:
@@ -188,6 +191,7 @@ async def _serve(config: WorkerConfig, traces: Traces) -> int:
 async def _donate(config: WorkerConfig, orders: asyncio.Queue[Order]) -> None:
     """Serves until cancelled, or until it has left as ordered; raises when it cannot, or can no longer."""
     from core.swarm.p2p import start_peer
+    from core.swarm.secret import Secret
 
     async with AsyncExitStack() as stack:
         loading = asyncio.create_task(asyncio.to_thread(_load, config, Span(*config.span)))
@@ -198,28 +202,28 @@ async def _donate(config: WorkerConfig, orders: asyncio.Queue[Order]) -> None:
             initial_peers=config.peers,
             host=config.host,
             client_only=True,
+            open_router_ports=config.open_router_ports,
+            secret=Secret.from_text(config.secret) if config.secret else None,
+            patient=True,
         )
         stack.push_async_callback(peer.close)
         donor = _donor(peer, await loading, config)
         stack.push_async_callback(donor.stop)
         await donor.start()
         _say(event="online", peer_id=peer.peer_id, addresses=list(peer.addresses))
-        died: asyncio.Future[None] = asyncio.create_task(peer.died())
-        stack.callback(died.cancel)
-        obeying = asyncio.create_task(_obey(donor, config, orders))
-        stack.callback(obeying.cancel)
         counting = asyncio.create_task(_tell_counts(donor))
         stack.push_async_callback(_last_counts, donor)
         stack.callback(counting.cancel)
+        obeying = asyncio.create_task(_obey(donor, config, orders))
+        stack.callback(obeying.cancel)
         lost: asyncio.Future[Any] = asyncio.create_task(donor.lost.wait())
         stack.callback(lost.cancel)
-        await asyncio.wait({died, obeying, lost}, return_when=asyncio.FIRST_COMPLETED)
+        both: set[asyncio.Future[Any]] = {obeying, lost}
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         if lost.done():
             raise IdlebloomError(
                 f"{config.device} failed during a step; the worker ends and is started again"
             )
-        if not obeying.done():
-            raise IdlebloomError("the worker's network process p2pd ended")
         await obeying
 
 

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from core.swarm.addresses import BadAddress, to_bytes, to_text, varint
 from core.swarm.handlers import run_handler
 from core.swarm.identity import base58_decode, base58_encode
 from core.swarm.peer import Handler, StreamClosed
+from core.swarm.secret import Secret, demand
 from core.swarm.transport import SocketStream
 from core.terms import PeerId
 
@@ -49,6 +50,11 @@ class Control:
             with contextlib.suppress(BadAddress):  # of a kind that others could not dial either
                 texts.append(to_text(data))
         return PeerId(base58_encode(answer.identify.id)), tuple(dict.fromkeys(texts))
+
+    async def connected(self) -> frozenset[PeerId]:
+        """Who there is a connection to now."""
+        answer = await self._ask(self._pb.Request(type=self._pb.Request.LIST_PEERS))
+        return frozenset(PeerId(base58_encode(peer.id)) for peer in answer.peers)
 
     async def connect(self, peer_id: PeerId, places: Sequence[str]) -> None:
         await self._ask(self._connect_request(peer_id, places))
@@ -102,11 +108,14 @@ class Control:
 
 
 class Listener:
-    """Serves the streams that the daemon hands over, each in a task of its own."""
+    """Serves the streams that the daemon hands over, each in a task of its own. Where there is a
+    ``secret``, nothing is read of a stream before its dialler has proved to know it."""
 
-    def __init__(self, messages: Any) -> None:
-        self._pb = messages
-        self.handlers: dict[str, Handler] = {}
+    def __init__(
+        self, messages: Any, handlers: Mapping[str, Handler], me: PeerId, secret: Secret | None = None
+    ) -> None:
+        self._pb, self._me, self._secret = messages, me, secret
+        self.handlers = handlers
         self._tasks: set[asyncio.Task[None]] = set()
         self._open: Counter[PeerId] = Counter()
 
@@ -140,17 +149,32 @@ class Listener:
             stream.close()
             return
         stream.remote = PeerId(base58_encode(info.peer))
+        with contextlib.suppress(BadAddress):
+            stream.remote_address = to_text(info.addr)
         handler = self.handlers.get(info.proto)
         if handler is None or not self._admits(stream.remote):
             stream.close()
             return
         self._open[stream.remote] += 1
         try:
-            await run_handler(info.proto, handler, stream)
+            if await self._belongs(stream, info.proto):
+                await run_handler(info.proto, handler, stream)
         finally:
             self._open[stream.remote] -= 1
             if not self._open[stream.remote]:
                 del self._open[stream.remote]
+
+    async def _belongs(self, stream: SocketStream, protocol: str) -> bool:
+        if self._secret is None:
+            return True
+        try:
+            async with asyncio.timeout(_HELLO_SECONDS):
+                await demand(stream, self._secret, self._me, protocol)
+        except (SwarmError, TimeoutError) as error:
+            log.info("refused a stream from %s: %s", stream.remote, error or "it proved nothing")
+            stream.close()
+            return False
+        return True
 
     def _admits(self, peer_id: PeerId) -> bool:
         """A peer may not open streams without end: each costs a task and two sockets."""

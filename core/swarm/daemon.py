@@ -36,15 +36,40 @@ _FALLBACK = Path("/tmp")  # noqa: S108 - a folder of our own with a random name 
 
 
 @dataclass(frozen=True)
+class Relaying:
+    """For how long and how much one way between two others is relayed, and how many for one of them."""
+
+    seconds: int
+    data: int
+    circuits: int
+
+    def words(self) -> list[str]:
+        return [
+            "-relayService=1",
+            f"-relayTimeLimit={self.seconds}s",
+            f"-relayDataLimit={self.data}",
+            f"-relayMaxCircuits={self.circuits}",
+        ]
+
+
+FOR_STRANGERS = Relaying(30 * 60, 4 << 30, 16)
+"""p2pd's own limits."""
+FOR_MEMBERS = Relaying(30 * 24 * 3600, 1 << 50, 128)
+"""Of a meeting point: a donor behind it talks with many, for days."""
+
+
+@dataclass(frozen=True)
 class Flags:
-    """What p2pd is told. Ports are opened and strangers relayed only where the owner says so."""
+    """What p2pd is told. Ports are opened and others relayed only where the owner says so."""
 
     identity: Path
     listen: Sequence[str]
     client_only: bool
     reach: Reach = "auto"
-    relay_for_others: bool = False
+    relaying: Relaying | None = None
     open_router_ports: bool = False
+    relays: Sequence[str] = ()
+    """Full addresses of peers that are asked to relay to this one: it cannot be dialled."""
 
     def words(self, control: Path) -> list[str]:
         return [
@@ -56,7 +81,7 @@ class Flags:
             f"-natPortMap={self.open_router_ports:d}",
             # Dials back others that ask whether they can be reached: only of use on such nodes.
             f"-autonat={self.reach == 'public':d}",
-            "-autoRelay=0",
+            *self._being_relayed(),
             "-connManager=1",
             "-tls=1",
             "-relay=1",  # the dialling side: without it nobody behind a relay could be reached
@@ -70,12 +95,19 @@ class Flags:
             "-idleTimeout=120s",
         ]
 
+    def _being_relayed(self) -> list[str]:
+        """Tried: only where p2pd believes that it cannot be reached does it ask a relay, and then at once;
+        left to find out by itself it takes its time."""
+        if not self.relays:
+            return ["-autoRelay=0"]
+        return ["-autoRelay=1", "-relayDiscovery=0", f"-trustedRelays={','.join(self.relays)}"]
+
     def _relay_service(self) -> list[str]:
         """Tried: ``-relayService=0``, even ``-relay=0``, leaves libp2p's small default relay (128 KiB,
         120 s a circuit) open to strangers. A service without room refuses them, for certain where
         the node is forced public; elsewhere what remains is at most that small relay."""
-        if self.relay_for_others:
-            return ["-relayService=1"]
+        if self.relaying is not None:
+            return self.relaying.words()
         return ["-relayService=1", "-relayMaxReservations=0", "-relayMaxCircuits=0"]
 
 

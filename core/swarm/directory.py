@@ -17,11 +17,11 @@ from typing import Any
 import msgpack
 
 from core.errors import SwarmError
+from core.swarm.guard import MODELS_KEY, band_key, model_subkey
 from core.swarm.identity import Identity
 from core.swarm.records import (
     MAX_LIFETIME,
     MAX_RECORD_BYTES,
-    WIRE_VERSION,
     BadRecord,
     announced,
     bands,
@@ -38,17 +38,26 @@ _ANSWER_SECONDS = 10.0
 
 
 class DhtDirectory:
-    """The directory of one peer. ``node`` is a ``DHTNode`` with the ``Opaque`` validator that caches
-    nothing; with ``client_only`` this peer stores for nobody, itself included."""
+    """The directory of one peer, of use once it was given a node."""
 
-    def __init__(
-        self, node: Any, identity: Identity, client_only: bool, clock: Callable[[], float] = time.time
-    ) -> None:
-        self._node, self._identity = node, identity
-        self._client_only, self._clock = client_only, clock
+    def __init__(self, identity: Identity, clock: Callable[[], float] = time.time) -> None:
+        self._given: Any = None
+        self._client_only = True
+        self._identity, self._clock = identity, clock
         self._sealed: dict[tuple[PeerId, ModelRef], tuple[Record, bytes]] = {}
         self._lies_in: dict[bytes, float] = {}
         """Keys under which an own record was stored, and when that expires."""
+
+    def use(self, node: Any, *, client_only: bool) -> None:
+        """From now on a ``DHTNode`` with the ``Opaque`` validator that caches nothing, or none for a while.
+        With ``client_only`` this peer stores for nobody, itself included."""
+        self._given, self._client_only = node, client_only
+
+    @property
+    def _node(self) -> Any:
+        if self._given is None:
+            raise SwarmError("the network process is being started again")
+        return self._given
 
     async def announce(self, record: Record) -> Record:
         now = self._clock()
@@ -82,7 +91,7 @@ class DhtDirectory:
         return tuple(record for record, _ in found)
 
     async def models(self) -> tuple[ModelRef, ...]:
-        entries = self._verified(await self._get([_MODELS_KEY]))
+        entries = self._verified(await self._get([MODELS_KEY]))
         return tuple(dict.fromkeys(record.model for _, _, record in entries))
 
     def sealed(self, record: Record) -> bytes:
@@ -100,7 +109,7 @@ class DhtDirectory:
         entries: list[tuple[bytes, str]] = [(key, record.peer_id) for key in keys_of]
         if with_list:
             # One entry a model, not a donor: whoever announced last stands for it.
-            entries.append((_MODELS_KEY, _model_subkey(record.model)))
+            entries.append((MODELS_KEY, model_subkey(record.model)))
         keys, subkeys = zip(*entries, strict=True)
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
@@ -175,15 +184,3 @@ def _is_packed_text(data: bytes | None) -> bool:
         return isinstance(msgpack.unpackb(data), str)
     except (ValueError, TypeError, msgpack.UnpackException):
         return False
-
-
-def band_key(model: ModelRef, band: int) -> bytes:
-    key: bytes = msgpack.packb([WIRE_VERSION, model.model_id, model.revision, model.layers, band])
-    return key
-
-
-_MODELS_KEY: bytes = msgpack.packb(["models", WIRE_VERSION])
-
-
-def _model_subkey(model: ModelRef) -> str:
-    return f"{model.model_id}@{model.revision}:{model.layers}"

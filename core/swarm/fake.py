@@ -22,7 +22,7 @@ from core.swarm.handlers import run_handler
 from core.swarm.identity import Identity
 from core.swarm.peer import Handler, StreamClosed, Unreachable
 from core.swarm.records import BadRecord, announced, bands, open_sealed, seal, withdrawn
-from core.terms import ModelRef, PeerId, Record, Span
+from core.terms import Because, ModelRef, PeerId, Record, Span
 
 _HIGH_WATER = 256 * 1024
 """Bytes under way and unread above which ``drain`` waits."""
@@ -232,6 +232,9 @@ class FakePeer:
         self.peer_id = identity.peer_id
         self.addresses: tuple[str, ...] = (f"/memory/0/p2p/{identity.peer_id}",)
         self.directory = FakeDirectory(swarm, identity)
+        self.reach = "public"
+        self.trouble: Because | None = None
+        self.watchers: list[Callable[[], None]] = []
         self.handlers: dict[str, Handler] = {}
         self._streams: set[FakeStream] = set()
         self._tasks: set[asyncio.Task[None]] = set()

@@ -1,9 +1,10 @@
-"""hivemind, imported late and made quiet. The only import of it in Idlebloom is here."""
+"""hivemind, imported late and made quiet. Beside it only ``core.swarm.dht`` imports it."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,11 +18,15 @@ class Hive(NamedTuple):
     """What is used of hivemind."""
 
     P2P: Any
-    DHTNode: Any
-    DHTID: Any
     Multiaddr: Any
     messages: Any
     """The protobufs of p2pd's control socket."""
+    make_node: Any
+    """Of ``core.swarm.dht``."""
+
+
+_loading = threading.Lock()
+"""Its modules import each other in circles: of two threads that import it, one would find half a module."""
 
 
 def load() -> Hive:
@@ -30,7 +35,8 @@ def load() -> Hive:
     Raises ``SwarmError`` if that fails.
     """
     try:
-        return _load()
+        with _loading:
+            return _load()
     except ImportError as error:
         raise SwarmError(f"hivemind cannot be loaded: {error}", "Install Idlebloom again.") from error
 
@@ -38,21 +44,23 @@ def load() -> Hive:
 def _load() -> Hive:
     with warnings.catch_warnings():  # torch warns of what hivemind's unused parts do at import
         warnings.simplefilter("ignore")
-        from hivemind.dht.node import DHTNode
-        from hivemind.dht.routing import DHTID
         from hivemind.p2p import P2P
         from hivemind.proto import p2pd_pb2
         from hivemind.utils.logging import use_hivemind_log_handler
         from hivemind.utils.multiaddr import Multiaddr
 
+        from core.swarm.dht import make_node
+
     use_hivemind_log_handler("nowhere")
     logger = logging.getLogger("hivemind")
     logger.setLevel(logging.WARNING)
+    # It warns of each request that a handler refuses: strangers could fill the log.
+    logging.getLogger("hivemind.p2p").setLevel(logging.ERROR)
     if not logger.handlers:
         # Else a warning goes to the terminal where nobody has set up logging.
         logger.addHandler(logging.NullHandler())
     logging.addLevelName(logging.WARNING, "WARNING")  # hivemind renames it for everybody
-    return Hive(P2P, DHTNode, DHTID, Multiaddr, p2pd_pb2)
+    return Hive(P2P, Multiaddr, p2pd_pb2, make_node)
 
 
 def quiet(loop: asyncio.AbstractEventLoop) -> None:
@@ -62,6 +70,9 @@ def quiet(loop: asyncio.AbstractEventLoop) -> None:
     if isinstance(before, _Quiet):
         return
     loop.set_exception_handler(_Quiet(before))
+
+
+_OURS = Path(__file__).with_name("dht.py")
 
 
 class _Quiet:
@@ -80,4 +91,5 @@ class _Quiet:
 
 def _is_hivemind(task: asyncio.Task[Any]) -> bool:
     code = getattr(task.get_coro(), "cr_code", None)
-    return code is not None and "hivemind" in Path(code.co_filename).parts
+    file = Path(code.co_filename) if code is not None else None
+    return file is not None and ("hivemind" in file.parts or file == _OURS)

@@ -2,33 +2,53 @@
 
 hivemind's ``P2P`` and ``DHTNode`` run on our own event loop (no ``hivemind.DHT``, which forks).
 Streams do not pass through hivemind's Python: see ``core.swarm.control``.
+
+A peer stays. What is underneath may die, hang, sleep with the PC, or lose its address or its meeting points:
+that is seen within seconds (``core.swarm.watchdog``), told (``trouble``), and put right by a new life of it
+(``core.swarm.life``). Streams break then, and who uses them dials again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import time
 import weakref
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+
+import psutil
 
 from core.errors import SwarmError
 from core.swarm import hive
 from core.swarm.addresses import BadAddress, split_peer
-from core.swarm.control import Control, DaemonRefused, Listener
-from core.swarm.daemon import Daemon, Flags, Reach
-from core.swarm.directory import DhtDirectory, Opaque
+from core.swarm.control import DaemonRefused
+from core.swarm.daemon import Reach, Relaying
+from core.swarm.directory import DhtDirectory
 from core.swarm.identity import BadPeerId, Identity, load_identity, public_key_of
+from core.swarm.life import Joining, Life
 from core.swarm.peer import Handler, Stream, StreamClosed, Unreachable
-from core.terms import PeerId
+from core.swarm.reach import REACH, Access, Knocker, Seen, access, ask
+from core.swarm.secret import NotAMember, Secret, prove
+from core.swarm.transport import SocketStream
+from core.swarm.watchdog import CLOCK_SECONDS, Do, Signs, Watchdog
+from core.terms import Because, PeerId, Reason
 
 log = logging.getLogger(__name__)
 
-_MEET_SECONDS = 5.0
-_LEAVE_SECONDS = 2.0
-_CHECK_SECONDS = 30.0
+LOOK_SECONDS = 2.0
+"""How often the watchdog looks."""
+HUNG_SECONDS = 3.0
+MEET_AGAIN_SECONDS = (0.0, 2.0, 5.0, 10.0, 20.0)
+RENEW_SECONDS = (0.0, 1.0, 3.0, 10.0)
+"""Pauses before a network process that does not start is started again; the last one repeats."""
+CLOCK_LOOK_SECONDS = 60.0
+RELAY_SECONDS = 5.0
+ASKED = 3
+"""Meeting points that are asked how this PC can be reached, and that may relay to it."""
 
 
 async def start_peer(
@@ -39,79 +59,74 @@ async def start_peer(
     host: str | Sequence[str] = "127.0.0.1",
     client_only: bool = False,
     reach: Reach = "auto",
-    relay_for_others: bool = False,
+    relaying: Relaying | None = None,
     open_router_ports: bool = False,
+    secret: Secret | None = None,
+    patient: bool = False,
 ) -> HivemindPeer:
     """Joins the swarm behind ``initial_peers`` (full multiaddrs), or begins one if there are none.
 
     ``identity``: the key file, made where missing. ``runtime``: a private folder for sockets.
     ``host``: an IPv4 address to listen at (any free port), or the multiaddrs to listen at.
     ``client_only``: uses the DHT but stores nothing for it, as workers and PCs behind NAT do.
-    ``reach``: ``public`` or ``private`` if the owner knows, else libp2p finds out.
-    Raises ``SwarmError`` in words.
+    ``reach``: ``public`` or ``private`` if the owner knows, else meeting points are asked.
+    ``secret``: of a private swarm: nothing is taken from peers without it.
+    ``patient``: where the meeting points are out of reach or the clock is wrong, begins all the same, says
+    so in ``trouble``, and joins when it can. Raises ``SwarmError`` in words.
     """
     myself = await asyncio.to_thread(load_identity, identity)
-    listen = [f"/ip4/{host}/tcp/0"] if isinstance(host, str) else list(host)
-    flags = Flags(identity, listen, client_only, reach, relay_for_others, open_router_ports)
+    for address in initial_peers:
+        split_peer(address)  # a mistyped one is said before anything is started
+    listen = (f"/ip4/{host}/tcp/0",) if isinstance(host, str) else tuple(host)
+    how = Joining(identity, runtime, listen, client_only, reach, relaying, open_router_ports, secret)
     hive.quiet(asyncio.get_running_loop())
-    async with AsyncExitStack() as stack:
-        importing = asyncio.create_task(asyncio.to_thread(hive.load))  # while p2pd starts
-        stack.push_async_callback(_let_end, importing)
-        daemon = await Daemon.start(flags, runtime)
-        stack.push_async_callback(daemon.stop)
-        loaded = await importing
-        control, listener = Control(daemon.control, loaded.messages), Listener(loaded.messages)
-        await stack.enter_async_context(listener.listening(daemon.listener))
-        peer_id, places = await control.identify()
-        if peer_id != myself.peer_id:
-            raise SwarmError(f"the network process uses another identity than {identity}")
-        met = await _meet(control, initial_peers)
-        p2p = await _attach(loaded, daemon)
-        stack.push_async_callback(p2p.shutdown)
-        node = await _join_dht(loaded, p2p, met, client_only)
-        peer = HivemindPeer(
-            identity=myself,
-            daemon=daemon,
-            control=control,
-            listener=listener,
-            node=node,
-            directory=DhtDirectory(node, myself, client_only),
-            initial_peers=initial_peers,
-            stack=stack.pop_all(),
-        )
-        peer.set_places(places)
-        return peer
-    raise AssertionError("unreachable")
+    peer = HivemindPeer(myself, how, tuple(initial_peers))
+    try:
+        await peer.begin(patient=patient)
+    except BaseException:
+        await peer.close()
+        raise
+    return peer
 
 
 class HivemindPeer:
     """A peer of the real swarm; made by ``start_peer``."""
 
-    def __init__(
-        self,
-        *,
-        identity: Identity,
-        daemon: Daemon,
-        control: Control,
-        listener: Listener,
-        node: Any,
-        directory: DhtDirectory,
-        initial_peers: Sequence[str],
-        stack: AsyncExitStack,
-    ) -> None:
-        self.peer_id, self.directory = identity.peer_id, directory
-        self.addresses: tuple[str, ...] = ()
-        self._daemon, self._control, self._listener = daemon, control, listener
-        self._node, self._initial_peers, self._stack = node, tuple(initial_peers), stack
-        self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
-        self._closed = False
-        self._staying = asyncio.create_task(self._stay_joined(), name="stay in the swarm")
+    def __init__(self, identity: Identity, how: Joining, initial_peers: tuple[str, ...]) -> None:
+        self.peer_id, self.addresses = identity.peer_id, ()
+        self.directory = DhtDirectory(identity)
+        self.trouble: Because | None = None
+        self.access = Access.UNKNOWN
+        self.watchers: list[Callable[[], None]] = []
+        self._identity, self._how, self._initial_peers = identity, how, initial_peers
+        self._handlers: dict[str, Handler] = {}
+        self._life: Life | None = None
+        self._alive, self._closed = asyncio.Event(), asyncio.Event()
+        self._streams: weakref.WeakSet[SocketStream] = weakref.WeakSet()
+        self._watchdog = Watchdog(wide=how.wide, has_meeting_points=bool(initial_peers))
+        self._behind, self._clock_at = 0.0, float("-inf")
+        self._admitted = True
+        self._outside: tuple[str, ...] = ()
+        self._relays: tuple[str, ...] = ()
+        self._meetings, self._meet_at = 0, 0.0
+        self._staying: asyncio.Task[None] | None = None
+
+    addresses: tuple[str, ...]
+
+    # What users of a peer call
+
+    @property
+    def reach(self) -> str:
+        """As a record says it."""
+        if any("/p2p-circuit/" in address for address in self.addresses):
+            return "relay"
+        return "dial-out" if self.access is Access.CLOSED else "public"
 
     async def serve(self, protocol: str, handler: Handler) -> None:
-        known = protocol in self._listener.handlers
-        self._listener.handlers[protocol] = handler
-        if not known:
-            await self._control.take(protocol, self._daemon.listener)
+        known = protocol in self._handlers
+        self._handlers[protocol] = handler
+        if not known and self._life is not None:
+            await self._life.control.take(protocol, self._life.daemon.listener)
 
     async def dial(
         self, peer_id: PeerId, addresses: Sequence[str], protocol: str, timeout: float = 5.0
@@ -119,58 +134,294 @@ class HivemindPeer:
         places = _places(peer_id, addresses)
         if peer_id == self.peer_id:
             raise Unreachable(peer_id, "it is this peer itself")
-        if self._closed or not self._daemon.alive:
+        if self._closed.is_set():
             raise Unreachable(peer_id, "this peer has left the swarm")
         try:
             async with asyncio.timeout(timeout):
-                stream = await self._control.open(peer_id, places, protocol)
+                await self._alive.wait()
+                return await self._dial(peer_id, places, protocol)
         except TimeoutError:
             raise Unreachable(peer_id, f"no answer within {timeout:g} s") from None
         except DaemonRefused as error:
             raise Unreachable(peer_id, _in_words(str(error), protocol)) from error
+        except NotAMember as error:
+            raise Unreachable(peer_id, str(error)) from error
         except StreamClosed as error:
-            raise Unreachable(peer_id, "this peer has left the swarm") from error
+            raise Unreachable(peer_id, "the connection broke") from error
+
+    async def _dial(self, peer_id: PeerId, places: Sequence[str], protocol: str) -> SocketStream:
+        assert self._life is not None
+        stream = await self._life.control.open(peer_id, places, protocol)
         self._streams.add(stream)
+        if self._how.secret is not None:
+            try:
+                await prove(stream, self._how.secret, self.peer_id, protocol)
+            except BaseException:
+                stream.close()
+                raise
         return stream
 
     async def died(self) -> None:
-        await asyncio.wait({self._daemon.ended})
+        await self._closed.wait()
 
     async def close(self) -> None:
-        if self._closed:
+        if self._closed.is_set():
             return
-        self._closed = True
-        self._staying.cancel()
-        await asyncio.wait({self._staying})
+        self._closed.set()
+        if self._staying is not None:
+            self._staying.cancel()
+            await asyncio.wait({self._staying})
+        await self._end_life()
+
+    # Lives
+
+    async def begin(self, *, patient: bool) -> None:
+        """The first life. Raises ``SwarmError``."""
+        if not self._how.client_only:
+            self._handlers[REACH] = Knocker().serve
+        await self._new_life()
+        try:
+            await self._meet(strict=not patient)
+        except SwarmError as error:
+            if not patient:
+                raise
+            log.warning("joining the swarm: %s", error)
+        await self._find_access()
+        signs = await self._signs()
+        self._watchdog.judge(signs)
+        self._say(self._watchdog.trouble(signs))
+        self._staying = asyncio.create_task(self._stay(), name="stay in the swarm")
+
+    async def _new_life(self) -> None:
+        try:
+            life = await Life.begin(self._how, self._identity, self._handlers)
+        except SwarmError:
+            # Perhaps another program has taken the port of the life before.
+            free = tuple(_any_port(place) for place in self._how.listen)
+            if free == self._how.listen or not self.addresses:
+                raise
+            self._how = replace(self._how, listen=free)
+            life = await Life.begin(self._how, self._identity, self._handlers)
+        self._life = life
+        self._how = replace(self._how, listen=_same_ports(self._how.listen, life.places))
+        self.directory.use(life.node, client_only=self._how.client_only)
+        self._set_places(life.places)
+        self._alive.set()
+
+    async def _end_life(self) -> None:
+        self._alive.clear()
+        life, self._life = self._life, None
+        self.directory.use(None, client_only=self._how.client_only)
         for stream in tuple(self._streams):
             stream.close()
-        if self._daemon.alive:
-            try:
-                async with asyncio.timeout(_LEAVE_SECONDS):
-                    await self._node.shutdown()
-            except Exception as error:  # noqa: BLE001 - hivemind's farewell; the daemon ends anyhow
-                log.debug("leaving the DHT: %r", error)
-        await self._stack.aclose()
+        if life is not None:
+            await life.end()
 
-    def set_places(self, places: Sequence[str]) -> None:
-        self.addresses = tuple(f"{place}/p2p/{self.peer_id}" for place in places)
-
-    async def _stay_joined(self) -> None:
-        """hivemind never joins again after an outage, nor notices new addresses."""
-        while self._daemon.alive:
-            await asyncio.sleep(_CHECK_SECONDS)
+    async def _renew(self, why: str) -> None:
+        """Ends what is left of this life, and tries until the next has begun."""
+        log.warning("the network process is started again: %s", why)
+        self._say(Because(Reason.NETWORK_RESTARTS, {"why": why}))
+        await self._end_life()
+        tries = 0
+        while True:
+            await asyncio.sleep(RENEW_SECONDS[min(tries, len(RENEW_SECONDS) - 1)])
+            tries += 1
             try:
-                self.set_places((await self._control.identify())[1])
-                if self._initial_peers and not self._node.protocol.routing_table.uid_to_peer_id:
-                    for peer_id in await _meet(self._control, self._initial_peers):
-                        await self._node.protocol.call_ping(_hivemind_id(self._node, peer_id))
+                await self._new_life()
+                break
             except SwarmError as error:
-                log.warning("the swarm is out of reach: %s", error)
+                log.warning("the network process cannot be started: %s", error)
+        self._watchdog.forget()
+        with suppress(SwarmError):
+            await self._meet()
+
+    # Watching
+
+    async def _stay(self) -> None:
+        while True:
+            try:
+                await self._look()
+            except SwarmError as error:
+                log.warning("staying in the swarm: %s", error)
+            except Exception:
+                log.exception("staying in the swarm")
+            if self._life is None:
+                await asyncio.sleep(LOOK_SECONDS)
+            else:
+                await asyncio.wait({self._life.daemon.ended}, timeout=LOOK_SECONDS)
+
+    async def _look(self) -> None:
+        if self._life is None or not self._life.daemon.alive:
+            await self._renew("it ended")
+        signs = await self._signs()
+        match self._watchdog.judge(signs):
+            case Do.RENEW:
+                await self._renew(self._watchdog.why)
+                await self._find_access()
+                signs = await self._signs()
+            case Do.MEET:
+                await self._meet_again()
+                signs = await self._signs()
+            case Do.TELL | Do.NOTHING:
+                self._meetings = 0
+        if self._initial_peers and time.monotonic() - self._clock_at > CLOCK_LOOK_SECONDS and signs.connected:
+            await self._meet()
+            signs = replace(signs, behind=self._behind)
+        self._say(self._watchdog.trouble(signs))
+
+    async def _signs(self) -> Signs:
+        answers, connected = False, 0
+        if self._life is not None:
+            with suppress(SwarmError, TimeoutError):
+                async with asyncio.timeout(HUNG_SECONDS):
+                    self._set_places((await self._life.control.identify())[1])
+                    connected = len(await self._life.control.connected())
+                    answers = True
+        return Signs(
+            steady=time.monotonic(),
+            through_sleep=time.clock_gettime(time.CLOCK_BOOTTIME),
+            answers=answers,
+            places=own_addresses() if self._how.wide else frozenset(),
+            connected=connected,
+            admitted=self._admitted,
+            behind=self._behind,
+        )
+
+    async def _meet_again(self) -> None:
+        """After a while, and after longer and longer ones."""
+        now = time.monotonic()
+        if now < self._meet_at:
+            return
+        self._meet_at = now + MEET_AGAIN_SECONDS[min(self._meetings, len(MEET_AGAIN_SECONDS) - 1)]
+        self._meetings += 1
+        before = self.access
+        if await self._meet() and before is Access.UNKNOWN:
+            await self._find_access()
+
+    async def _meet(self, *, strict: bool = False) -> bool:
+        """Joins behind the meeting points; whether one answered. ``strict``: raises where none does or the
+        clock is too wrong."""
+        if not self._initial_peers or self._life is None:
+            return False
+        self._admitted = False
+        behind = await self._life.meet(self._initial_peers)
+        self._admitted = True
+        if behind is None:
+            if strict:
+                raise SwarmError(
+                    "none of the swarm's meeting points answers",
+                    "Check the network and the addresses; perhaps they are not running.",
+                )
+            return False
+        self._behind, self._clock_at = behind, time.monotonic()
+        if strict and abs(behind) > CLOCK_SECONDS:
+            raise SwarmError(
+                f"this PC's clock differs by more than 3 s from the swarm's: by {abs(behind):.0f} s",
+                "Set the clock, best by switching on network time.",
+            )
+        self._changed()
+        return True
+
+    # Reachability
+
+    async def _find_access(self) -> None:
+        """Asks meeting points whether this PC can be dialled; where it cannot, has them relay to it."""
+        if not self._how.wide or self._how.reach == "public" or not self._initial_peers:
+            return
+        if not self._how.relays:
+            await self._ask_around()
+        if self.access is Access.CLOSED and self._relays and not self._how.relays:
+            self._how = replace(self._how, relays=self._relays, client_only=True)
+            await self._renew("this PC cannot be dialled, so that it needs a relay")
+        if self._how.relays:
+            await self._until_relayed()
+
+    async def _ask_around(self) -> None:
+        ports = [int(place.split("/")[4]) for place in self._how.listen if "/tcp/" in place]
+        answers = await asyncio.gather(
+            *(self._ask(address, ports) for address in self._initial_peers[:ASKED])
+        )
+        found = [seen for seen in answers if seen is not None]
+        self.access = access(found)
+        # Who sees this PC from beyond its home network can be dialled from there too.
+        asked = zip(self._initial_peers, answers, strict=False)
+        self._relays = tuple(address for address, seen in asked if seen is not None and seen.beyond)
+        if self._how.reach == "private" and self.access is Access.UNKNOWN:
+            self.access = Access.CLOSED
+        self._outside = tuple(f"/ip4/{seen.address}/tcp/{port}" for seen in found for port in seen.open_ports)
+        if self._life is not None:
+            self._set_places(self._life.places)
+
+    async def _ask(self, address: str, ports: Sequence[int]) -> Seen | None:
+        place, peer_id = split_peer(address)
+        try:
+            stream = await self.dial(peer_id, [address], REACH)
+        except SwarmError as error:
+            log.debug("%s cannot be asked about reachability: %s", place, error)
+            return None
+        try:
+            async with asyncio.timeout(2 * HUNG_SECONDS):
+                return await ask(stream, ports)
+        except (SwarmError, TimeoutError) as error:
+            log.debug("%s does not say whether this PC can be reached: %r", place, error)
+            return None
+        finally:
+            stream.close()
+
+    async def _until_relayed(self) -> None:
+        """A reservation takes a moment; without one within a few seconds, it is left to later looks."""
+        with suppress(SwarmError, TimeoutError):
+            async with asyncio.timeout(RELAY_SECONDS):
+                while self.reach != "relay" and self._life is not None:
+                    self._set_places((await self._life.control.identify())[1])
+                    await asyncio.sleep(0.1)
+
+    # Telling
+
+    def _set_places(self, places: Sequence[str]) -> None:
+        if self._life is not None:
+            self._life.places = tuple(places)
+        known = dict.fromkeys((*self._outside, *places))
+        addresses = tuple(f"{place}/p2p/{self.peer_id}" for place in known)
+        if addresses != self.addresses:
+            self.addresses = addresses
+            self._changed()
+
+    def _say(self, trouble: Because | None) -> None:
+        if trouble != self.trouble:
+            self.trouble = trouble
+            if trouble is not None:
+                log.warning("trouble in the network: %s %s", trouble.kind, trouble.args)
+            self._changed()
+
+    def _changed(self) -> None:
+        for watcher in tuple(self.watchers):
+            watcher()
 
 
-async def _let_end(task: asyncio.Task[Any]) -> None:
-    """Waits for a thread that cannot be stopped; what it raised was told or does not matter."""
-    await asyncio.gather(task, return_exceptions=True)
+def own_addresses() -> frozenset[str]:
+    """This PC's own IPv4 addresses beyond loopback, of interfaces that are up."""
+    up = {name for name, state in psutil.net_if_stats().items() if state.isup}
+    return frozenset(
+        one.address
+        for name, found in psutil.net_if_addrs().items()
+        if name in up
+        for one in found
+        if one.family == socket.AF_INET and not one.address.startswith("127.")
+    )
+
+
+def _same_ports(listen: Sequence[str], places: Sequence[str]) -> tuple[str, ...]:
+    """What to listen at in the next life: the ports that the first one found, for others know them."""
+    ports = [place.split("/")[4] for place in places if place.startswith("/ip4/") and "/p2p" not in place]
+    if not ports:
+        return tuple(listen)
+    return tuple(f"{place[:-1]}{ports[0]}" if place.endswith("/tcp/0") else place for place in listen)
+
+
+def _any_port(place: str) -> str:
+    start, found, port = place.rpartition("/tcp/")
+    return f"{start}/tcp/0" if found and port.isdigit() else place
 
 
 def _places(peer_id: PeerId, addresses: Sequence[str]) -> list[str]:
@@ -201,84 +452,3 @@ def _in_words(message: str, protocol: str) -> str:
     if "dial" in lowered or "refused" in lowered or "no good addresses" in lowered:
         return "nobody answers at its addresses"
     return message[:200]
-
-
-async def _meet(control: Control, addresses: Sequence[str]) -> list[PeerId]:
-    """Connects to all meeting points at once; those that answered. Raises ``SwarmError`` for none
-    of several, and ``BadAddress`` for one that is mistyped."""
-    wanted = [split_peer(address) for address in addresses]
-    results = await asyncio.gather(*(_answers(control, place, peer) for place, peer in wanted))
-    met = [peer for (_, peer), answered in zip(wanted, results, strict=True) if answered]
-    if wanted and not met:
-        raise SwarmError(
-            "none of the swarm's meeting points answers",
-            "Check the network and the addresses; perhaps they are not running.",
-        )
-    return list(dict.fromkeys(met))
-
-
-async def _answers(control: Control, place: str, peer_id: PeerId) -> bool:
-    try:
-        async with asyncio.timeout(_MEET_SECONDS):
-            await control.connect(peer_id, [place])
-    except (SwarmError, TimeoutError, ValueError) as error:
-        log.debug("the meeting point %s/p2p/%s: %r", place, peer_id, error)
-        return False
-    return True
-
-
-async def _attach(loaded: hive.Hive, daemon: Daemon) -> Any:
-    """hivemind's ``P2P`` on our daemon."""
-
-    class OurP2P(loaded.P2P):  # type: ignore[misc, name-defined]
-        _UNIX_SOCKET_PREFIX = f"/unix{daemon.folder}/"
-
-    p2p = await OurP2P.replicate(loaded.Multiaddr(f"/unix{daemon.control}"))
-    control = p2p._client.control  # noqa: SLF001 - hivemind offers no other way to these tasks
-    for task in (control._read_task, control._write_task):  # noqa: SLF001
-        # They end with an error when the daemon does, which `died` tells better.
-        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
-    return p2p
-
-
-async def _join_dht(loaded: hive.Hive, p2p: Any, met: Sequence[PeerId], client_only: bool) -> Any:
-    try:
-        return await loaded.DHTNode.create(
-            p2p=p2p,
-            # By default a new one each time: then others keep a peer that was started again under each of
-            # its old ids, store everything there as often, and take the refusals of the copies for an answer.
-            node_id=loaded.DHTID.generate(source=p2p.peer_id.to_bytes()),
-            initial_peers=[f"/p2p/{peer_id}" for peer_id in met],
-            client_mode=client_only,
-            record_validator=Opaque(),
-            # A cached dictionary would hide the records that were stored since.
-            cache_locally=False,
-            cache_nearest=0,
-            cache_on_store=False,
-            reuse_get_requests=False,
-        )
-    except Exception as error:
-        raise SwarmError(*_why_not_joined(str(error))) from error
-
-
-def _why_not_joined(message: str) -> tuple[str, str]:
-    if "local time" in message:
-        return (
-            "this PC's clock differs by more than 3 s from the swarm's",
-            "Set the clock, best by switching on network time.",
-        )
-    if "firewall" in message:
-        return (
-            "the swarm's meeting points cannot reach this PC",
-            "Join as a client, or open the port in the firewall.",
-        )
-    if "none of the initial_peers responded" in message:
-        return (
-            "the swarm's meeting points can be reached but do not answer",
-            "Perhaps they run another program or version.",
-        )
-    return f"the swarm cannot be joined: {message[:200]}", ""
-
-
-def _hivemind_id(node: Any, peer_id: PeerId) -> Any:
-    return type(node.peer_id).from_base58(peer_id)

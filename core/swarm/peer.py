@@ -11,7 +11,7 @@ from typing import Protocol
 
 from core.errors import SwarmError
 from core.swarm.identity import Identity
-from core.terms import ModelRef, PeerId, Record, Span
+from core.terms import Because, ModelRef, PeerId, Record, Span
 
 
 class StreamClosed(SwarmError):
@@ -94,6 +94,18 @@ class Peer(Protocol):
     @property
     def directory(self) -> Directory: ...
 
+    @property
+    def reach(self) -> str:
+        """How others reach it, as a record says it: ``public``, ``dial-out`` or ``relay``."""
+
+    @property
+    def trouble(self) -> Because | None:
+        """What is wrong with the network now; it is being put right where it can be."""
+
+    @property
+    def watchers(self) -> list[Callable[[], None]]:
+        """Called after addresses, reach or trouble have changed, and after the swarm was joined again."""
+
     async def serve(self, protocol: str, handler: Handler) -> None:
         """From now on, streams that others open under this name are given to ``handler``."""
 
@@ -104,7 +116,7 @@ class Peer(Protocol):
         ``addresses`` are not looked at. Raises ``Unreachable`` within ``timeout`` seconds."""
 
     async def died(self) -> None:
-        """Returns when the network underneath is gone: nothing works after that but ``close``."""
+        """Returns when this peer has left the swarm: nothing works after that but ``close``."""
 
     async def close(self) -> None:
         """Closes all streams and leaves the swarm. Closing twice is harmless."""

@@ -23,6 +23,8 @@ class SocketStream(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.remote = PeerId("")  # known once the daemon has said who it is
+        self.remote_address = ""
+        """Where an incoming stream comes from, as this side sees it."""
         self.closed = False
         self._transport: asyncio.Transport | None = None
         self._arrived = bytearray()

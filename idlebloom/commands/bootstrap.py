@@ -35,28 +35,33 @@ def run(args: argparse.Namespace, paths: Paths) -> int:
 
 
 async def _meet(args: argparse.Namespace, paths: Paths) -> None:
-    from core.errors import SwarmError
-    from core.swarm.daemon import sweep
+    from core.secrets import Secrets
+    from core.swarm.daemon import FOR_MEMBERS, sweep
     from core.swarm.p2p import start_peer
+    from core.swarm.whereabouts import keep
     from idlebloom.house import told_to_end
+    from idlebloom.membership import stored_secret
 
     end = told_to_end()
     sweep(paths.runtime)
+    secret = await asyncio.to_thread(stored_secret, Secrets(paths.secrets_file))
     peer = await start_peer(
         identity=make_folder(paths.state) / "bootstrap.key",
         runtime=paths.runtime,
         host=[f"/ip4/{args.host}/tcp/{args.port}"],
         reach="public",
+        relaying=FOR_MEMBERS,
+        secret=secret,
     )
+    forget = keep(peer, paths.runtime, private=secret is not None)
     try:
         if args.json:
             print(json.dumps({"addresses": list(peer.addresses), "pid": os.getpid()}), flush=True)
         else:
             print("\n".join(peer.addresses), flush=True)
-            print("Others join with: idlebloom settings set swarm ADDRESS. Ctrl-C ends it.", file=sys.stderr)
-        died, told = asyncio.ensure_future(peer.died()), asyncio.ensure_future(end.wait())
-        await asyncio.wait({died, told}, return_when=asyncio.FIRST_COMPLETED)
-        if not told.done():
-            raise SwarmError("the network process p2pd ended", "Start the meeting point again.")
+            how = "the link of: idlebloom invite" if secret else "idlebloom settings set swarm ADDRESS"
+            print(f"Others join with {how}. Ctrl-C ends it.", file=sys.stderr)
+        await end.wait()
     finally:
+        forget()
         await peer.close()

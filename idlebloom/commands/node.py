@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.errors import SwarmError
 from core.kinds import Addresses
 from core.paths import Paths
 from core.secrets import Secrets
@@ -22,6 +21,8 @@ from idlebloom import notify, numbers
 
 if TYPE_CHECKING:
     from core.preferences import Preferences
+    from core.swarm.p2p import HivemindPeer
+    from core.swarm.secret import Secret as SwarmSecret
 
 NAME = "node"
 HELP = "the background node without the tray"
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace, paths: Paths) -> int:
 
 
 async def _run(args: argparse.Namespace, paths: Paths, preferences: Preferences) -> None:
-    from core.node.giver import Giver
+    from core.node.giver import Giver, Standing
     from core.node.ledger import Ledger
     from core.node.licences import Licences
     from core.node.loop import Loop
@@ -57,9 +58,10 @@ async def _run(args: argparse.Namespace, paths: Paths, preferences: Preferences)
     from core.node.orders import Told
     from core.node.storage import Storage
     from core.swarm.daemon import sweep
-    from core.swarm.p2p import start_peer
+    from core.swarm.whereabouts import keep
     from idlebloom.house import door, end_with_input, told_to_end
     from idlebloom.launch import version
+    from idlebloom.membership import stored_secret
     from idlebloom.visiting import model_of
     from idlebloom.ways import NodeWays
 
@@ -73,19 +75,20 @@ async def _run(args: argparse.Namespace, paths: Paths, preferences: Preferences)
     sweep(paths.runtime)
     peers = settings.swarm if args.peers is None else args.peers
     host = _host(settings, peers)
-    peer = await start_peer(
-        identity=paths.state / "node.key", runtime=paths.runtime, initial_peers=peers, host=host
-    )
+    secret = await asyncio.to_thread(stored_secret, Secrets(paths.secrets_file))
+    peer = await _peer(paths, settings, peers, host, secret)
+    forget = keep(peer, paths.runtime, private=secret is not None)
     node = Node(peer, model, version())
     node.licences = Licences(paths.licences_file)
     loop: Loop | None = None
     ways = NodeWays(paths, preferences)
     try:
+        standing = Standing(host, tuple(peers), secret, settings.open_router_ports)
         told, ledger = Told(paths.state_file), Ledger(paths.ledger_file)
         for notice in (told.notice, ledger.notice):
             if notice:
                 print(f"idlebloom: {notice}", file=sys.stderr)
-        loop = Loop(node, Giver(node, paths, host, version()), settings, told, ledger)
+        loop = Loop(node, Giver(node, paths, standing, version()), settings, told, ledger)
         await loop.start()
         preferences.listen(loop)
         port = settings.port if args.port is None else args.port
@@ -104,11 +107,9 @@ async def _run(args: argparse.Namespace, paths: Paths, preferences: Preferences)
                 json.dumps({"url": running.url, "pid": os.getpid()}) if args.json else running.url, flush=True
             )
             notify.ready(running.url)
-            died, ended = asyncio.ensure_future(peer.died()), asyncio.ensure_future(end.wait())
-            await asyncio.wait({died, ended}, return_when=asyncio.FIRST_COMPLETED)
-            if not ended.done():
-                raise SwarmError("the network process p2pd ended", "Start the node again.")
+            await end.wait()
     finally:
+        forget()
         await asyncio.to_thread(ways.close)
         if loop is not None:
             await loop.close()
@@ -121,6 +122,24 @@ def _own_donors(identity: Path) -> frozenset[PeerId]:
     from core.swarm.identity import load_identity
 
     return frozenset({load_identity(identity).peer_id}) if identity.exists() else frozenset()
+
+
+async def _peer(
+    paths: Paths, settings: Settings, peers: Sequence[str], host: str, secret: SwarmSecret | None
+) -> HivemindPeer:
+    from core.swarm.daemon import FOR_STRANGERS
+    from core.swarm.p2p import start_peer
+
+    return await start_peer(
+        identity=paths.state / "node.key",
+        runtime=paths.runtime,
+        initial_peers=peers,
+        host=host,
+        relaying=FOR_STRANGERS if settings.relay_for_strangers else None,
+        open_router_ports=settings.open_router_ports,
+        secret=secret,
+        patient=True,
+    )
 
 
 def _host(settings: Settings, peers: Sequence[str]) -> str:

@@ -126,6 +126,10 @@ class Program:
         """The p2pd of one of its processes."""
         return next(child for child in process.children() if child.name() == "p2pd")
 
+    def daemons(self) -> list[psutil.Process]:
+        """Its p2pd, all of them."""
+        return [process for process in self.processes() if process.name() == "p2pd"]
+
     def itself(self) -> psutil.Process:
         return psutil.Process(self.process.pid)
 

@@ -75,28 +75,28 @@ def test_it_is_killed_while_it_starts(place: Folder) -> None:
     until(program.is_gone, GONE_SECONDS, "all gone")
 
 
-@pytest.mark.parametrize(
-    ("part", "donors", "words"),
-    [
-        ("worker", 2, "donor 2 is gone: the worker ended unexpectedly (signal 9)"),
-        ("worker's p2pd", 1, "donor 1 is gone: the worker's network process p2pd ended"),
-        ("node's p2pd", 1, "the network process p2pd ended"),
-    ],
-    ids=["worker", "worker's p2pd", "node's p2pd"],
-)
-def test_a_part_is_killed(place: Folder, part: str, donors: int, words: str) -> None:
+def test_a_donor_is_killed(place: Folder) -> None:
     """The whole demo ends and says in one line which part went."""
-    program = start(place, donors)
-    worker = next(one for one in program.workers() if donor_number(program, one) == donors)
-    victims = {
-        "worker": worker,
-        "worker's p2pd": program.daemon_of(worker),
-        "node's p2pd": program.daemon_of(program.itself()),
-    }
-    kill([victims[part]])
+    program = start(place, 2)
+    kill([next(one for one in program.workers() if donor_number(program, one) == 2)])
     assert program.wait(GONE_SECONDS) == 1
+    words = "donor 2 is gone: the worker ended unexpectedly (signal 9)"
     assert program.err == f"idlebloom: {words}. The demo has ended.\n"
     until(program.is_gone, 1.0, "all gone")
+
+
+def test_network_processes_that_are_killed_are_started_again(place: Folder) -> None:
+    """The donor's and the demo's own: new ones take their place, and the demo ends as always."""
+    program = start(place, 1)
+    (worker,) = program.workers()
+    killed = [program.daemon_of(worker), program.daemon_of(program.itself())]
+    kill(killed)
+    until(
+        lambda: len(program.daemons()) == 2 and not set(program.daemons()) & set(killed), 20, "two new ones"
+    )
+    program.send(signal.SIGTERM)
+    program.wait(GONE_SECONDS)
+    until(program.is_gone, GONE_SECONDS, "all gone")
 
 
 def donor_number(program: Program, worker: psutil.Process) -> int:

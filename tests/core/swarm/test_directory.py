@@ -9,7 +9,8 @@ from pathlib import Path
 import msgpack
 import pytest
 
-from core.swarm.directory import _MODELS_KEY, DhtDirectory, band_key
+from core.swarm.directory import DhtDirectory
+from core.swarm.guard import MODELS_KEY, band_key
 from core.swarm.identity import Identity
 from core.swarm.p2p import HivemindPeer, start_peer
 from core.swarm.records import seal
@@ -57,8 +58,8 @@ async def test_one_bad_entry_hides_nothing_else(peers: list[HivemindPeer]) -> No
         (7, b"x" * 1000),
         ("huge", b"x" * 100_000),
     ):
-        await holder._node.store(KEY, value, later, subkey=subkey)
-        await holder._node.store(_MODELS_KEY, value, later, subkey=subkey)
+        await holder.directory._node.store(KEY, value, later, subkey=subkey)
+        await holder.directory._node.store(MODELS_KEY, value, later, subkey=subkey)
     assert await reader.directory.read(MODEL) == (stored,)
     # The record is a good proof of its model wherever it lies; the rest is passed over.
     assert await reader.directory.models() == (MODEL,)
@@ -68,7 +69,7 @@ async def test_a_plain_value_does_not_replace_all_entries(peers: list[HivemindPe
     """Storing under the bare key, as hivemind allows, is refused by those that hold the DHT."""
     _, donor, reader = peers
     stored = await donor.directory.announce(record(donor))
-    assert not await reader._node.store(KEY, b"nothing", time.time() + 100, exclude_self=True)
+    assert not await reader.directory._node.store(KEY, b"nothing", time.time() + 100, exclude_self=True)
     assert await reader.directory.read(MODEL) == (stored,)
 
 
@@ -77,7 +78,8 @@ async def test_a_donor_that_comes_back_is_not_held_off_by_its_own_leaving(peers:
     _, donor, reader = peers
     stored = await donor.directory.announce(record(donor))
     await donor.directory.withdraw(stored)
-    reborn = DhtDirectory(donor._node, donor.directory._identity, client_only=True)
+    reborn = DhtDirectory(donor.directory._identity)
+    reborn.use(donor.directory._node, client_only=True)
     fresh = await reborn.announce(record(donor))
     assert await reader.directory.read(MODEL) == (fresh,)
 
@@ -86,8 +88,8 @@ async def test_clients_of_the_dht_hold_nothing(peers: list[HivemindPeer]) -> Non
     """A client's record lies with the node that holds the DHT, not with itself."""
     holder, donor, _ = peers
     await donor.directory.announce(record(donor, Span(0, 26)))
-    assert len(donor._node.protocol.storage) == 0
-    assert len(holder._node.protocol.storage) == len(range(0, 26, 8)) + 1
+    assert len(donor.directory._node.protocol.storage) == 0
+    assert len(holder.directory._node.protocol.storage) == len(range(0, 26, 8)) + 1
 
 
 async def test_the_node_can_speak_for_its_dead_worker(peers: list[HivemindPeer]) -> None:

@@ -9,18 +9,22 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from core.errors import SwarmError
+from core.swarm import p2p
 from core.swarm.addresses import BadAddress
-from core.swarm.daemon import Flags, socket_folder, sweep
+from core.swarm.daemon import FOR_STRANGERS, Flags, socket_folder, sweep
 from core.swarm.identity import Identity, load_identity
 from core.swarm.loop import new_event_loop
-from core.swarm.p2p import HivemindPeer, _why_not_joined, start_peer
+from core.swarm.p2p import HivemindPeer, start_peer
 from core.swarm.peer import Stream, StreamClosed
+from core.swarm.reach import REACH
+from core.terms import Because, Reason
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -31,7 +35,7 @@ from core.swarm.p2p import start_peer
 
 async def main(folder):
     peer = await start_peer(identity=folder / "id", runtime=folder / "run")
-    print(peer._daemon.process.pid, flush=True)
+    print(peer._life.daemon.process.pid, flush=True)
     if sys.argv[2] == "stay":
         await peer.died()
     await peer.close()
@@ -65,8 +69,16 @@ def until_gone(pid: int, seconds: float = 3.0) -> None:
         time.sleep(0.02)
 
 
+async def until(happened: Callable[[], bool], seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, "it did not happen"
+        await asyncio.sleep(0.02)
+
+
 def pid_of(peer: HivemindPeer) -> int:
-    return peer._daemon.process.pid
+    assert peer._life is not None
+    return peer._life.daemon.process.pid
 
 
 async def test_p2pd_dies_with_its_parent(short_folder: Path) -> None:
@@ -96,28 +108,70 @@ async def test_nothing_is_printed_or_left(short_folder: Path) -> None:
     assert not list((short_folder / "run").iterdir())
 
 
-async def test_a_dead_p2pd_is_noticed(short_folder: Path) -> None:
-    """When p2pd is killed, died() returns, streams end, and closing still works."""
+async def test_a_dead_p2pd_is_started_again(short_folder: Path) -> None:
+    """When p2pd is killed, streams end, this is said, and soon the peer is back at its addresses, in the
+    swarm, serving what it served; closing still works."""
     alice = await start_peer(identity=short_folder / "a", runtime=short_folder / "run")
     bob = await start_peer(
         identity=short_folder / "b", runtime=short_folder / "run", initial_peers=alice.addresses
     )
+    told: list[Because | None] = []
+    bob.watchers.append(lambda: told.append(bob.trouble))
 
-    async def wait(stream: Stream) -> None:
-        await stream.read(1)
+    async def echo(stream: Stream) -> None:
+        stream.write(await stream.read(1))
+        await stream.drain()
 
-    await bob.serve("wait", wait)
-    stream = await alice.dial(bob.peer_id, bob.addresses, "wait")
-    dying = asyncio.create_task(alice.died())
-    await asyncio.sleep(0)
-    assert not dying.done()
-    os.kill(pid_of(alice), signal.SIGKILL)
-    await asyncio.wait_for(dying, 3)
+    await bob.serve("echo", echo)
+    before = bob.addresses
+    stream = await bob.dial(alice.peer_id, alice.addresses, REACH)
+    os.kill(pid_of(bob), signal.SIGKILL)
     with pytest.raises(StreamClosed):
         await asyncio.wait_for(stream.read(1), 3)
-    await asyncio.wait_for(alice.close(), 5)
-    await bob.close()
+    await until(lambda: any(one is not None for one in told) and bob.trouble is None)
+    assert Reason.NETWORK_RESTARTS in {one.kind for one in told if one is not None}
+    assert set(bob.addresses) == set(before)
+    again = await alice.dial(bob.peer_id, bob.addresses, "echo")
+    again.write(b"!")
+    assert await asyncio.wait_for(again.read(1), 3) == b"!"
+    assert alice.peer_id in await bob._life.control.connected()  # type: ignore[union-attr]
+    await asyncio.wait_for(bob.close(), 5)
+    await alice.close()
     assert not list((short_folder / "run").iterdir())
+
+
+async def test_a_hung_p2pd_is_started_again(short_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that lives but answers nothing is ended and replaced."""
+    monkeypatch.setattr(p2p, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(p2p, "HUNG_SECONDS", 0.3)
+    alice = await start_peer(identity=short_folder / "a", runtime=short_folder / "run")
+    hung = pid_of(alice)
+    os.kill(hung, signal.SIGSTOP)
+    await until(lambda: alice._life is not None and pid_of(alice) != hung)
+    assert not runs(hung)
+    await alice.close()
+
+
+async def test_lost_meeting_points_are_said_and_met_again(
+    short_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A patient peer begins without its meeting point, says so, joins when it comes, and once more after it
+    went and came back."""
+    monkeypatch.setattr(p2p, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(p2p, "MEET_AGAIN_SECONDS", (0.1,))
+    run = short_folder / "run"
+    known = await start_peer(identity=short_folder / "a", runtime=run)
+    where = known.addresses
+    await known.close()
+    bob = await start_peer(identity=short_folder / "b", runtime=run, initial_peers=where, patient=True)
+    for _ in range(2):
+        await until(lambda: bob.trouble == Because(Reason.NO_MEETING_POINT))
+        host = [address.rpartition("/p2p/")[0] for address in where]
+        alice = await start_peer(identity=short_folder / "a", runtime=run, host=host)
+        await until(lambda: bob.trouble is None)
+        assert await bob.directory.models() == ()
+        await alice.close()
+    await bob.close()
 
 
 async def test_a_peer_keeps_its_id(short_folder: Path) -> None:
@@ -203,7 +257,7 @@ async def test_what_strangers_make_hivemind_raise_is_not_logged(
 ) -> None:
     """A malformed message from another peer leaves no error behind; our own tasks' errors are told."""
     alice = await start_peer(identity=short_folder / "a", runtime=short_folder / "run")
-    protocol = alice._node.protocol
+    protocol = alice.directory._node.protocol
     uneven = sys.modules["hivemind.proto.dht_pb2"].StoreRequest(keys=[b"1"])  # a key without a value
     unattended = asyncio.create_task(protocol.rpc_store(uneven, None))
     await asyncio.wait({unattended})
@@ -222,25 +276,25 @@ async def test_what_strangers_make_hivemind_raise_is_not_logged(
     await alice.close()
 
 
-def test_what_keeps_a_peer_out_is_said() -> None:
-    """hivemind's messages become sentences with advice."""
-    clock, _ = _why_not_joined("local time must be within 3 seconds  of others(local: 1, peer: 9)")
-    assert "clock" in clock
-    closed, _ = _why_not_joined(
-        "Peer x can't access this node. Probably, libp2p has failed to bypass the firewall"
-    )
-    assert "cannot reach this PC" in closed
-    silent, _ = _why_not_joined("DHTNode bootstrap failed: none of the initial_peers responded to a ping.")
-    assert "do not answer" in silent
-
-
 def test_strangers_are_not_relayed_and_ports_stay_shut(tmp_path: Path) -> None:
     """Unless the owner says so, p2pd is told to open no router port and to relay for nobody."""
     words = Flags(tmp_path, ["/ip4/127.0.0.1/tcp/0"], client_only=False).words(tmp_path)
     assert {"-natPortMap=0", "-relayMaxReservations=0", "-relayMaxCircuits=0", "-autoRelay=0"} <= set(words)
-    generous = Flags(tmp_path, [], client_only=True, relay_for_others=True, open_router_ports=True)
-    assert {"-natPortMap=1", "-relayService=1", "-dhtClient=1"} <= set(generous.words(tmp_path))
+    generous = Flags(tmp_path, [], client_only=True, relaying=FOR_STRANGERS, open_router_ports=True)
+    assert {"-natPortMap=1", "-relayService=1", "-dhtClient=1", "-relayTimeLimit=1800s"} <= set(
+        generous.words(tmp_path)
+    )
     assert "-relayMaxReservations=0" not in generous.words(tmp_path)
+
+
+def test_who_cannot_be_dialled_asks_its_meeting_points_to_relay(tmp_path: Path) -> None:
+    """p2pd is told whom to ask, and that it cannot be reached: else it asks nobody."""
+    relayed = Flags(tmp_path, [], client_only=True, reach="private", relays=["/ip4/11.77.0.1/tcp/1/p2p/x"])
+    assert {
+        "-autoRelay=1",
+        "-trustedRelays=/ip4/11.77.0.1/tcp/1/p2p/x",
+        "-forceReachabilityPrivate=1",
+    } <= set(relayed.words(tmp_path))
 
 
 def test_sockets_go_where_their_paths_fit(short_folder: Path) -> None:

@@ -1,0 +1,65 @@
+"""``idlebloom join``: into the swarm that a link leads to."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from typing import Any
+
+from core.door import find
+from core.paths import Paths
+from core.preferences import Preferences
+from core.secrets import Secret, Secrets
+from core.settings import Settings, changed
+
+NAME = "join"
+HELP = "join the swarm that an invite link leads to"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("link", metavar="LINK", help="what idlebloom invite printed, in quotes")
+
+
+def run(args: argparse.Namespace, paths: Paths) -> int:
+    from core.swarm.invite import Invite
+    from idlebloom.reachability import Verdict, test_all
+
+    invite = Invite.from_link(args.link)
+    secrets = Secrets(paths.make().secrets_file)
+    if invite.secret is not None:
+        secrets.set(Secret.SWARM, invite.secret.text)
+    else:
+        secrets.remove(Secret.SWARM)
+    if secrets.notice:
+        print(f"idlebloom: {secrets.notice}", file=sys.stderr)
+    _change(paths, {"swarm": list(invite.meeting_points), "model": invite.model})
+    running = find(paths.door_file) is not None
+    verdict = asyncio.run(test_all(invite.meeting_points))
+    if args.json:
+        print(
+            json.dumps(
+                {
+                    "swarm": list(invite.meeting_points),
+                    "model": invite.model,
+                    "private": invite.secret is not None,
+                    "meeting_points": str(verdict),
+                    "restart": running,
+                }
+            )
+        )
+        return 0
+    kind = "private swarm" if invite.secret is not None else "open swarm"
+    print(f"This PC is now of a {kind} with the model {invite.model}.")
+    if verdict is Verdict.SILENT:
+        print("None of its meeting points answers now; they are tried again whenever a node runs.")
+    print("Start the node again: it still is in the swarm before." if running else "Next: idlebloom node")
+    return 0
+
+
+def _change(paths: Paths, values: dict[str, Any]) -> Settings:
+    node = find(paths.door_file)
+    if node is None:
+        return Preferences(paths.settings_file).change(values).change.after
+    return changed(Settings(), node.request("/api/settings", values, method="PUT"))
