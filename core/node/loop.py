@@ -242,10 +242,10 @@ class Loop:
         finally:
             self._ahead = None
             if not self.node.gives:
-                self.node.publish(replace(self.node.status, progress=None))
+                self.node.publish(replace(self.node.untroubled, progress=None))
 
     def _show_fetching(self, progress: Progress) -> None:
-        self.node.publish(replace(self.node.status, progress=progress))
+        self.node.publish(replace(self.node.untroubled, progress=progress))
 
     async def _stop_fetching(self) -> None:
         if (ahead := self._ahead) is not None:
@@ -271,7 +271,7 @@ class Loop:
     def _publish(self, budget: Budget, facts: Facts) -> None:
         self._account(facts)
         status = replace(
-            self.node.status,
+            self.node.untroubled,
             sessions=self._counted.sessions if self.node.serving is not None else 0,
             today=_today(self.ledger.today),
             vram=self._memory(facts),

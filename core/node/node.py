@@ -95,7 +95,8 @@ class Node:
         self.status = Status(
             version, State.OFF, Because(Reason.NO_CONSENT), swarm=SwarmView(model.config.model_id)
         )
-        self._untroubled = self.status
+        self.untroubled = self.status
+        """What is shown while nothing is wrong with the network."""
         peer.watchers.append(self._show)
         self._show()
         self._looking = asyncio.create_task(self._look_around(), name="look around")
@@ -144,12 +145,12 @@ class Node:
 
     def publish(self, status: Status) -> None:
         """Replaces the snapshot and tells the watchers, if anything changed."""
-        self._untroubled = status
+        self.untroubled = status
         self._show()
 
     def _show(self) -> None:
         """Also when only trouble in the network has come or gone."""
-        status = with_trouble(self._untroubled, self.peer.trouble)
+        status = with_trouble(self.untroubled, self.peer.trouble)
         if status == self.status:
             return
         self.status = status
@@ -162,7 +163,7 @@ class Node:
         online = [record for record in records if record.state is DonorState.ONLINE]
         holes = missing(online, self.model.config.layers)
         view = SwarmView(self.model.config.model_id, not holes, holes, len(online))
-        self.publish(replace(self._untroubled, swarm=view))
+        self.publish(replace(self.untroubled, swarm=view))
         return view
 
     async def _look_around(self) -> None:
@@ -203,15 +204,15 @@ class Node:
         """Ends the worker, if there is one; its memory is free when this returns."""
         giving, self._giving = self._giving, None
         if giving is not None:
-            self.publish(replace(self._untroubled, state=State.LEAVING, reason=because, progress=None))
+            self.publish(replace(self.untroubled, state=State.LEAVING, reason=because, progress=None))
             giving.cancel()
             await asyncio.wait({giving})
-        self.publish(replace(self._untroubled, state=state, reason=because, span=None, progress=None))
+        self.publish(replace(self.untroubled, state=state, reason=because, span=None, progress=None))
 
     async def leave(self, state: State, because: Because, seconds: float) -> None:
         """Ends the worker as planned: its readers have ``seconds`` to move while it serves."""
         worker, self._leaves = self._worker, True
-        self.publish(replace(self.status, state=State.LEAVING, reason=because, progress=None))
+        self.publish(replace(self.untroubled, state=State.LEAVING, reason=because, progress=None))
         if worker is not None:
             await worker.drain(seconds)
         await self.stop_giving(state, because)
@@ -226,7 +227,7 @@ class Node:
             log.warning("layers %s are not served: %s", span, resized.trouble)
         if self._worker is worker:
             self._serving = resized.span
-            self.publish(replace(self._untroubled, span=resized.span, progress=None))
+            self.publish(replace(self.untroubled, span=resized.span, progress=None))
 
     async def _keep_giving(self, deliver: Deliver, log_file: Path) -> None:
         tries = 0
@@ -243,13 +244,13 @@ class Node:
             pause = RETRY_SECONDS[min(tries, len(RETRY_SECONDS) - 1)]
             tries += 1
             state, because = _why_not(error, time.time() + pause)
-            self.publish(replace(self._untroubled, state=state, reason=because, span=None, progress=None))
+            self.publish(replace(self.untroubled, state=state, reason=because, span=None, progress=None))
             await asyncio.sleep(pause)
 
     async def _give_once(self, deliver: Deliver, log_file: Path) -> NoReturn:
         """Serves until the worker ends; raises ``WorkerFailed``, for by itself it should not, and what
         ``deliver`` raises."""
-        self.publish(replace(self._untroubled, state=State.LOADING, reason=None, progress=None))
+        self.publish(replace(self.untroubled, state=State.LOADING, reason=None, progress=None))
         async with aclosing(deliver(self.fetching)) as deliveries:  # type: ignore[type-var]
             first = await anext(deliveries)
             worker = await Worker.start(log=log_file, threads=first.config.threads)
@@ -277,19 +278,19 @@ class Node:
 
     async def _load(self, worker: Worker, first: Delivery) -> None:
         """The worker serves the first layers when this returns."""
-        self.publish(replace(self._untroubled, state=State.LOADING, span=first.span, progress=None))
+        self.publish(replace(self.untroubled, state=State.LOADING, span=first.span, progress=None))
         started = time.monotonic()
 
         def loading(done: int, total: int) -> None:
             spent = time.monotonic() - started
             left = (total - done) * spent / done if done and spent > 1 else None
             progress = Progress(first.phase, done, total, left)
-            self.publish(replace(self._untroubled, state=State.LOADING, progress=progress))
+            self.publish(replace(self.untroubled, state=State.LOADING, progress=progress))
 
         worker.configure(first.config, loading)
         await worker.online()
         self._serving = first.span
-        self.publish(replace(self._untroubled, state=State.GIVING, progress=None))
+        self.publish(replace(self.untroubled, state=State.GIVING, progress=None))
         with suppress(SwarmError):  # it is looked at again soon
             await self.look()
 
@@ -324,8 +325,8 @@ class Node:
 
     def fetching(self, progress: Progress) -> None:
         """Publishes how far fetching is."""
-        state = State.FETCHING if self._serving is None else self._untroubled.state
-        self.publish(replace(self._untroubled, state=state, reason=None, progress=progress))
+        state = State.FETCHING if self._serving is None else self.untroubled.state
+        self.publish(replace(self.untroubled, state=state, reason=None, progress=progress))
 
 
 def _why_not(error: IdlebloomError, until: float) -> tuple[State, Because]:
