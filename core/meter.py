@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import IntEnum
 
 BURST_SECONDS = 0.25
@@ -128,10 +128,13 @@ class Throttle:
 
     def __init__(self, rate: float | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self.limit = Limit(rate)
+        self.taken = 0.0
+        """Bytes that were told so far."""
         self._clock = clock
 
     async def take(self, count: float, urgency: Urgency = Urgency.DOWNLOAD) -> None:
         """Counts bytes that have passed, and returns when the next may. What is urgent never waits."""
+        self.taken += count
         self.limit.passed(count, self._clock())
         while True:
             pause = self.limit.wait(urgency, self._clock())
@@ -154,6 +157,14 @@ class Traffic:
         return Traffic(self.up - other.up, self.down - other.down)
 
 
+@dataclass(frozen=True)
+class Caps:
+    """Of a donor, in Mbit/s. ``upload`` None: half of what was measured; ``download`` None: none."""
+
+    upload: float | None = None
+    download: float | None = None
+
+
 def cap_of(mbit: float | None) -> float | None:
     """Bytes a second of a cap in Mbit/s; None for no cap."""
     return None if mbit is None else mbit * BYTES_A_MBIT
@@ -165,30 +176,6 @@ def left_for_downloads(cap: float | None, used: float) -> float | None:
     return None if cap is None else max(cap - used, 0.1 * cap)
 
 
-@dataclass(frozen=True)
-class Month:
-    """What this PC has carried for the swarm in a month of local time, such as ``2026-11``."""
-
-    month: str = ""
-    traffic: Traffic = Traffic()
-
-    def add(self, month: str, traffic: Traffic) -> Month:
-        """With more bytes; a new month begins at nothing."""
-        if month != self.month:
-            return Month(month, traffic)
-        return replace(self, traffic=self.traffic + traffic)
-
-    def used_up(self, monthly_gb: float | None) -> bool:
-        """Whether bytes in and out together have reached the quota."""
-        return monthly_gb is not None and self.traffic.up + self.traffic.down >= monthly_gb * 1e9
-
-    def to_json(self) -> dict[str, object]:
-        return {"month": self.month, "up_bytes": self.traffic.up, "down_bytes": self.traffic.down}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, object]) -> Month:
-        """What was written, or an empty month for anything else."""
-        month, up, down = values.get("month"), values.get("up_bytes"), values.get("down_bytes")
-        if isinstance(month, str) and isinstance(up, int) and isinstance(down, int) and min(up, down) >= 0:
-            return cls(month, Traffic(up, down))
-        return cls()
+def used_up(carried: Traffic, monthly_gb: float | None) -> bool:
+    """Whether bytes in and out together have reached a quota."""
+    return monthly_gb is not None and carried.up + carried.down >= monthly_gb * 1e9

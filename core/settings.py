@@ -228,6 +228,31 @@ class Settings:
         unit="GB",
         section=Section.LIMITS,
     )
+    upload_mbit: float | None = _declare(
+        Decimal(0.1, 100_000, unset="auto"),
+        None,
+        label="Upload",
+        help="The most that giving sends, in and around what it serves. Answers under way are never delayed: "
+        "prompts and new conversations give way first. auto: half of what was measured.",
+        unit="Mbit/s",
+        section=Section.LIMITS,
+    )
+    download_mbit: float | None = _declare(
+        Decimal(0.1, 100_000, unset="no limit"),
+        None,
+        label="Download",
+        help="The most that giving receives, layers that are fetched included; those wait for the rest.",
+        unit="Mbit/s",
+        section=Section.LIMITS,
+    )
+    monthly_gb: float | None = _declare(
+        Decimal(0.1, 1_000_000, unset="no limit"),
+        None,
+        label="Monthly quota",
+        help="After so many bytes in a month, sent and received, nothing more is given until the next.",
+        unit="GB",
+        section=Section.LIMITS,
+    )
     data_dir: str = _declare(
         Folder(),
         "",

@@ -12,6 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from core.errors import DiskError, IdlebloomError, SettingError, TooLittle
+from core.meter import Caps, Throttle, cap_of, left_for_downloads
 from core.model.hub import Hub, Source
 from core.node.delivery import Delivery, Report
 from core.node.licences import Licences
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 
 ANOTHER_FORM = {"data_dir", "device", "quantization"}
 """Settings whose change needs another worker;"""
+CAPS = {"upload_mbit", "download_mbit"}
 ANOTHER_SIZE = {"leave_vram_gb", "ram_gb", "disk_gb"}
 """and those that one which serves can follow."""
 
@@ -55,6 +57,8 @@ class Giver:
     def __init__(self, node: Node, paths: Paths, standing: Standing, version: str) -> None:
         self._node, self._paths, self._standing, self._version = node, paths, standing, version
         self._resizing: asyncio.Task[None] | None = None
+        self.downloads = Throttle()
+        """What is fetched, held to what the worker leaves of the cap."""
         self.cap = 0
         """Bytes that the worker may take, 0 before the first;"""
         self.on_gpu = False
@@ -73,6 +77,10 @@ class Giver:
             async for _ in deliveries:
                 pass
 
+    def deal(self, settings: Settings, worker_rate: float) -> None:
+        """Downloads have what the worker, which takes ``worker_rate`` bytes a second, leaves of the cap."""
+        self.downloads.limit.rate = left_for_downloads(cap_of(settings.download_mbit), worker_rate)
+
     def check(self, change: Change) -> None:
         """A folder for layers has to take what is in the one before. Raises ``SettingError``."""
         if "data_dir" in change:
@@ -85,6 +93,8 @@ class Giver:
     async def change(self, change: Change) -> bool:
         """Follow a change while it gives. ``False``: only a new worker can."""
         names = set(change.names)
+        if names & CAPS and self._node.worker is not None:
+            self._node.worker.hold(Caps(change.after.upload_mbit, change.after.download_mbit))
         if names & ANOTHER_FORM:
             return False
         if not names & ANOTHER_SIZE:
@@ -146,15 +156,15 @@ class Giver:
         return Supply(
             self._node.model,
             storage,
-            self._base(),
+            self._base(settings),
             me.peer_id,
             licences=Licences(self._paths.licences_file),
             records=lambda: self._node.generator.records(fresh=True),
             source=what if isinstance(what, Source) else None,
-            hub=lambda: Hub(token=token),
+            hub=lambda: Hub(token=token, throttle=self.downloads),
         )
 
-    def _base(self) -> WorkerConfig:
+    def _base(self, settings: Settings) -> WorkerConfig:
         standing = self._standing
         return WorkerConfig(
             model="",
@@ -164,6 +174,8 @@ class Giver:
             # The node is its worker's way in, and the meeting points tell it whether it can be dialled.
             peers=(*standing.peers, *self._node.peer.addresses),
             host=standing.host,
+            upload_mbit=settings.upload_mbit,
+            download_mbit=settings.download_mbit,
             secret=standing.secret.text if standing.secret is not None else "",
             open_router_ports=standing.open_router_ports,
             version=self._version,

@@ -16,6 +16,7 @@ from typing import Any
 
 from core import json_file
 from core.errors import DiskError
+from core.meter import Traffic
 from core.terms import Because, Happened, Reason, Span, State, Status
 
 log = logging.getLogger(__name__)
@@ -106,6 +107,12 @@ class Ledger:
     @property
     def today(self) -> Given:
         return self._days.get(_day(time.time()), Given())
+
+    def month(self, now: float) -> Traffic:
+        """What was carried in the month of ``now``, in local time; it survives a restart."""
+        month = _day(now)[:7]
+        days = [given for day, given in self._days.items() if day.startswith(month)]
+        return Traffic(sum(given.up_bytes for given in days), sum(given.down_bytes for given in days))
 
     def summary(self) -> dict[str, Any]:
         """Today, the last 7 days and all time, and a list of days, the oldest first."""

@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 
 from core.errors import IdlebloomError, SettingError
+from core.meter import used_up
 from core.node.giver import Giver
 from core.node.ledger import Given, Ledger
 from core.node.node import Node
@@ -61,6 +62,8 @@ class Loop:
     def __init__(self, node: Node, giver: Giver, settings: Settings, told: Told, ledger: Ledger) -> None:
         self.node, self.giver, self.settings, self.told, self.ledger = node, giver, settings, told, ledger
         self.hindrances: list[Callable[[Settings], Because | None]] = []
+        self.hindrances.append(self._quota)
+        self._fetched = 0.0
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
         self._turn = asyncio.Lock()
@@ -151,9 +154,25 @@ class Loop:
             budget, self._trail = judge(self.settings, facts, orders, self._trail, hindrance)
             await self._act(next_action(budget, self._doing()))
             self.observer.hurry = self.node.gives
+            self._count_downloads()
             metered = facts.metered and not self.settings.on_metered
             self._fetch_ahead(budget.because, may=not metered and hindrance is None)
             self._publish(budget, facts)
+
+    def _quota(self, settings: Settings) -> Because | None:
+        """Why nothing is given for the rest of the month, once its quota is used."""
+        now = time.time()
+        if not used_up(self.ledger.month(now), settings.monthly_gb):
+            return None
+        return Because(Reason.QUOTA, {"gb": f"{settings.monthly_gb:g}"}, until=next_month(now))
+
+    def _count_downloads(self) -> None:
+        """They are traffic like any other, and make way for the worker's."""
+        taken = self.giver.downloads.taken
+        new, self._fetched = int(taken - self._fetched), taken
+        if new:
+            self.ledger.add(Given(down_bytes=new))
+        self.giver.deal(self.settings, self._counted.down_rate)
 
     def _hindrance(self) -> Because | None:
         return next((found for ask in self.hindrances if (found := ask(self.settings)) is not None), None)
@@ -337,3 +356,10 @@ def _today(given: Given) -> Today:
 def _plain_end(until: float | None) -> float | None:
     """Infinity has no place in JSON: 0 is until stopped."""
     return 0.0 if until is not None and math.isinf(until) else until
+
+
+def next_month(now: float) -> float:
+    """When the next month begins in local time, as Unix time."""
+    then = time.localtime(now)
+    year, month = (then.tm_year + 1, 1) if then.tm_mon == 12 else (then.tm_year, then.tm_mon + 1)
+    return time.mktime((year, month, 1, 0, 0, 0, 0, 0, -1))

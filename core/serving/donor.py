@@ -106,6 +106,8 @@ class Donor:
         )
         self.pinger = Pinger(peer, ref(config), model.span)
         self.sessions.upload.round_trip = self.pinger.round_trip
+        self.metering = self.sessions.outgoing.links.metering
+        self.metering.pid = lambda: peer.pid
         self._announcer = Announcer(peer.directory)
         self._keeping: asyncio.Task[None] | None = None
         self._started_at = time.time()
@@ -130,6 +132,11 @@ class Donor:
         self._state = DonorState.ONLINE if client is None else DonorState.LEAVING
         self._announcer.update(self._record(self._state))
 
+    def tell(self) -> None:
+        """Others, at once: its addresses may have changed."""
+        if self._keeping is not None and not self._keeping.done():
+            self._announcer.update(self._record(self._state))
+
     def rest_for(self, part: float) -> None:
         """Rest for this part of the time from the next step on."""
         self.engine.rest_part = part
@@ -138,13 +145,14 @@ class Donor:
     def counts(self) -> Counts:
         """What was served since the start."""
         sessions = self.sessions
-        traffic = sessions.traffic
+        payload, carried = sessions.traffic, self.metering.carried
         return Counts(
             tokens=self.engine.tokens,
             conversations=sessions.conversations,
             sessions=len({held.part.session for held in sessions.table}),
-            up_bytes=traffic.up,
-            down_bytes=traffic.down,
+            # The kernel leaves out what stays on this PC; where it tells nothing, payload is all there is.
+            up_bytes=max(payload.up, carried.up),
+            down_bytes=max(payload.down, carried.down),
         )
 
     async def start(self) -> None:
@@ -316,6 +324,7 @@ class Donor:
             quantization=self.model.quantization,
             wire=_wires(self.model.dtype),
             device=str(self.model.device),
+            reach=self.peer.reach,
             addresses=self.peer.addresses,
             coordinate=self.pinger.coordinate.fields if self.pinger.knows else (),
             coordinate_error=self.pinger.coordinate.error if self.pinger.knows else 1.0,

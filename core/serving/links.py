@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from core.errors import FrameError, SwarmError
 from core.ring.frames import Ack, Frame, Lane
+from core.serving.metering import Metering, on_this_pc
 from core.serving.upload import Upload, Way
 from core.swarm.frames import LANES, Dtype, Header, Kind, pack_frame, read_header
 from core.swarm.peer import Peer, Stream, StreamClosed, Unreachable
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 
 PIECE = 64 << 10
 IDLE_SECONDS = 120.0
+HELD_UP_SECONDS = 0.002
 
 
 @dataclass
@@ -48,6 +50,7 @@ class Link:
     lane: Lane
     events: LinkEvents
     upload: Upload
+    metering: Metering
     stream: Stream | None = None
     users: int = 0
     used_at: float = 0.0
@@ -75,6 +78,8 @@ class Link:
             way = Way(self.remote, frame.session, frame.stage, frame.epoch)
             self.upload.sent(way, frame.hop, len(frame.payload), time.monotonic())
             return
+        if not on_this_pc(self.addresses):
+            self.metering.sends_step(len(header) + len(frame.payload))
         with suppress(StreamClosed):
             self.stream.write(header, frame.payload)
 
@@ -140,10 +145,26 @@ class Link:
             while True:
                 header, payload = await outgoing.get()
                 stream.write(header)
-                view = memoryview(payload)
-                for start in range(0, len(view), PIECE):
-                    stream.write(view[start : start + PIECE])
+                view, start = memoryview(payload), 0
+                while start < len(view):
+                    piece = view[start : start + self._piece]
+                    stream.write(piece)
                     await stream.drain()
+                    await self._wait(len(piece))
+                    start += len(piece)
+
+    @property
+    def _piece(self) -> int:
+        return PIECE if on_this_pc(self.addresses) else min(PIECE, self.metering.piece)
+
+    async def _wait(self, count: int) -> None:
+        """Until the owner's cap lets more go. What was held up tells nothing of how fast this PC sends."""
+        if on_this_pc(self.addresses):
+            return
+        began = time.monotonic()
+        await self.metering.sends_bulk(count)
+        if time.monotonic() - began > HELD_UP_SECONDS:
+            self.upload.held_up()
 
 
 class Links:
@@ -151,6 +172,7 @@ class Links:
 
     def __init__(self, peer: Peer, events: LinkEvents) -> None:
         self.upload = Upload()
+        self.metering = Metering(lambda: self.upload.rate)
         self._peer, self._events = peer, events
         self._links: dict[tuple[PeerId, Lane], Link] = {}
 
@@ -158,7 +180,7 @@ class Links:
         """The link to a peer, ready. Raises ``SwarmError`` when the peer cannot be dialled."""
         link = self._links.get((remote, lane))
         if link is None:
-            link = Link(self._peer, remote, tuple(addresses), lane, self._events, self.upload)
+            link = Link(self._peer, remote, tuple(addresses), lane, self._events, self.upload, self.metering)
             self._links[remote, lane] = link
         link.addresses = tuple(addresses)
         link.users += 1

@@ -102,6 +102,8 @@ class Opening:
             raise Refused(me, "leaving", "it is leaving")
         if self.only is not None and client != self.only:
             raise Refused(me, "leaving", "it serves its owner alone now")
+        if held is None and self.outgoing.links.metering.crowded:
+            raise Refused(me, "full", "its owner's cap on traffic is used up by others")
         if held is not None and held.client != client:
             raise Refused(me, "bad", "that session is another client's")
         if (message.model_id, message.revision) != (self.config.model_id, self.config.revision):

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import IdlebloomError
+from core.meter import Caps
 from core.paths import code, words
 from core.serving.counts import Counts
 from core.serving.worker import MOVE_SECONDS, WorkerConfig
@@ -143,6 +144,10 @@ class Worker:
         """Have the device rest for this part of the time between steps."""
         self.rest = part
         self._order(rest=part)
+
+    def hold(self, caps: Caps) -> None:
+        """Keep to these caps on traffic from now on."""
+        self._order(caps=[caps.upload, caps.download])
 
     def _order(self, **order: object) -> None:
         if self.process.stdin is not None and not self.process.stdin.is_closing():

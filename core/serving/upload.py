@@ -72,6 +72,10 @@ class Upload:
         if not self._under_way and not self._spoilt and self._bytes >= LEAST_BYTES:
             self._measured(now - self._since - (self.round_trip(way.remote) or 0.0))
 
+    def held_up(self) -> None:
+        """By a cap of the owner's: this busy time tells nothing."""
+        self._spoilt = True
+
     def lost(self, remote: PeerId) -> None:
         """What is under way to this peer may never be acknowledged."""
         gone = {(way, hop) for way, hop in self._under_way if way.remote == remote}

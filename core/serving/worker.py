@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import psutil
 
 from core.errors import IdlebloomError, ModelError
+from core.meter import Caps
 from core.serving.counts import Counts
 from core.swarm.loop import new_event_loop
 from core.terms import PeerId, Span
@@ -81,6 +82,10 @@ class WorkerConfig:
     secret: str = ""
     """Of a private swarm."""
     open_router_ports: bool = False
+    upload_mbit: float | None = None
+    """The cap on what is sent; ``None``: half of what was measured."""
+    download_mbit: float | None = None
+    """``None``: no cap."""
     version: str = ""
 
     def to_line(self) -> str:
@@ -209,7 +214,11 @@ async def _donate(config: WorkerConfig, orders: asyncio.Queue[Order]) -> None:
         stack.push_async_callback(peer.close)
         donor = _donor(peer, await loading, config)
         stack.push_async_callback(donor.stop)
+        donor.metering.hold(Caps(config.upload_mbit, config.download_mbit))
+        donor.metering.start()
+        stack.callback(donor.metering.close)
         await donor.start()
+        peer.watchers.append(donor.tell)
         _say(event="online", peer_id=peer.peer_id, addresses=list(peer.addresses))
         counting = asyncio.create_task(_tell_counts(donor))
         stack.push_async_callback(_last_counts, donor)
@@ -242,6 +251,8 @@ async def _obey(donor: Donor, config: WorkerConfig, orders: asyncio.Queue[Order]
             order = coming.result()
             if order.only is not None:
                 donor.serve_only(PeerId(order.only) if order.only else None)
+            elif order.caps is not None:
+                donor.metering.hold(order.caps)
             elif order.rest is not None:
                 donor.rest_for(order.rest)
             else:
@@ -384,7 +395,8 @@ def fast_dtype() -> Literal["float32", "bfloat16"]:
 @dataclass(frozen=True)
 class Order:
     """To serve ``span``, or to leave where there is none; readers have ``seconds`` to move. Or to serve one
-    client ``only``, an empty one being all; or to ``rest`` for a part of the time."""
+    client ``only``, an empty one being all; or to ``rest`` for a part of the time, or to keep to
+    ``caps``."""
 
     seconds: float = 0.0
     span: Span | None = None
@@ -392,6 +404,7 @@ class Order:
     """What is served may take so much from then on; 0: as before."""
     only: str | None = None
     rest: float | None = None
+    caps: Caps | None = None
 
     @classmethod
     def from_line(cls, line: str) -> Order:
@@ -399,6 +412,9 @@ class Order:
         values = json.loads(line)
         if "only" in values:
             return cls(only=str(values["only"]))
+        if "caps" in values:
+            up, down = values["caps"]
+            return cls(caps=Caps(_rate(up), _rate(down)))
         if "rest" in values:
             return cls(rest=float(values["rest"]))
         if "drain" in values:
@@ -406,6 +422,14 @@ class Order:
         start, end = values["resize"]
         span, cap = Span(int(start), int(end)), int(values.get("memory_cap", 0))
         return cls(float(values.get("seconds", MOVE_SECONDS)), span, cap)
+
+
+def _rate(value: object) -> float | None:
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or not value > 0:
+        raise ValueError("not a rate")
+    return float(value)
 
 
 def _end_with_parent(stop: asyncio.Event, orders: asyncio.Queue[Order], traces: Traces) -> None:

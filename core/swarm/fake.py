@@ -232,7 +232,7 @@ class FakePeer:
         self.peer_id = identity.peer_id
         self.addresses: tuple[str, ...] = (f"/memory/0/p2p/{identity.peer_id}",)
         self.directory = FakeDirectory(swarm, identity)
-        self.reach = "public"
+        self.reach, self.pid = "public", None
         self.trouble: Because | None = None
         self.watchers: list[Callable[[], None]] = []
         self.handlers: dict[str, Handler] = {}

@@ -116,6 +116,10 @@ class HivemindPeer:
     # What users of a peer call
 
     @property
+    def pid(self) -> int | None:
+        return self._life.daemon.process.pid if self._life is not None else None
+
+    @property
     def reach(self) -> str:
         """As a record says it."""
         if any("/p2p-circuit/" in address for address in self.addresses):

@@ -95,6 +95,10 @@ class Peer(Protocol):
     def directory(self) -> Directory: ...
 
     @property
+    def pid(self) -> int | None:
+        """The process whose connections carry its traffic, if there is one."""
+
+    @property
     def reach(self) -> str:
         """How others reach it, as a record says it: ``public``, ``dial-out`` or ``relay``."""
 

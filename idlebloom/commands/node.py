@@ -83,12 +83,13 @@ async def _run(args: argparse.Namespace, paths: Paths, preferences: Preferences)
     loop: Loop | None = None
     ways = NodeWays(paths, preferences)
     try:
-        standing = Standing(host, tuple(peers), secret, settings.open_router_ports)
         told, ledger = Told(paths.state_file), Ledger(paths.ledger_file)
-        for notice in (told.notice, ledger.notice):
-            if notice:
-                print(f"idlebloom: {notice}", file=sys.stderr)
-        loop = Loop(node, Giver(node, paths, standing, version()), settings, told, ledger)
+        for notice in filter(None, (told.notice, ledger.notice)):
+            print(f"idlebloom: {notice}", file=sys.stderr)
+        giver = Giver(
+            node, paths, Standing(host, tuple(peers), secret, settings.open_router_ports), version()
+        )
+        loop = Loop(node, giver, settings, told, ledger)
         await loop.start()
         preferences.listen(loop)
         port = settings.port if args.port is None else args.port

@@ -10,11 +10,11 @@ from core.meter import (
     OVERHEAD,
     Bucket,
     Limit,
-    Month,
     Throttle,
     Traffic,
     Urgency,
     left_for_downloads,
+    used_up,
 )
 
 
@@ -143,11 +143,9 @@ def test_downloads_have_what_a_worker_leaves() -> None:
     assert left_for_downloads(1e6, 2e6) == pytest.approx(0.1e6)
 
 
-def test_a_month_adds_up_and_ends() -> None:
-    """Bytes of a month add up to the quota, are kept as JSON, and begin anew with the next month."""
-    month = Month().add("2026-11", Traffic(6, 2)).add("2026-11", Traffic(400_000_000, 600_000_000))
-    assert month.traffic == Traffic(400_000_006, 600_000_002)
-    assert month.used_up(1.0) and not month.used_up(1.1) and not month.used_up(None)
-    assert Month.from_json(month.to_json()) == month
-    assert month.add("2026-12", Traffic(1, 1)) == Month("2026-12", Traffic(1, 1))
-    assert Month.from_json({"month": 3}) == Month.from_json({"month": "2026-11", "up_bytes": -1}) == Month()
+def test_a_quota_counts_both_directions() -> None:
+    """It is reached by bytes in and out together; without one, never."""
+    carried = Traffic(400_000_000, 600_000_000)
+    assert used_up(carried, 1.0)
+    assert not used_up(carried, 1.1)
+    assert not used_up(carried, None)
