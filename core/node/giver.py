@@ -174,6 +174,7 @@ class Giver:
             # The node is its worker's way in, and the meeting points tell it whether it can be dialled.
             peers=(*standing.peers, *self._node.peer.addresses),
             host=standing.host,
+            owner=self._node.peer.peer_id,
             upload_mbit=settings.upload_mbit,
             download_mbit=settings.download_mbit,
             secret=standing.secret.text if standing.secret is not None else "",

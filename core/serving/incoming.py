@@ -54,18 +54,18 @@ class Incoming:
             await self._read_over(stream, header)
             self.outgoing.perform(held, held.part.end(Breach.INPUT, wrong))
             return
-        await self._meter(stream, header)
+        await self._meter(stream, header, held)
         payload = await stream.read(header.length)
         self.taken_bytes += header.length + HEADER.size
         held.inbound[header.lane] = stream
         self.deliver(held, header.frame(payload))
 
-    async def _meter(self, stream: Stream, header: Header) -> None:
+    async def _meter(self, stream: Stream, header: Header, held: Held) -> None:
         """What is not read yet keeps its sender from sending more: so is a download held to a cap."""
         if getattr(stream, "remote_address", "").startswith("/ip4/127."):
             return
         metering, count = self.outgoing.links.metering, HEADER.size + header.length
-        if header.lane is Lane.BULK:
+        if header.lane is Lane.BULK and held.client != metering.owner:
             await metering.takes_bulk(count)
         else:
             metering.takes_step(count)

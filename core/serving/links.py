@@ -54,7 +54,7 @@ class Link:
     stream: Stream | None = None
     users: int = 0
     used_at: float = 0.0
-    _outgoing: asyncio.Queue[tuple[bytes, bytes]] = field(default_factory=asyncio.Queue)
+    _outgoing: asyncio.Queue[tuple[bytes, bytes, bool]] = field(default_factory=asyncio.Queue)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _opening: asyncio.Task[None] | None = None
 
@@ -68,13 +68,14 @@ class Link:
         if self.stream is None:
             raise Unreachable(self.remote, "its stream broke and could not be dialled again")
 
-    def send(self, frame: Frame, dtype: Dtype) -> None:
-        """Queues a frame. While the stream is down nothing is sent: the sessions send again."""
+    def send(self, frame: Frame, dtype: Dtype, *, own: bool = False) -> None:
+        """Queues a frame. While the stream is down nothing is sent: the sessions send again. ``own``: of the
+        owner's own chat, which no cap holds up."""
         if self.stream is None:
             return
         header = pack_frame(frame, dtype)
         if self.lane is Lane.BULK:
-            self._outgoing.put_nowait((header, frame.payload))
+            self._outgoing.put_nowait((header, frame.payload, own))
             way = Way(self.remote, frame.session, frame.stage, frame.epoch)
             self.upload.sent(way, frame.hop, len(frame.payload), time.monotonic())
             return
@@ -140,26 +141,29 @@ class Link:
         else:
             self.events.redialled(self.remote, self.lane)
 
-    async def _write_bulk(self, stream: Stream, outgoing: asyncio.Queue[tuple[bytes, bytes]]) -> None:
+    async def _write_bulk(self, stream: Stream, outgoing: asyncio.Queue[tuple[bytes, bytes, bool]]) -> None:
         with suppress(StreamClosed):  # the listener sees the same end and dials again
             while True:
-                header, payload = await outgoing.get()
+                header, payload, own = await outgoing.get()
                 stream.write(header)
                 view, start = memoryview(payload), 0
                 while start < len(view):
                     piece = view[start : start + self._piece]
                     stream.write(piece)
                     await stream.drain()
-                    await self._wait(len(piece))
+                    await self._wait(len(piece), own=own)
                     start += len(piece)
 
     @property
     def _piece(self) -> int:
         return PIECE if on_this_pc(self.addresses) else min(PIECE, self.metering.piece)
 
-    async def _wait(self, count: int) -> None:
+    async def _wait(self, count: int, *, own: bool) -> None:
         """Until the owner's cap lets more go. What was held up tells nothing of how fast this PC sends."""
         if on_this_pc(self.addresses):
+            return
+        if own:
+            self.metering.sends_step(count)
             return
         began = time.monotonic()
         await self.metering.sends_bulk(count)

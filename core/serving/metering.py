@@ -2,7 +2,7 @@
 
 Answers' steps are never delayed. Prompts wait, and are sent in smaller pieces under a low cap, so that a step
 never stands behind much of one. New sessions are turned away while answers alone use up a cap. What stays on
-this PC is not held up.
+this PC, and the owner's own chats, are not held up.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 from core.meter import Caps, Throttle, Traffic, Urgency, cap_of
 from core.swarm.traffic import Gauge
+from core.terms import PeerId
 
 LOOK_SECONDS = 0.25
 SMALLEST_PIECE, LARGEST_PIECE = 4 << 10, 64 << 10
@@ -32,6 +33,8 @@ class Metering:
     def __init__(self, measured: Callable[[], float] = lambda: 0.0) -> None:
         self.up, self.down = Throttle(), Throttle()
         self.pid: Callable[[], int | None] = lambda: None
+        self.owner: PeerId | None = None
+        """The node of this PC, whose chats are counted and not held up."""
         self._measured, self._caps = measured, Caps()
         self._gauge = Gauge()
         self._urgent = Traffic()

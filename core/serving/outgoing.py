@@ -67,7 +67,7 @@ class Outgoing:
             return
         if held.following != self._me:
             self.sent_bytes += HEADER.size + len(frame.payload)
-            held.links[frame.lane].send(frame, dtype)
+            held.links[frame.lane].send(frame, dtype, own=held.client == self.links.metering.owner)
             return
         target = self.table.get(frame.session, frame.stage)
         if target is not None:

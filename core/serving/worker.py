@@ -82,6 +82,8 @@ class WorkerConfig:
     secret: str = ""
     """Of a private swarm."""
     open_router_ports: bool = False
+    owner: str = ""
+    """The peer id of this PC's node."""
     upload_mbit: float | None = None
     """The cap on what is sent; ``None``: half of what was measured."""
     download_mbit: float | None = None
@@ -215,6 +217,7 @@ async def _donate(config: WorkerConfig, orders: asyncio.Queue[Order]) -> None:
         donor = _donor(peer, await loading, config)
         stack.push_async_callback(donor.stop)
         donor.metering.hold(Caps(config.upload_mbit, config.download_mbit))
+        donor.metering.owner = PeerId(config.owner) if config.owner else None
         donor.metering.start()
         stack.callback(donor.metering.close)
         await donor.start()

@@ -1,0 +1,1 @@
+"""Caps on traffic, checked from outside: what the interface carried, against what the owner allowed."""
