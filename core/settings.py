@@ -238,7 +238,7 @@ class Settings:
         section=Section.LIMITS,
     )
     download_mbit: float | None = _declare(
-        Decimal(0.1, 100_000, unset="no limit"),
+        Decimal(0.1, 100_000, unset="off"),
         None,
         label="Download",
         help="The most that giving receives, layers that are fetched included; those wait for the rest.",
@@ -246,7 +246,7 @@ class Settings:
         section=Section.LIMITS,
     )
     monthly_gb: float | None = _declare(
-        Decimal(0.1, 1_000_000, unset="no limit"),
+        Decimal(0.1, 1_000_000, unset="off"),
         None,
         label="Monthly quota",
         help="After so many bytes in a month, sent and received, nothing more is given until the next.",

@@ -7,7 +7,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,7 +58,6 @@ async def _run(args: argparse.Namespace, paths: Paths, preferences: Preferences)
     from core.node.orders import Told
     from core.node.storage import Storage
     from core.swarm.daemon import sweep
-    from core.swarm.whereabouts import keep
     from idlebloom.house import door, end_with_input, told_to_end
     from idlebloom.launch import version
     from idlebloom.membership import stored_secret
@@ -76,8 +75,7 @@ async def _run(args: argparse.Namespace, paths: Paths, preferences: Preferences)
     peers = settings.swarm if args.peers is None else args.peers
     host = _host(settings, peers)
     secret = await asyncio.to_thread(stored_secret, Secrets(paths.secrets_file))
-    peer = await _peer(paths, settings, peers, host, secret)
-    forget = keep(peer, paths.runtime, private=secret is not None)
+    peer, forget = await _peer(paths, settings, peers, host, secret)
     node = Node(peer, model, version())
     node.licences = Licences(paths.licences_file)
     loop: Loop | None = None
@@ -127,11 +125,13 @@ def _own_donors(identity: Path) -> frozenset[PeerId]:
 
 async def _peer(
     paths: Paths, settings: Settings, peers: Sequence[str], host: str, secret: SwarmSecret | None
-) -> HivemindPeer:
+) -> tuple[HivemindPeer, Callable[[], None]]:
+    """In the swarm; call the second to forget where it can be found."""
     from core.swarm.daemon import FOR_STRANGERS
     from core.swarm.p2p import start_peer
+    from core.swarm.whereabouts import keep
 
-    return await start_peer(
+    peer = await start_peer(
         identity=paths.state / "node.key",
         runtime=paths.runtime,
         initial_peers=peers,
@@ -141,6 +141,7 @@ async def _peer(
         secret=secret,
         patient=True,
     )
+    return peer, keep(peer, paths.runtime, private=secret is not None)
 
 
 def _host(settings: Settings, peers: Sequence[str]) -> str:
