@@ -145,7 +145,7 @@ def back(tries: int, results: Results, run: Run) -> None:
             name="back-99",
             what="the same, 99th percentile",
             unit="s",
-            value=Interval(worst, times[int(0.98 * (len(times) - 1))], times[-1], len(times)),
+            value=Interval(times[int(0.98 * (len(times) - 1))], worst, times[-1], len(times)),
             threads=0,
             dtype="auto",
             bar=Bar(1.0, at_least=False) if enough else None,
