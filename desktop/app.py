@@ -49,7 +49,8 @@ TROUBLE_SECONDS = 3600.0
 
 
 class App(QObject):
-    """Composes the parts. ``program`` starts Idlebloom; ``preferences`` opens the settings file."""
+    """Composes the parts. ``program`` starts Idlebloom; ``preferences`` opens the settings file.
+    ``offered`` are the commands that it has."""
 
     def __init__(
         self,
@@ -57,9 +58,10 @@ class App(QObject):
         program: list[str],
         preferences: Callable[[], Preferences],
         there: Callable[[], bool],
+        offered: frozenset[str],
     ) -> None:
         super().__init__()
-        self.paths, self._program = paths, program
+        self.paths, self._program, self._offered = paths, program, offered
         self.memory = Memory(paths.state)
         self.client = Client(self)
         self.setup = SetupProgram(parent=self)
@@ -366,7 +368,7 @@ class App(QObject):
 
     def show_welcome(self) -> None:
         if self.welcome is None:
-            self.welcome = Welcome(self.paths, self._program, self.keeper)
+            self.welcome = Welcome(self.paths, self._program, self.keeper, self._offered)
             self.welcome.agreed.connect(self._agreed)
             self.welcome.closed.connect(self._welcome_closed)
             self.welcome.give.connect(lambda: self.order(Order(Do.GIVE, "15m")))

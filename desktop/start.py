@@ -23,7 +23,9 @@ SOCKET = "tray.sock"
 XCB = ("libxcb-cursor.so.0", "libxcb-icccm.so.4", "libxcb-keysyms.so.1", "libxkbcommon-x11.so.0")
 
 
-def run(paths: Paths, program: list[str], preferences: Callable[[], Preferences]) -> int:
+def run(
+    paths: Paths, program: list[str], preferences: Callable[[], Preferences], offered: frozenset[str]
+) -> int:
     """``program`` starts Idlebloom, with its data folder. Raises ``IdlebloomError``."""
     check_libraries()
     paths.make()
@@ -36,7 +38,7 @@ def run(paths: Paths, program: list[str], preferences: Callable[[], Preferences]
     if wake(paths.runtime / SOCKET):
         return 0
     single = Single(paths.runtime / SOCKET)
-    desktop = App(paths, program, preferences, Hosts().there)
+    desktop = App(paths, program, preferences, Hosts().there, offered)
     single.woken.connect(desktop.woken)
     signals = _Signals(desktop.quit)
     QTimer.singleShot(0, desktop.start)

@@ -37,6 +37,9 @@ from desktop.node_process import end_group, environment
 from desktop.pc import Pc
 from desktop.settings_panel import Field
 
+DEMO_ENDS_MS = 15_000
+"""What a demo that was told to end gets for it."""
+
 
 class With(StrEnum):
     """With whom."""
@@ -70,8 +73,12 @@ class Welcome(QDialog):
     restart = Signal()
     chat = Signal()
 
-    def __init__(self, paths: Paths, program: list[str], keeper: SettingsKeeper) -> None:
+    def __init__(
+        self, paths: Paths, program: list[str], keeper: SettingsKeeper, offered: frozenset[str]
+    ) -> None:
+        """``offered``: the commands that there are; what needs another is not shown."""
         super().__init__()
+        self._offered = offered
         self.paths, self._program, self._keeper = paths, program, keeper
         self.pc = Pc.read(paths.cache)
         self.model = BUNDLED
@@ -137,6 +144,8 @@ class Welcome(QDialog):
         self._group = QButtonGroup(self)
         self.choices: dict[With, QRadioButton] = {}
         for choice, (name, about) in CHOICES.items():
+            if choice is With.LINK and "join" not in self._offered:
+                continue
             button = QRadioButton(_(name))
             parts.named(button, _(name), _(about))
             button.clicked.connect(self._chose)
@@ -298,7 +307,7 @@ class Welcome(QDialog):
 
     def _leave_first(self) -> None:
         if self.chosen is With.DEMO:
-            self._end_demo() if self._demo is not None else self._start_demo()
+            self._tell_demo_to_end() if self._demo is not None else self._start_demo()
         elif self.chosen is With.LINK:
             if not self.link.text().strip():
                 self._say_error(_("Paste the link that you were sent."))
@@ -382,7 +391,7 @@ class Welcome(QDialog):
             else _("Its icon is in the tray. This PC gives nothing; you can chat.")
         )
         self.give_now.setVisible(gives)
-        self.invitation.setVisible(self.chosen is With.SWARM)
+        self.invitation.setVisible(self.chosen is With.SWARM and "invite" in self._offered)
         self._turn(3)
         self.agreed.emit()
 
@@ -453,7 +462,17 @@ class Welcome(QDialog):
         self.demo_words.setText(words)
         self.demo_words.show()
 
+    def _tell_demo_to_end(self) -> None:
+        """In good order, and without anybody waiting."""
+        process = self._demo
+        if process is not None:
+            self._say_demo(_("The demo ends…"))
+            self.next.setEnabled(False)
+            process.terminate()
+            parts.after(DEMO_ENDS_MS, self, lambda: self._end_demo() if process is self._demo else None)
+
     def _end_demo(self) -> None:
+        """At once, at the latest after a few seconds."""
         process, self._demo = self._demo, None
         if process is None:
             return

@@ -19,5 +19,7 @@ def run(args: argparse.Namespace, paths: Paths) -> int:
     from desktop.node_process import command
     from desktop.start import run
     from idlebloom.following import follow
+    from idlebloom.launch import offered
 
-    return run(paths, command(args.data), lambda: follow(Preferences(paths.settings_file)))
+    known = frozenset(one.NAME for one in offered())
+    return run(paths, command(args.data), lambda: follow(Preferences(paths.settings_file)), known)

@@ -125,7 +125,9 @@ def make_app(
             Memory(paths.state).keep(CONSENTED)
             door.running(os.getpid()).write(paths.door_file)
         program = [sys.executable, "-S", "-c", STUB]
-        app = App(paths, program, lambda: Preferences(paths.settings_file), there)
+        app = App(
+            paths, program, lambda: Preferences(paths.settings_file), there, frozenset({"invite", "join"})
+        )
         apps.append(app)
         app.start()
         if consented:
