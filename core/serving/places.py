@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 
 from core.model.cache import CacheFull, CachePool, Slot
 from core.ring.frames import Breach, Lane
@@ -24,7 +25,6 @@ class Places:
     def __init__(self, table: Table, pool: CachePool, outgoing: Outgoing, log_bytes: int) -> None:
         self.table, self.pool, self.outgoing, self.log_bytes = table, pool, outgoing, log_bytes
         self._heard: dict[PeerId, float] = {}
-        self._places = pool.free_slots
 
     def heard(self, client: PeerId) -> None:
         """A client is alive."""
@@ -35,17 +35,13 @@ class Places:
         return max(self.log_bytes - sum(held.part.log.size for held in self.table), 0)
 
     def slot(self, client: PeerId) -> Slot | None:
-        """A place for a new session of this client, at the cost of an idle one if need be. Of several places
-        one client never has all: others find room."""
-        theirs = self._mine(client)
-        share = max(1, self._places - max(1, self._places // 4))
-        if len(theirs) >= share and not self._evict([held for held in theirs if self._is_idle(held)]):
-            return None
+        """A place for a new session of this client, at the cost of an idle one if need be. One client may
+        take all places, but where another finds none, who has most gives one back: no one keeps others out."""
         while True:
             try:
                 return self.pool.open()
             except CacheFull:
-                if not self._evict(self._idle(None)):
+                if not self._evict(self._idle(None)) and not self._richest_gives_way(client):
                     return None
 
     def reserve(self, slot: Slot, upto: int) -> bool:
@@ -56,8 +52,14 @@ class Places:
                 return False
         return True
 
-    def _mine(self, client: PeerId) -> list[Held]:
-        return [held for held in self.table if held.client == client]
+    def _richest_gives_way(self, client: PeerId) -> bool:
+        """Ends the youngest session of the client that has most, if that is more than this one will have."""
+        counts = Counter(held.client for held in self.table)
+        richest = max(counts, key=lambda other: counts[other], default=client)
+        if counts[richest] <= counts[client] + 1:
+            return False
+        able = [held for held in self.table if held.client == richest and held.part.running is None]
+        return self._gives_way(able, "another reader found no place")
 
     def _idle(self, sparing: Slot | None) -> list[Held]:
         return [held for held in self.table if held.slot is not sparing and self._is_idle(held)]
@@ -67,9 +69,15 @@ class Places:
         youngest = max(self.table, key=lambda held: (held.opened_at, held.part.session), default=None)
         if youngest is None or youngest.slot is slot or youngest.part.running is not None:
             return False
-        why = "an older session needed its cache"
-        self.outgoing.perform(youngest, youngest.part.end(Breach.FULL, why))
-        self.free(youngest)
+        return self._gives_way([youngest], "an older session needed its cache")
+
+    def _gives_way(self, able: list[Held], why: str) -> bool:
+        """Ends the youngest of these; its reader has it rebuilt elsewhere, or here when there is room."""
+        held = max(able, key=lambda held: (held.opened_at, held.part.session), default=None)
+        if held is None:
+            return False
+        self.outgoing.perform(held, held.part.end(Breach.FULL, why))
+        self.free(held)
         return True
 
     def _evict(self, idle: list[Held]) -> bool:

@@ -97,25 +97,24 @@ async def test_logs_of_outputs_stay_below_their_cap(folder: Path) -> None:
         assert entry.free_log_bytes == entry.log_bytes - sum(sizes)
 
 
-async def test_one_client_never_takes_all_places(folder: Path) -> None:
-    """Its next is refused in words; another client still finds room, and an idle one of its own gives way."""
+async def test_one_client_cannot_keep_others_out(folder: Path) -> None:
+    """It may have all places while nobody else asks; then its youngest session gives way, down to a fair
+    share."""
     async with fake_ring(folder, []) as ring:
         donor = await ring.add(Span(0, LAYERS), DonorOptions(cache_tokens=4096, places=4))
-        greedy_one = Stranger(ring, 0)
+        greedy_one, other = Stranger(ring, 0), Stranger(ring, 0)
         await greedy_one.dial()
+        await other.dial()
 
         async def opened(stranger: Stranger) -> Message:
             return await stranger.say(stranger.opening(session=secrets.token_bytes(16), stages=1))
 
-        answers = [await opened(greedy_one) for _ in range(4)]
-        assert [type(answer) for answer in answers] == [Ready, Ready, Ready, Refuse]
-        other = Stranger(ring, 0)
-        await other.dial()
-        assert isinstance(await opened(other), Ready)
-        next(iter(donor.sessions.table)).parked = True
-        greedy_one.stream.write(pack(greedy_one.opening(session=secrets.token_bytes(16), stages=1)))
-        said = [await greedy_one.hear(), await greedy_one.hear()]
-        assert {type(answer) for answer in said} == {Broken, Ready}
+        assert [type(await opened(greedy_one)) for _ in range(5)] == [Ready] * 4 + [Refuse]
+        youngest = [held.part.session for held in donor.sessions.table][-1]
+        assert [type(await opened(other)) for _ in range(3)] == [Ready, Ready, Refuse]
+        broken = await greedy_one.hear()
+        assert isinstance(broken, Broken)
+        assert (broken.session, broken.breach) == (youngest, Breach.FULL)
 
 
 async def test_the_youngest_session_gives_way_where_pages_are_short(folder: Path) -> None:
