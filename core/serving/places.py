@@ -36,7 +36,7 @@ class Places:
 
     def slot(self, client: PeerId) -> Slot | None:
         """A place for a new session of this client, at the cost of an idle one if need be. One client may
-        take all places, but where another finds none, who has most gives one back: no one keeps others out."""
+        take all places, but where another finds none, who has most gives one back: none keeps others out."""
         while True:
             try:
                 return self.pool.open()
