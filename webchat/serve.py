@@ -26,6 +26,8 @@ REQUEST_SECONDS = 15.0
 SEND_SECONDS = 30
 MAX_CONNECTIONS = 512
 PORTS_TRIED = 100
+POLL_SECONDS = 0.2
+"""How soon it notices that it is to stop."""
 
 
 class Server:
@@ -37,7 +39,7 @@ class Server:
         self.host, self.port = self._listener.getsockname()[:2]
         self._server = Threads(self.host, self.port, app, fd=self._listener.fileno())
         self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.2,), name="web server", daemon=True
+            target=self._server.serve_forever, args=(POLL_SECONDS,), name="web server", daemon=True
         )
 
     @property

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import socket
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import openai
 import psutil
 import pytest
+from websocket import create_connection
 
 from tests.end_to_end.programs import Folder, Program, folder
 
@@ -67,6 +70,8 @@ def test_the_status_is_a_whole_snapshot(demo: Demo) -> None:
         "reason",
         "span",
         "progress",
+        "finishing",
+        "giving_until",
         "sessions",
         "today",
         "vram",
@@ -106,6 +111,76 @@ def test_programs_ask_through_openai_s_client(demo: Demo) -> None:
             client.completions.create(model=model, prompt="word " * 10_000)
         assert refused.value.code == "context_length_exceeded"
         assert "Traceback" not in str(refused.value)
+
+
+def test_programs_ask_for_several_answers_and_log_probabilities(demo: Demo) -> None:
+    """Over the real ring: four answers of their own seeds, and each token with its alternatives."""
+    with openai.OpenAI(base_url=f"{demo.url}/v1", api_key="any", max_retries=0) as client:
+        model = client.models.list().data[0].id
+        hello: Any = [{"role": "user", "content": "What is Idlebloom?"}]
+        told = client.chat.completions.create(
+            model=model,
+            messages=hello,
+            n=4,
+            temperature=2,
+            seed=5,
+            max_tokens=8,
+            logprobs=True,
+            top_logprobs=2,
+        )
+        again = client.chat.completions.create(
+            model=model, messages=hello, temperature=2, seed=5, max_tokens=8
+        )
+    assert len({choice.message.content for choice in told.choices}) > 1
+    assert again.choices[0].message.content == told.choices[0].message.content
+    logs = told.choices[0].logprobs
+    assert logs is not None and logs.content is not None
+    assert "".join(one.token for one in logs.content).strip() == told.choices[0].message.content.strip()  # type: ignore[union-attr]
+    assert all(len(one.top_logprobs) == 2 and one.logprob <= 0 for one in logs.content)
+
+
+def test_sixteen_programs_are_answered_at_once(demo: Demo) -> None:
+    """Each as if it were alone."""
+    with openai.OpenAI(base_url=f"{demo.url}/v1", api_key="any", max_retries=0) as client:
+        model = client.models.list().data[0].id
+
+        def ask(_: int) -> str:
+            return (
+                client.completions.create(model=model, prompt="The moon", max_tokens=12, temperature=0)
+                .choices[0]
+                .text
+            )
+
+        with ThreadPoolExecutor(16) as pool:
+            assert len(set(pool.map(ask, range(16)))) == 1
+
+
+def test_a_client_of_petals_chat_streams_token_by_token(demo: Demo) -> None:
+    """The text is that of one long answer, and the session goes on after its stop."""
+    form = urllib.parse.urlencode({"model": "idlebloom/demo", "inputs": "The moon", "max_new_tokens": 12})
+    with urllib.request.urlopen(f"{demo.url}/api/v1/generate", form.encode()) as answer:
+        whole = json.loads(answer.read())
+    assert whole["ok"] is True and whole["outputs"]
+    ws = create_connection(
+        f"ws{demo.url.removeprefix('http')}/api/v2/generate", suppress_origin=True, timeout=60
+    )
+    ws.send(json.dumps({"type": "open_inference_session", "model": "idlebloom/demo", "max_length": 64}))
+    assert json.loads(ws.recv()) == {"ok": True}
+    wanted = {
+        "type": "generate",
+        "inputs": "The moon",
+        "max_new_tokens": 1,
+        "stop_sequence": whole["outputs"],
+    }
+    ws.send(json.dumps(wanted))
+    replies = [json.loads(ws.recv())]
+    while not replies[-1]["stop"]:
+        replies.append(json.loads(ws.recv()))
+    assert "".join(one["outputs"] for one in replies) == whole["outputs"]
+    assert len(replies) > 3
+    ws.send(json.dumps({"type": "generate", "inputs": " Go on.", "max_new_tokens": 3}))
+    assert json.loads(ws.recv())["token_count"] <= 3
+    ws.shutdown()
 
 
 def test_a_taken_port_gives_the_next(demo: Demo, place: Folder) -> None:

@@ -13,6 +13,7 @@ from selenium.webdriver import Chrome
 
 from tests.browser import complaints, open_browser, view
 from tests.chat_page import Page
+from webchat import serve
 from webchat.app import create_app
 from webchat.door import Door
 from webchat.fake import FakeReader
@@ -21,6 +22,12 @@ from webchat.serve import Server
 HAS_READ = "try { localStorage.setItem('idlebloom.privacy', 'route'); } catch {}"
 """Whoever tests the page knows already who can read what is typed."""
 HOME = "http://127.0.0.1:7714"
+
+
+@pytest.fixture(autouse=True)
+def quick_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hundreds of servers are started and stopped here."""
+    monkeypatch.setattr(serve, "POLL_SECONDS", 0.01)
 
 
 @pytest.fixture
