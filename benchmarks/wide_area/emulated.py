@@ -56,7 +56,7 @@ def at_once(donors: int, link: Net) -> Measure:
                     break
                 prompts = bench.prompts(READERS, 128, here.vocab)
                 alone.append(await here.swarm.answer(prompts[0], AHEAD // 2))
-                many.append(await readers(here.swarm, prompts, AHEAD))
+                many.append(await readers(here.swarm, prompts, TOGETHER))
             used = (here.swarm.cpu_seconds() - busy) / (time.monotonic() - started)
         token = median(timing.step for timing in alone)
         bound = donors * (pace.step + link.delay_ms / 1e3)
@@ -158,13 +158,15 @@ def fourteen(*, nat: bool) -> Measure:
     async def measure(bench: Bench, name: str) -> list[Row]:
         base = paced(len(_UNEQUAL))
         spans = split(await layers_of(bench, "long"), len(_UNEQUAL))
-        places, hosts = [], []
+        places, hosts, behind_nat = [], [], []
         for number, (span, (mbit, delay, loss, share)) in enumerate(zip(spans, _UNEQUAL, strict=True), 1):
             pace = Pace(base.step * share, base.row * share, base.session * share)
             behind = nat and number in _BEHIND_NAT
+            behind_nat += [f"s{number}"] * behind
             places.append(Place(f"s{number}", span, pace=pace))
             hosts.append(Host(f"s{number}", mbit, mbit, delay, jitter_ms=2, loss=loss, nat=behind))
         async with stand(bench, FAR, "long", "float32", places, hosts=hosts) as here:
+            await here.swarm.until_reached(behind_nat)
             prompts = bench.prompts(bench.scale.few, 128, here.vocab)
             timings = [await here.swarm.answer(ids, AHEAD) for ids in prompts]
         token = median(timing.step for timing in timings)
@@ -191,6 +193,8 @@ def fourteen(*, nat: bool) -> Measure:
     return measure
 
 
+TOGETHER = 12
+"""Tokens of each of several readers."""
 IDLE_STEP = 0.35
 """Three donors that compute so long leave each link idle for more than a second between two tokens."""
 

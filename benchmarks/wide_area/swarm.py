@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -22,10 +23,12 @@ from core.errors import SwarmError
 from core.model.config import read_config
 from core.serving.supervisor import COMMAND, Worker
 from core.serving.worker import WorkerConfig
+from core.swarm.daemon import FOR_MEMBERS
 from core.swarm.p2p import start_peer
 from core.terms import PeerId, Record, Span
 
 CLIENT = "client"
+RELAY_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,16 @@ class WideSwarm(Swarm):
         other.only = frozenset(self.hosts[host] for host in hosts)
         return other
 
+    async def until_reached(self, hosts: Sequence[str]) -> None:
+        """Returns when the records of these hosts' donors name a relay, or raises ``SwarmError``."""
+        until = time.monotonic() + RELAY_SECONDS
+        while time.monotonic() < until:
+            reach = {record.peer_id: record.reach for record in await self.look()}
+            if all(reach.get(self.hosts[host]) == "relay" for host in hosts):
+                return
+            await asyncio.sleep(1)
+        raise SwarmError("who is behind NAT has found no relay")
+
     async def look(self) -> tuple[Record, ...]:
         records = await super().look()
         if self.only is not None:
@@ -65,7 +78,7 @@ async def wide_swarm(
     net: Internet, folder: Path, places: Sequence[Place], *, dtype: Dtype, threads: int, chunk: int = 128
 ) -> AsyncIterator[WideSwarm]:
     """All donors serve when entered. Meanwhile this thread is on the host ``client``, which is also the
-    meeting point."""
+    meeting point and relays to who is behind NAT."""
     async with AsyncExitStack() as stack:
         stack.enter_context(inside(net.namespace(CLIENT)))
         runtime = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wide-")))
@@ -80,7 +93,11 @@ async def wide_swarm(
                 )
             )
         peer = await start_peer(
-            identity=runtime / "client.key", runtime=runtime, host=net.address(CLIENT), reach="public"
+            identity=runtime / "client.key",
+            runtime=runtime,
+            host=net.address(CLIENT),
+            reach="public",
+            relaying=FOR_MEMBERS,
         )
         stack.push_async_callback(peer.close)
         for donor, place in zip(donors, places, strict=True):
