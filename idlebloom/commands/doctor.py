@@ -206,6 +206,26 @@ def check_p2pd(_: Paths) -> Finding:
     return ok("network", "p2pd, the program that speaks to peers, runs")
 
 
+def check_reach(paths: Paths) -> Finding:
+    """Whether others can dial this PC, as its node or meeting point has found out."""
+    from core.swarm.whereabouts import find as find_network
+    from idlebloom.reachability import FIXES, Verdict, judged
+
+    network = find_network(paths.runtime)
+    if network is None:
+        return ok("reach", "no node or meeting point runs that could tell whether others can dial this PC")
+    verdict = judged(Verdict.HERE, network.access)
+    if verdict is Verdict.NEEDS_MEETING_POINT:
+        relayed = any("/p2p-circuit/" in address for address in network.addresses)
+        how = "others reach it through a meeting point" if relayed else "and no meeting point relays to it"
+        return warn("reach", f"the internet cannot dial this PC; {how}", FIXES[verdict])
+    said = {
+        Verdict.REACHABLE: "others can dial this PC from the internet",
+        Verdict.HOME: "others can dial this PC in its home network; nobody beyond was asked",
+    }
+    return ok("reach", said.get(verdict, "nobody was asked whether this PC can be dialled"))
+
+
 def check_bundled(_: Paths) -> Finding:
     folder = bundled_model()
     missing = [n for n in ("config.json", "tokenizer.json", "model.safetensors") if not (folder / n).exists()]
@@ -242,6 +262,7 @@ CHECKS: tuple[Callable[[Paths], Finding], ...] = (
     check_port,
     check_keyring,
     check_p2pd,
+    check_reach,
     check_bundled,
     check_hub,
 )
