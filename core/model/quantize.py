@@ -104,7 +104,7 @@ class Quantized:
         """The last norm and the output matrix, which the checkpoint calls ``matrix``."""
         held = self._read(HEAD)
         if held is None:
-            held = pack(self._to_device(matrix), "matrix", of_head(self._kind))
+            held = pack(self._checkpoint.tensor(matrix), "matrix", of_head(self._kind), self._device)
             held |= {f"ln_f.{part}": self._checkpoint.tensor(f"ln_f.{part}") for part in ("weight", "bias")}
             self._keep(HEAD, held)
         product = unpack(held, "matrix", of_head(self._kind), self._dtype, self._device)
@@ -120,16 +120,13 @@ class Quantized:
         held: dict[str, Tensor] = {}
         for name, kind in linears.items():
             short = name.removeprefix(f"{layer}.")
-            held |= pack(self._to_device(f"{name}.weight"), short, kind)
+            held |= pack(self._checkpoint.tensor(f"{name}.weight"), short, kind, self._device)
             held[f"{short}.bias"] = self._checkpoint.tensor(f"{name}.bias")
         for short in norms:
             for part in ("weight", "bias"):
                 held[f"{short}.{part}"] = self._checkpoint.tensor(f"{layer}.{short}.{part}")
         self._keep(layer, held)
         return held
-
-    def _to_device(self, name: str) -> Tensor:
-        return self._checkpoint.tensor(name).to(self._device)
 
     def _read(self, layer: str) -> dict[str, Tensor] | None:
         return self._store.read(layer) if self._store else None
@@ -145,15 +142,40 @@ class Quantized:
         return Norm(weight, bias, self._config.epsilon)
 
 
-def pack(weight: Tensor, name: str, kind: Quantization) -> dict[str, Tensor]:
-    """``weight`` [out, in] quantized on its device: tensors whose names begin with ``name``."""
+def pack(
+    weight: Tensor, name: str, kind: Quantization, device: torch.device | None = None
+) -> dict[str, Tensor]:
+    """``weight`` [out, in] quantized on ``device`` or where it is; their names begin with ``name``."""
     bnb = load_bitsandbytes()
+    device = device or weight.device
     if kind is Quantization.INT8:
-        numbers, scales, _ = bnb.functional.int8_vectorwise_quant(weight.to(torch.float16))
+        numbers, scales = _int8(weight, device)
         return {f"{name}.int8": numbers, f"{name}.scales": scales}
-    packed, state = bnb.functional.quantize_4bit(weight, compress_statistics=True, quant_type="nf4")
+    packed, state = bnb.functional.quantize_4bit(
+        weight.to(device), compress_statistics=True, quant_type="nf4"
+    )
     parts = state.as_dict(packed=True)
     return {f"{name}.nf4": packed} | {f"{name}.nf4.{part}": tensor for part, tensor in parts.items()}
+
+
+PIECE = 1 << 26
+"""Numbers of a matrix that are quantized at once, so that memory holds no second copy of an output matrix.
+bitsandbytes counts in 32 bits besides: 3.6 thousand million, as BLOOM has, make its kernel write astray."""
+
+
+def _int8(weight: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    """A row's numbers do not depend on others', so rows go some at a time."""
+    bnb = load_bitsandbytes()
+    rows, columns = weight.shape
+    numbers = torch.empty(rows, columns, dtype=torch.int8, device=device)
+    scales = torch.empty(rows, dtype=torch.float32, device=device)
+    step = max(1, PIECE // columns)
+    for first in range(0, rows, step):
+        part = slice(first, first + step)
+        numbers[part], scales[part], _ = bnb.functional.int8_vectorwise_quant(
+            weight[part].to(device, torch.float16)
+        )
+    return numbers, scales
 
 
 def unpack(
