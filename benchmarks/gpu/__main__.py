@@ -1,8 +1,8 @@
 """BLOOM-176B's blocks on this PC's NVIDIA GPU, random weights, one report.
 
-    python -m benchmarks.gpu [--only layers workers] [--out DIR]
+    python -m benchmarks.gpu [--only layers ring cap release] [--out DIR]
 
-Needs CUDA, bitsandbytes and 70 GB of GPU memory; ``workers`` also hivemind and 30 GB of disk in the folder
+Needs CUDA, bitsandbytes and 70 GB of GPU memory; the others also hivemind and 30 GB of disk in the folder
 for temporary files. On an H100 it takes about ten minutes.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import logging
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +28,8 @@ the same run; that of prefill is two operations a number and row over the rate o
 likewise. Medians with the interval of order statistics that holds them with at least 95 %. Rows of workers
 are of real donors in processes of their own on loopback; see `benchmarks/gpu`."""
 
-PARTS = ("layers", "workers")
+WORKERS = ("ring", "cap", "release")
+PARTS = ("layers", *WORKERS)
 
 
 def main() -> None:
@@ -48,25 +49,24 @@ def main() -> None:
     if arguments.commit:
         versions["idlebloom"] = arguments.commit
     run = replace(here, machine=f"{torch.cuda.get_device_name(device)}; {here.machine}", versions=versions)
-    for part in arguments.only:
-        for row in rows_of(part, device):
-            results.put([row], run)
-            print(row.name, f"{row.value.median:.4g}", row.unit, row.verdict, dict(row.beside), flush=True)
+    for row in rows_of(arguments.only, device):
+        results.put([row], run)
+        print(row.name, f"{row.value.median:.4g}", row.unit, row.verdict, dict(row.beside), flush=True)
 
 
-def rows_of(part: str, device: torch.device) -> Iterator[Row]:
+def rows_of(parts: Sequence[str], device: torch.device) -> Iterator[Row]:
     """A part that fails is told of and ends; the rows before it stand."""
-    try:
-        if part == "layers":
-            from benchmarks.gpu.layers import all_rows
+    if "layers" in parts:
+        from benchmarks.gpu.layers import all_rows
 
+        try:
             yield from all_rows(device)
-        else:
-            from benchmarks.gpu.workers import all_rows as of_workers
+        except Exception:  # noqa: BLE001 - whatever it was, it must not cost the other parts' rows
+            traceback.print_exc()
+    if of_workers := [part for part in parts if part in WORKERS]:
+        from benchmarks.gpu.workers import rows_of as rows_of_workers
 
-            yield from of_workers()
-    except Exception:  # noqa: BLE001 - whatever it was, it must not cost the other part's rows
-        traceback.print_exc()
+        yield from rows_of_workers(of_workers)
 
 
 if __name__ == "__main__":

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import subprocess
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
@@ -28,17 +29,18 @@ from core.terms import Span
 PETALS = {"1 Gbit/s": 1.71, "100 Mbit/s": 1.66, "100 Mbit/s, 100 ms": 1.23}
 """Petals' steps/s at a length of 128, three servers with an A100 each (Borzunov et al. 2023)."""
 TOKENS = 48
-KILLS, AT_ONCE = 50, 5
+KILLS, AT_ONCE = 50, 10
 CAP = 20_000_000_000
 GROWING = 32
 
 
-def all_rows() -> Iterator[Row]:
+def rows_of(parts: Sequence[str]) -> Iterator[Row]:
+    """The rows of these of ``PARTS``; one that fails is told of and ends."""
     with tempfile.TemporaryDirectory(prefix="gpu-") as made:
         folder = Path(made)
         subprocess.run([sys.executable, "-m", "benchmarks.gpu.files", made + "/m"], cwd=code(), check=True)
         folder = folder / "m"
-        for part in (ring_rows, cap_rows, release_rows):
+        for part in [PARTS[name] for name in parts]:
             try:
                 with asyncio.Runner(loop_factory=new_event_loop) as runner:
                     yield from runner.run(part(folder))
@@ -146,6 +148,15 @@ class Nvml:
         return int(self._nvml.nvmlDeviceGetMemoryInfo(self._handle).used)
 
 
+class Refusals(logging.Handler):
+    """Counts what donors refused, from what the client logs."""
+
+    count = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.count += "could not be opened" in record.getMessage()
+
+
 async def cap_rows(folder: Path) -> list[Row]:
     """32 sessions that grow until the cache is full, and a flood of sessions."""
     nvml, found = Nvml(), []
@@ -181,6 +192,8 @@ async def cap_rows(folder: Path) -> list[Row]:
                 ),
             )
         )
+        refusals = Refusals()
+        logging.getLogger("core.routing").addHandler(refusals)
         flood = await asyncio.gather(
             *(asyncio.wait_for(swarm.answer(ids, 40), 60) for ids in prompts(120, 256)),
             return_exceptions=True,
@@ -196,7 +209,11 @@ async def cap_rows(folder: Path) -> list[Row]:
                 [float(len(after.ids) == 8)],
                 "nf4",
                 bar=Bar(1.0),
-                beside={"served": served, "refused": 120 - served, "peak, of the cap": max(peaks) / CAP},
+                beside={
+                    "answered in the end": served,
+                    "refusals on the way": refusals.count,
+                    "peak, of the cap": max(peaks) / CAP,
+                },
                 bound="; ".join(
                     sorted({str(one)[:80] for one in flood if isinstance(one, BaseException)})[:3]
                 ),
@@ -255,3 +272,6 @@ async def _going(worker: Worker, nvml: Nvml) -> float:
     gone = time.perf_counter() - asked
     await stopping
     return gone
+
+
+PARTS = {"ring": ring_rows, "cap": cap_rows, "release": release_rows}
