@@ -35,7 +35,7 @@ PARTS = ("layers", *WORKERS)
 def main() -> None:
     words = (__doc__ or "").partition("\n\n")[0]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=words)
-    parser.add_argument("--only", nargs="+", choices=("layers", "workers"), default=("layers", "workers"))
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument(
         "--out", type=Path, default=code() / "benchmarks" / "results", help="folder of the results"
     )
