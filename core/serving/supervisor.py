@@ -103,8 +103,10 @@ class Worker:
     async def online(self) -> PeerId:
         """Returns when the worker serves; raises ``WorkerFailed`` with its words when it cannot."""
         waiting = asyncio.create_task(self._online.wait())
-        await asyncio.wait({waiting, self._ended}, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
+        try:
+            await asyncio.wait({waiting, self._ended}, return_when=asyncio.FIRST_COMPLETED)
+        finally:  # also where the owner is back before it serves
+            waiting.cancel()
         if self.peer_id is None:
             raise self.failure()
         return self.peer_id

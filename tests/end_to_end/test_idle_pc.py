@@ -36,8 +36,7 @@ def pc(nvml_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def test_nobody_there_then_the_first_key(pc: Desk) -> None:
     """It waits, says for how long, gives; at the first key it says that it leaves, and the memory is free."""
     pc.screen.press()
-    waiting = pc.look()["reason"]
-    assert waiting["kind"] == "input" and waiting["text"] == "waiting: 1 more minute without input"
+    assert pc.yields("input")["text"] == "waiting: 1 more minute without input"
     pc.gives()
     assert pc.memory() > 50 << 20 and pc.look()["vram"]["used"] > 50 << 20
     pc.screen.press()
