@@ -266,7 +266,7 @@ class Settings:
         (),
         label="Swarm",
         help="Addresses of the swarm's meeting points, with commas between them. "
-        "Empty: a swarm of this PC's own, which others may then join.",
+        "Empty: this PC alone, until “idlebloom invite” makes a swarm of it.",
         section=Section.NETWORK,
     )
     relay_for_strangers: bool = _declare(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from core.kinds import Addresses
 from core.paths import Paths
 from core.secrets import Secrets
-from core.settings import Donate, Settings
+from core.settings import Settings
 from core.terms import PeerId
 from idlebloom import notify, numbers
 
@@ -73,8 +73,8 @@ async def _run(args: argparse.Namespace, paths: Paths, preferences: Preferences)
         end_with_input(end)
     sweep(paths.runtime)
     peers = settings.swarm if args.peers is None else args.peers
-    host = _host(settings, peers)
     secret = await asyncio.to_thread(stored_secret, Secrets(paths.secrets_file))
+    host = _host(peers, secret)
     peer, forget = await _peer(paths, settings, peers, host, secret)
     node = Node(peer, model, version())
     node.licences = Licences(paths.licences_file)
@@ -144,10 +144,10 @@ async def _peer(
     return peer, keep(peer, paths.runtime, private=secret is not None)
 
 
-def _host(settings: Settings, peers: Sequence[str]) -> str:
-    """Other PCs can reach a node that is in their swarm or that gives; one that only tries things out
-    stays on this PC."""
-    return "0.0.0.0" if peers or settings.donate is not Donate.OFF else "127.0.0.1"
+def _host(peers: Sequence[str], secret: SwarmSecret | None) -> str:
+    """Other PCs can reach a node that is in their swarm, or whose owner has invited them. One that serves
+    this PC alone stays on it."""
+    return "0.0.0.0" if peers or secret is not None else "127.0.0.1"
 
 
 def _peers(text: str) -> tuple[str, ...]:
