@@ -132,7 +132,7 @@ class Giver:
 
     def _allowed(self, settings: Settings) -> Allowed:
         gpus = read_gpus().found
-        how = means(settings, len(gpus), fast_dtype())
+        how = means(settings, gpus, fast_dtype())
         pid = self._node.worker_pid
         available = read_machine().available_bytes + (memory_of(pid) if pid else 0)
         number = int(how.device.partition(":")[2] or 0)

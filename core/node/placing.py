@@ -4,12 +4,13 @@ over the swarm's records."""
 from __future__ import annotations
 
 import random
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from core.model.config import ModelConfig
 from core.model.cost import Form, Numbers, costs
+from core.pc.gpu import Gpu
 from core.serving.choose import WINDOW_SECONDS, Hand, Levels, choose, levels, turn
 from core.serving.fit import Fit, Fitting, Room, Wish
 from core.settings import Quantize, Settings
@@ -57,8 +58,9 @@ class Means:
         return Form(numbers, numbers, half, stored, tied)
 
 
-def means(settings: Settings, gpus: int, fast: Literal["float32", "bfloat16"]) -> Means:
-    """What the settings mean on a PC with so many usable GPUs, whose CPU is fastest in ``fast``."""
+def means(settings: Settings, gpus: Sequence[Gpu], fast: Literal["float32", "bfloat16"]) -> Means:
+    """What the settings mean on a PC with these usable GPUs, whose CPU is fastest in ``fast``. A GPU without
+    bfloat16 computes in float32."""
     device = settings.device
     if device == "auto":
         device = "cuda:0" if gpus else "cpu"
@@ -67,7 +69,12 @@ def means(settings: Settings, gpus: int, fast: Literal["float32", "bfloat16"]) -
     if chosen is Quantize.AUTO:
         chosen = Quantize.NF4 if on_gpu else Quantize.NONE
     kinds: dict[Quantize, QuantizedAs] = {Quantize.NF4: "nf4", Quantize.INT8: "int8"}
-    return Means(device, kinds.get(chosen, "none"), "bfloat16" if on_gpu else fast)
+    kind = kinds.get(chosen, "none")
+    if not on_gpu:
+        return Means(device, kind, fast)
+    number = int(device.partition(":")[2] or 0)
+    able = number >= len(gpus) or gpus[number].bfloat16
+    return Means(device, kind, "bfloat16" if able else "float32")
 
 
 def cpu_budget(settings: Settings, available: int) -> int:

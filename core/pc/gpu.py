@@ -24,6 +24,8 @@ class Gpu:
     name: str
     memory_bytes: int
     free_bytes: int
+    bfloat16: bool = True
+    """Whether it computes in bfloat16: Ampere and newer do. A driver that does not say is taken at its best."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,16 @@ def read_gpus() -> Gpus:
 
 def _read(nvml: Any, handle: object) -> Gpu:
     memory = nvml.nvmlDeviceGetMemoryInfo(handle)
-    return Gpu(nvml.nvmlDeviceGetName(handle), int(memory.total), int(memory.free))
+    name = nvml.nvmlDeviceGetName(handle)
+    return Gpu(name, int(memory.total), int(memory.free), _has_bfloat16(nvml, handle))
+
+
+def _has_bfloat16(nvml: Any, handle: object) -> bool:
+    try:
+        major, _minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
+    except nvml.NVMLError:
+        return True
+    return bool(major >= 8)
 
 
 def _words(error: Exception) -> str:

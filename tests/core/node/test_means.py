@@ -10,10 +10,12 @@ from core.model.config import ModelConfig
 from core.node.placing import cpu_budget, fitting, gpu_budget, log_budget, means
 from core.node.storage import Storage
 from core.paths import Paths
+from core.pc.gpu import Gpu
 from core.serving.fit import longest
 from core.settings import Quantize, Settings
 
 GB = 10**9
+CARD = Gpu("NVIDIA GeForce RTX 3060", 12 * GB, 11 * GB)
 BIG = ModelConfig(4096, 32, 30, 250_880, 1e-5, False, 2048, 1, (2,), "bigscience/bloomz-7b1", "main")
 
 
@@ -30,7 +32,7 @@ def test_leaving_more_serves_less() -> None:
     spans = []
     for leave in (0.0, 4.0):
         chosen = Settings(leave_vram_gb=leave)
-        able = fitting(BIG, means(chosen, 1, "float32"), gpu_budget(chosen, 8 * GB, 8 * GB))
+        able = fitting(BIG, means(chosen, [CARD], "float32"), gpu_budget(chosen, 8 * GB, 8 * GB))
         spans.append(longest(able.ends()))
     assert spans[0] > spans[1] > 0
 
@@ -39,14 +41,14 @@ def test_ram_gb() -> None:
     """System memory is held to it: all of serving on the CPU, the logs beside a GPU."""
     assert cpu_budget(Settings(ram_gb=2.0), 10 * GB) == 2 * GB
     assert cpu_budget(Settings(), 10 * GB) > 7 * GB
-    on_gpu = means(Settings(), 1, "float32")
+    on_gpu = means(Settings(), [CARD], "float32")
     assert log_budget(Settings(ram_gb=0.5), on_gpu, 9 * GB, 10 * GB) == GB // 2
 
 
 @pytest.mark.parametrize(("chosen", "device"), [("auto", "cuda:0"), ("cpu", "cpu"), ("cuda:1", "cuda:1")])
 def test_device(chosen: str, device: str) -> None:
     """The one that was chosen, or found by the program."""
-    assert means(Settings(device=chosen), 2, "float32").device == device
+    assert means(Settings(device=chosen), [CARD, CARD], "float32").device == device
 
 
 @pytest.mark.parametrize(
@@ -54,7 +56,7 @@ def test_device(chosen: str, device: str) -> None:
 )
 def test_quantization(chosen: Quantize, held: str) -> None:
     """How layers are kept, and with that how many fit."""
-    assert means(Settings(quantization=chosen), 1, "float32").quantization == held
+    assert means(Settings(quantization=chosen), [CARD], "float32").quantization == held
 
 
 def test_disk_gb_and_data_dir(tmp_path: Path) -> None:
@@ -62,3 +64,12 @@ def test_disk_gb_and_data_dir(tmp_path: Path) -> None:
     storage = Storage.of(Settings(disk_gb=7, data_dir=str(tmp_path)), Paths.of(tmp_path / "home"))
     assert storage.root == tmp_path and storage.room() <= 7 * GB
     assert Storage.of(Settings(), Paths.of(tmp_path / "home")).root == tmp_path / "home" / "cache"
+
+
+def test_an_old_gpu_computes_in_float32() -> None:
+    """Cards before Ampere have no bfloat16; the one that is served with counts."""
+    old = Gpu("NVIDIA GeForce RTX 2080 Ti", 11 * GB, 10 * GB, bfloat16=False)
+    assert means(Settings(), [CARD], "float32").dtype == "bfloat16"
+    assert means(Settings(), [old], "bfloat16").dtype == "float32"
+    assert means(Settings(device="cuda:1"), [CARD, old], "bfloat16").dtype == "float32"
+    assert means(Settings(device="cpu"), [old], "bfloat16").dtype == "bfloat16"
