@@ -25,7 +25,7 @@ class Gpu:
     memory_bytes: int
     free_bytes: int
     bfloat16: bool = True
-    """Whether it computes in bfloat16: Ampere and newer do. A driver that does not say is taken at its best."""
+    """Whether it computes in bfloat16, as Ampere and newer do. Taken as so where the driver does not say."""
 
 
 @dataclass(frozen=True)

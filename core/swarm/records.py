@@ -20,7 +20,7 @@ from core.errors import SwarmError
 from core.swarm.identity import SIGNATURE_BYTES, Identity, peer_id_of, public_key_of, verify
 from core.terms import NEAR_NAME, DonorState, ModelRef, PeerId, Record, Span, WireDtype
 
-WIRE_VERSION = 1
+WIRE_VERSION = 2
 MAX_RECORD_BYTES = 1024
 MAX_LIFETIME = 120.0
 """Seconds from now beyond which no record's expiry may lie."""
