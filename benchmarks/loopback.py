@@ -288,6 +288,7 @@ async def many_readers(stand: Stand, name: str) -> list[Row]:
                 beside={
                     f"{READERS} readers, tokens/s": _median(map(rate, many)),
                     "1 reader, tokens/s": _median(map(rate, singles)),
+                    "routes changed": float(swarm.moves),
                 },
                 bound=bound if bar else "",
             )

@@ -39,7 +39,7 @@ from core.terms import PeerId, Span
 
 KINDS = {
     "kill": "SIGKILL of the worker",
-    "network": "SIGKILL of its p2pd",
+    "network": "SIGKILL of its p2pd, which the worker starts anew",
     "hang": "SIGSTOP of the worker for a while, then SIGCONT",
     "hang, kill": "SIGSTOP of the worker for a while, then SIGKILL",
     "freeze": "SIGSTOP of its p2pd for a while, then SIGCONT",
@@ -116,7 +116,7 @@ class Place:
             await self._cut(seconds)
         else:
             await _do(kind, worker, seconds)
-        if kind in {"hang", "freeze", CUT}:
+        if kind in {"hang", "freeze", "network", CUT}:  # it goes on, or joins the swarm anew
             with suppress(TimeoutError):
                 await asyncio.wait_for(worker.ended(), 0.5)  # it may have given up meanwhile
             if worker.process.returncode is None:

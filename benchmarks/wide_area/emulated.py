@@ -92,7 +92,10 @@ def at_once(donors: int, link: Net) -> Measure:
                 1,
                 "float32",
                 Bar(1.1, at_least=False) if donors == 12 and link == FAR else None,
-                {"declared for a batch of 8": 1 + 7 * pace.session / pace.step},
+                {
+                    "declared for a batch of 8": 1 + 7 * pace.session / pace.step,
+                    "routes changed": float(here.swarm.moves),
+                },
             ),
         ]
 

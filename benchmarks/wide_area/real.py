@@ -85,13 +85,14 @@ def three(link: Net) -> Callable[[Bench, str], Awaitable[list[Row]]]:
 
 
 async def _many(bench: Bench, here: Stand, name: str, link: Net) -> Row:
-    rates = []
+    rates, moved = [], here.swarm.moves
     for number in range(bench.scale.few + 1):
         timings = await readers(here.swarm, bench.prompts(READERS, 128, here.vocab), AHEAD * 2)
         if number:
             rates.append(sum(1 / step_together(timings, timing) for timing in timings))
     what = f"560m, {DONORS} donors, {link}: {READERS} readers at 128, in all"
-    return Row(name, what, "steps/s", Interval.of(rates), 1, "bfloat16")
+    beside = {"routes changed": float(here.swarm.moves - moved)}
+    return Row(name, what, "steps/s", Interval.of(rates), 1, "bfloat16", None, beside)
 
 
 async def _prompts(bench: Bench, here: Stand, name: str, link: Net, count: int) -> Row:
@@ -103,19 +104,18 @@ async def prompts_at_once(bench: Bench, here: Stand, row: Row, count: int) -> Ro
     """Prompt tokens a second of so many prompts of 128 tokens, from asking to the last first token; ``row``
     says the rest."""
     rates: list[float] = []
-    here.swarm.moves = 0
+    moved = here.swarm.moves
     for number in range(min(bench.scale.few, 3) + 1):
         prompts = bench.prompts(count, 128, here.vocab)
         timings = await readers(here.swarm, prompts, 1)
         if number:
             rates.append(_prompt_rate(timings, 128 * count))
-    moves, here.swarm.moves = here.swarm.moves, None
     return replace(
         row,
         what=f"{row.what}: prompts of 128 tokens, {count} at once",
         unit="tokens/s",
         value=Interval.of(rates),
-        beside={"routes changed": float(moves)},
+        beside={"routes changed": float(here.swarm.moves - moved)},
     )
 
 
