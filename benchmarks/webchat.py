@@ -210,7 +210,9 @@ async def compare(place: Place, process: psutil.Process, rounds: int, seconds: f
             if lost:
                 raise RuntimeError(f"{len(lost)} tabs were lost: {lost[0].exception()}")
             pairs.append((alone, beside))
-            print(f"round {number + 1}: {alone:.0f} and {beside:.0f} pieces/s", file=sys.stderr, flush=True)
+            held = sum(resident(process))
+            line = f"round {number + 1}: {alone:.0f} and {beside:.0f} pieces/s, {held:.0f} MB"
+            print(line, file=sys.stderr, flush=True)
             await asyncio.sleep(2)
     if counter.failures:
         raise RuntimeError(f"{len(counter.failures)} answers failed: {counter.failures[0]}")

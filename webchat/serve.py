@@ -7,6 +7,7 @@ within seconds, connections are counted, a client that does not read is dropped,
 
 from __future__ import annotations
 
+import ctypes
 import io
 import json
 import logging
@@ -14,6 +15,7 @@ import socket
 import struct
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 from flask import Flask
@@ -26,6 +28,8 @@ REQUEST_SECONDS = 15.0
 SEND_SECONDS = 30
 MAX_CONNECTIONS = 512
 PORTS_TRIED = 100
+M_ARENA_MAX = -8
+"""Of glibc's malloc.h."""
 POLL_SECONDS = 0.2
 """How soon it notices that it is to stop."""
 
@@ -47,6 +51,7 @@ class Server:
         return f"http://{self.host}:{self.port}"
 
     def start(self) -> None:
+        share_memory()
         self._thread.start()
         self._server.patience.start()
 
@@ -59,6 +64,13 @@ class Server:
         self._server.server_close()
         self._listener.close()
         self._server.hang_up()
+
+
+def share_memory() -> None:
+    """glibc gives threads areas of memory of their own, up to 8 a core, and each keeps what was freed in it:
+    a few hundred connections made the node 50 MB larger than with two areas for all."""
+    with suppress(OSError, AttributeError):  # another C library has no such habit
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
 
 
 def listen(host: str, port: int) -> socket.socket:
