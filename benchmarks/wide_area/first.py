@@ -35,7 +35,7 @@ class Chain:
 
 async def emulated(bench: Bench, name: str) -> list[Row]:
     """At the reference's pace."""
-    return await _measure(bench, name, Chain("long", "float32", EMULATED, bench.scale.pairs))
+    return await _measure(bench, name, Chain("thin", "float32", EMULATED, bench.scale.pairs))
 
 
 async def real(bench: Bench, name: str) -> list[Row]:
