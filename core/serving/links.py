@@ -176,7 +176,7 @@ class Links:
 
     def __init__(self, peer: Peer, events: LinkEvents) -> None:
         self.upload = Upload()
-        self.metering = Metering(lambda: self.upload.rate)
+        self.metering = Metering(lambda: self.upload.sustained)
         self._peer, self._events = peer, events
         self._links: dict[tuple[PeerId, Lane], Link] = {}
 

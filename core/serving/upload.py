@@ -22,6 +22,8 @@ FASTEST = 1.25e9
 ASSUMED = 12.5e6
 """Bytes a second until measured."""
 MOST_ON_THE_WAY = 16 << 20
+SUSTAINED_SECONDS = 2.0
+"""What was sent for less long tells of TCP's slow start, not of what the link can do."""
 WEIGHT = 0.3
 """Of a new measurement against the average of those before."""
 
@@ -42,6 +44,9 @@ class Upload:
 
     def __init__(self) -> None:
         self.rate = 0.0
+        self.sustained = 0.0
+        """The same, of what was sent for seconds on end: what a part of may be set aside as a cap. A cap from
+        a short burst would be far below the link, and what it holds back measures nothing any more."""
         self.round_trip: Callable[[PeerId], float | None] = lambda _peer: None
         self._under_way: set[tuple[Way, int]] = set()
         self._since = 0.0
@@ -89,3 +94,5 @@ class Upload:
             self.rate = max(self.rate, rate) if self.rate else 0.0
         else:
             self.rate = rate if not self.rate else (1 - WEIGHT) * self.rate + WEIGHT * rate
+        if seconds >= SUSTAINED_SECONDS:
+            self.sustained = max(self.sustained, rate)

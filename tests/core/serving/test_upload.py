@@ -79,3 +79,10 @@ def test_lost_frames_are_no_measurement() -> None:
     upload.sent(OTHER, 1, SIZE, 21.0 + GIVEN_UP_SECONDS)
     upload.received(OTHER, 1, 22.0 + GIVEN_UP_SECONDS)
     assert upload.rate == pytest.approx(1e6)
+
+
+def test_a_burst_is_no_base_for_a_cap() -> None:
+    """Only what was sent for seconds on end says what a link can carry; less since then does not lower it."""
+    assert measured((10.0, 11.0)).sustained == 0
+    assert measured((10.0, 12.0)).sustained == pytest.approx(5e5)
+    assert measured((10.0, 12.0), (20.0, 24.0)).sustained == pytest.approx(5e5)
