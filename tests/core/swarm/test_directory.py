@@ -13,7 +13,7 @@ from core.swarm.directory import DhtDirectory
 from core.swarm.guard import MODELS_KEY, band_key
 from core.swarm.identity import Identity
 from core.swarm.p2p import HivemindPeer, start_peer
-from core.swarm.records import seal
+from core.swarm.records import WIRE_VERSION, seal
 from core.swarm.watch import withdraw_for
 from core.terms import DonorState, ModelRef, Record, Span
 
@@ -117,4 +117,4 @@ def test_keys_tell_models_apart() -> None:
         ModelRef("bloom", "main", 27),
     ]
     assert len({band_key(model, band) for model in models for band in range(4)}) == 16
-    assert msgpack.unpackb(KEY)[0] == 1
+    assert msgpack.unpackb(KEY)[0] == WIRE_VERSION
