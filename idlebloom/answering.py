@@ -38,7 +38,7 @@ async def show(events: AsyncIterator[Event], *, as_json: bool) -> None:
         match event:
             case Started():
                 started = event
-            case Waiting() if not as_json:
+            case Waiting() if not as_json and sys.stderr.isatty():  # else stderr is for what went wrong
                 print(waiting_line(event), file=sys.stderr)
             case Piece() if not as_json:
                 sys.stdout.write(event.text)

@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import webbrowser
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,6 +94,9 @@ async def _run(args: argparse.Namespace, plan: Plan, ask: Ask | None) -> int:
             return 130
         demo.progress.done()
         if ask is not None:
+            layers = range(demo.node.model.config.layers)
+            if not all(any(layer in span for span in plan.spans) for layer in layers):
+                ask = replace(ask, patience=0.0)  # nobody else comes to a swarm of one's own
             return await _answer(demo, ask, end, as_json=args.json)
         door_file, history = demo.folder / "door.json", demo.folder / "history.sqlite3"
         async with door(
