@@ -205,6 +205,7 @@ class FakeAnswer:
 
     def __init__(self, reader: FakeReader, ask: Ask) -> None:
         self._reader, self._ask = reader, ask
+        self._late = reader.late  # as it is now: a test may change it for the next answer
         self._closed = threading.Event()
         self._events = self._script()
 
@@ -238,7 +239,7 @@ class FakeAnswer:
         words = _cut(re.findall(r"\s*\S+", self._answer()), self._ask)
         ids: list[int] = []
         for count, word in enumerate(words):
-            if self._closed.wait(reader.late if count == 0 and reader.late else reader.pause):
+            if self._closed.wait(self._late if count == 0 and self._late else reader.pause):
                 return
             if count == reader.fails_after:
                 raise StageLost(PEERS[1], "it did not answer for 2 s")
