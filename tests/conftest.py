@@ -21,9 +21,10 @@ skipped = pytest.StashKey[dict[str, str]]()
 
 @pytest.fixture(autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No test reads or writes the settings of whoever runs it."""
+    """No test reads or writes the settings or the keyring of whoever runs it."""
     folder = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("IDLEBLOOM_HOME", str(folder))
+    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.fail.Keyring")
     return folder
 
 

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import keyring
 import pytest
-from keyring.backend import KeyringBackend
 from keyring.backends import fail
 
-from core.secrets import Secret, Secrets, keyring_trouble
+from core.secrets import Keyring, Secret, Secrets, keyring_trouble
 
 
-class InMemory(KeyringBackend):
-    priority = 1.0
+class InMemory(Keyring):
+    """Not one of ``keyring``'s own backends: from those it would choose this for every later test."""
 
     def __init__(self) -> None:
         self.kept: dict[tuple[str, str], str] = {}
@@ -45,7 +44,7 @@ class Failing(InMemory):
         raise RuntimeError("the bus is gone")
 
 
-def use(monkeypatch: pytest.MonkeyPatch, backend: KeyringBackend) -> None:
+def use(monkeypatch: pytest.MonkeyPatch, backend: object) -> None:
     monkeypatch.setattr(keyring, "get_keyring", lambda: backend)
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from core.swarm import hive
 from core.swarm.guard import FULLEST, MODELS_KEY, Guard, Rates, band_key, check, model_subkey, place_of
 from core.swarm.identity import Identity
-from core.swarm.records import MAX_LIFETIME, BadRecord, seal
+from core.swarm.records import MAX_LIFETIME, WIRE_VERSION, BadRecord, seal
 from core.terms import DonorState, ModelRef, PeerId, Record, Span
 
 NOW = 1_800_000_000.0
@@ -153,7 +153,7 @@ def test_forged_entries_are_refused_and_honest_ones_taken(  # noqa: PLR0917 – 
 ) -> None:
     """All ways to put a signed record somewhere: it is taken exactly where, and while, it belongs."""
     body = seal(record(about, expires_at=signed), about)[64:]
-    data = signer.sign(b"idlebloom record 1\n" + body) + body
+    data = signer.sign(b"idlebloom record %d\n" % WIRE_VERSION + body) + body
     expires = signed if claimed is None else claimed
     honest = (
         signer is about

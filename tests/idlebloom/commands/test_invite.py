@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,13 +21,6 @@ from idlebloom.reachability import FIXES, Verdict, judged
 NOBODY = f"/ip4/127.0.0.1/tcp/1/p2p/{Identity.make().peer_id}"
 
 
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Without a keyring, so that secrets lie in the folder's own file."""
-    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.fail.Keyring")
-    return tmp_path
-
-
 def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
     capsys.readouterr()
     code = main(list(words))
@@ -36,9 +28,9 @@ def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]
     return code, said.out, said.err
 
 
-def test_a_link_carries_a_swarm_to_another_pc(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_link_carries_a_swarm_to_another_pc(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Meeting points, model and secret; the secret in a file of this user alone; an open link forgets it."""
-    host, guest = str(place / "host"), str(place / "guest")
+    host, guest = str(tmp_path / "host"), str(tmp_path / "guest")
     code, out, _ = run(capsys, "invite", "--meet", NOBODY, "--json", "--data", host)
     said = json.loads(out)
     assert (code, said["reach"], said["private"]) == (0, "does not answer", True)
@@ -50,8 +42,8 @@ def test_a_link_carries_a_swarm_to_another_pc(place: Path, capsys: pytest.Captur
     ] not in (said["link"], again["link"])
     code, out, _ = run(capsys, "join", said["link"], "--data", guest)
     assert code == 0 and "private swarm" in out
-    assert Preferences(place / "guest" / "settings.json").settings.swarm == (NOBODY,)
-    secrets = place / "guest" / "secrets.json"
+    assert Preferences(tmp_path / "guest" / "settings.json").settings.swarm == (NOBODY,)
+    secrets = tmp_path / "guest" / "secrets.json"
     invited = Invite.from_link(said["link"])
     assert invited.secret is not None
     assert json_file.read(secrets)[Secret.SWARM] == invited.secret.text
@@ -64,17 +56,17 @@ def test_a_link_carries_a_swarm_to_another_pc(place: Path, capsys: pytest.Captur
 @pytest.mark.parametrize(
     "link", ["", "https://example.org", Invite((NOBODY,), "m", SwarmSecret.make()).link[:-1]]
 )
-def test_a_bad_link_changes_nothing(place: Path, link: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bad_link_changes_nothing(tmp_path: Path, link: str, capsys: pytest.CaptureFixture[str]) -> None:
     """One line says what is wrong."""
-    code, out, error = run(capsys, "join", link, "--data", str(place / "guest"))
+    code, out, error = run(capsys, "join", link, "--data", str(tmp_path / "guest"))
     assert (code, out) == (1, "") and error.count("\n") == 1
-    assert not (place / "guest" / "secrets.json").exists()
-    assert Preferences(place / "guest" / "settings.json").settings.swarm == ()
+    assert not (tmp_path / "guest" / "secrets.json").exists()
+    assert Preferences(tmp_path / "guest" / "settings.json").settings.swarm == ()
 
 
-def test_without_a_meeting_point_there_is_advice(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_meeting_point_there_is_advice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """And a model that others do not have is not offered to them."""
-    code, _, error = run(capsys, "invite", "--data", str(place))
+    code, _, error = run(capsys, "invite", "--data", str(tmp_path))
     assert code == 1 and "no meeting point" in error and "idlebloom bootstrap" in error
 
 

@@ -7,12 +7,6 @@ import pytest
 from idlebloom import launch
 
 
-@pytest.fixture(autouse=True)
-def no_keyring(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A person's keyring is none of a test's business."""
-    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.fail.Keyring")
-
-
 def test_the_key_stays_the_same_until_a_new_one_is_made(capsys: pytest.CaptureFixture[str]) -> None:
     """Where it is kept without a keyring is said."""
 
