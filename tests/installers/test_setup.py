@@ -4,35 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import http.server
-import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 import zipfile
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
 LINUX = Path(__file__).resolve().parents[2] / "installers" / "linux"
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
-
-
-@pytest.fixture(scope="module")
-def setup() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("idlebloom_setup_test", LINUX / "setup.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def make_wheel(name: str, ballast: int = 0) -> bytes:
@@ -67,12 +56,15 @@ class Index:
     pause: float = 0.0
     status: int = 0
     ranges: bool = True
+    before: Callable[[str], None] = lambda name: None
+    """Called with a file's name before it is sent."""
 
     def answer(self, handler: http.server.BaseHTTPRequestHandler) -> None:
         name = handler.path.rpartition("/")[2]
         if self.status:
             handler.send_error(self.status)
             return
+        self.before(name)
         data, start = self.files[name], 0
         asked = handler.headers.get("Range")
         if asked and self.ranges:
@@ -108,7 +100,7 @@ def index() -> Iterator[Index]:
             pass
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     served.url = f"http://127.0.0.1:{server.server_port}"
     yield served
@@ -121,7 +113,6 @@ def index() -> Iterator[Index]:
 class Install:
     """A release over the index, a user's home, and the first start as a process."""
 
-    setup: ModuleType
     index: Index
     folder: Path
     home: Path
@@ -168,21 +159,18 @@ class Install:
 
 
 @pytest.fixture
-def installation(setup: ModuleType, index: Index, tmp_path: Path) -> Install:
+def installation(index: Index, tmp_path: Path) -> Install:
     folder, home = tmp_path / "lib", tmp_path / "home"
     folder.mkdir()
     home.mkdir()
-    (folder / "setup.py").write_bytes((LINUX / "setup.py").read_bytes())
+    for module in LINUX.glob("*.py"):
+        (folder / module.name).write_bytes(module.read_bytes())
     (folder / "uv").symlink_to(Path(sys.executable).parent / "uv")
     app = make_wheel("idlebloom")
     (folder / "idlebloom-1.0-py3-none-any.whl").write_bytes(app)
-    stated = setup.File(
-        "idlebloom", "idlebloom-1.0-py3-none-any.whl", "", hashlib.sha256(app).hexdigest(), len(app)
-    )
-    (folder / "app.json").write_text(json.dumps(asdict(stated)))
-    made = Install(
-        setup, index, folder, home, {"pythons": [PYTHON], "packages": {}, "torch_cpu": {PYTHON: {}}}
-    )
+    stated = {"name": "idlebloom", "file": "idlebloom-1.0-py3-none-any.whl", "url": "", "size": len(app)}
+    (folder / "app.json").write_text(json.dumps({**stated, "sha256": hashlib.sha256(app).hexdigest()}))
+    made = Install(index, folder, home, {"pythons": [PYTHON], "packages": {}, "torch_cpu": {PYTHON: {}}})
     data = make_wheel("torch")
     index.files["torch-1.0-py3-none-any.whl"] = data
     made.lock["torch_cpu"][PYTHON] = {
@@ -191,16 +179,17 @@ def installation(setup: ModuleType, index: Index, tmp_path: Path) -> Install:
         "size": len(data),
         "url": f"{index.url}/torch-1.0-py3-none-any.whl",
     }
-    made.add("small", "window")
+    made.add("small", "base")
     return made
 
 
 def test_the_window_comes_first_and_the_rest_after(installation: Install) -> None:
     """The tray's part is installed alone; the rest joins it, fetching nothing twice and leaving no wheels."""
     installation.add("heavy", "node", 3_000_000)
+    installation.add("glass", "screen")
     code, said = installation.run("window")
     assert code == 0
-    assert installation.value("small") == "42"
+    assert (installation.value("small"), installation.value("glass")) == ("42", "42")
     assert "heavy-1.0-py3-none-any.whl" not in installation.index.sent
     code, said = installation.run("node")
     assert (code, installation.value("heavy"), installation.value("torch")) == (0, "42", "42")
@@ -209,6 +198,21 @@ def test_the_window_comes_first_and_the_rest_after(installation: Install) -> Non
     fetched = [line for line in said if line["phase"] == "fetching"]
     assert fetched[-1]["done_bytes"] == fetched[-1]["total_bytes"] > 3_000_000
     assert installation.run("node") == (0, [])
+    assert installation.run("headless") == (0, [])
+
+
+def test_a_node_without_a_window_fetches_nothing_of_one(installation: Install) -> None:
+    """A donor without a screen has no use for it; where one comes later, only that is fetched."""
+    installation.add("glass", "screen")
+    assert installation.run("talk")[0] == 0
+    assert set(installation.index.sent) == {"small-1.0-py3-none-any.whl"}
+    assert installation.run("headless")[0] == 0
+    assert installation.value("torch") == "42"
+    assert "glass-1.0-py3-none-any.whl" not in installation.index.sent
+    assert installation.run("talk") == (0, [])
+    installation.index.sent.clear()
+    assert installation.run("node")[0] == 0
+    assert set(installation.index.sent) == {"glass-1.0-py3-none-any.whl"}
 
 
 def test_killed_it_goes_on_where_it_was(installation: Install) -> None:
@@ -280,7 +284,7 @@ def test_a_tampered_download_is_refused(installation: Install) -> None:
     assert installation.run()[0] == 0
 
 
-def test_a_file_changed_on_the_disk_is_refused(installation: Install, setup: ModuleType) -> None:
+def test_a_file_changed_on_the_disk_is_refused(installation: Install) -> None:
     """uv checks each fetched file once more when it installs it."""
     name = installation.add("heavy", "node", 100_000)
     wheels = installation.place / "wheels"
@@ -308,6 +312,48 @@ def test_too_little_disk_is_said_before_anything_is_fetched(installation: Instal
     installation.write()
     assert "GB of free space and has" in installation.error()
     assert installation.index.sent == {}
+
+
+@pytest.fixture
+def full_disk(installation: Install) -> Iterator[Callable[[int], None]]:
+    """The home on a disk of its own. Called with bytes it fills up until that many are left; with 0 or more
+    after it was full, what filled it is removed first."""
+    home = installation.home
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300m", "tmpfs", home], check=True)
+
+    def leave(free: int) -> None:
+        other = home / "other"
+        other.unlink(missing_ok=True)
+        now = shutil.disk_usage(home).free
+        if free < now:
+            with other.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, now - free)
+
+    yield leave
+    subprocess.run(["umount", home], check=True)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("room", [0.5, 1.3], ids=["while-fetching", "while-unpacking"])
+def test_a_disk_that_fills_up_is_said_and_the_next_start_goes_on(
+    installation: Install, full_disk: Callable[[int], None], room: float
+) -> None:
+    """Something else fills the disk in the middle: no traceback, and no byte is fetched twice once there is
+    space again."""
+    name = installation.add("heavy", "node", 8_000_000)
+    installation.run("talk")
+    whole = len(installation.index.files[name])
+    installation.index.before = lambda asked: full_disk(int(room * whole)) if asked == name else None
+    said = installation.error()
+    assert "the disk" in said and "is full. Free some space" in said and "goes on where it stopped" in said
+    there = sum(path.stat().st_size for path in (installation.place / "wheels").glob(f"{name}*"))
+    assert there >= min(1.0, room) * whole - 100_000
+    installation.index.before = lambda asked: None
+    installation.index.sent.clear()
+    full_disk(290_000_000)
+    assert installation.run()[0] == 0
+    assert installation.index.sent.get(name, 0) <= whole - there
+    assert installation.value("heavy") == "42"
 
 
 def test_a_python_that_is_not_known_is_said(installation: Install) -> None:
