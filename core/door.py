@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -89,6 +90,10 @@ def find_running(file: Path) -> RunningNode:
 
 
 def alive(pid: int) -> bool:
+    if sys.platform == "win32":  # there os.kill ends whatever it is asked about
+        import psutil
+
+        return psutil.pid_exists(pid)
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,6 +125,8 @@ def words(error: OSError) -> str:
 
 
 def _runtime() -> Path:
+    if sys.platform == "win32":
+        return Path(appdirs.user_data_dir(APP)) / "run"  # below the user's own profile
     given = os.environ.get("XDG_RUNTIME_DIR")
     if given and os.access(given, os.W_OK):
         return Path(given) / APP
@@ -132,6 +135,8 @@ def _runtime() -> Path:
 
 def _check_private(folder: Path) -> None:
     """In a shared /tmp another user may have made our folder first, to read or plant files in it."""
+    if sys.platform == "win32":
+        return
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
         raise DiskError(f"the folder {folder} belongs to someone else", ADVICE)

@@ -36,6 +36,8 @@ from desktop.snapshot import Face, Happening, Ledger, Snapshot
 from desktop.tray import Tray
 from desktop.welcome import Welcome
 from desktop.window import Page, Window
+from desktop.wsl import Wsl
+from desktop.wsl_node import WslNode
 
 CONSENTED, JOINED, TOLD = "consented", "joined", "told_of_tray"
 TICK_MS = 15_000
@@ -50,7 +52,7 @@ TROUBLE_SECONDS = 3600.0
 
 class App(QObject):
     """Composes the parts. ``program`` starts Idlebloom; ``preferences`` opens the settings file.
-    ``offered`` are the commands that it has."""
+    ``offered`` are the commands that it has. ``wsl``: on Windows, what the node runs in."""
 
     def __init__(
         self,
@@ -59,13 +61,15 @@ class App(QObject):
         preferences: Callable[[], Preferences],
         there: Callable[[], bool],
         offered: frozenset[str],
+        *,
+        wsl: Wsl | None = None,
     ) -> None:
         super().__init__()
         self.paths, self._program, self._offered = paths, program, offered
         self.memory = Memory(paths.state)
         self.client = Client(self)
         self.setup = SetupProgram(parent=self)
-        self.node = NodeProcess(paths, program, self)
+        self.node = NodeProcess(paths, program, self) if wsl is None else WslNode(paths, wsl, self)
         self.keeper = SettingsKeeper(self.client, preferences)
         self.tray = Tray(there, self)
         self.live = Live(paths, program, self)
@@ -143,6 +147,8 @@ class App(QObject):
     def _found(self, door: object) -> None:
         self.trouble = ""
         self.client.attach(door)  # type: ignore[arg-type]
+        if isinstance(self.node, WslNode):
+            self.client.get("/api/settings", self.node.keep)
 
     def _gone(self, why: str) -> None:
         self.client.detach()
@@ -304,6 +310,8 @@ class App(QObject):
             self._read_more()
 
     def _settings_seen(self, settings: dict[str, object]) -> None:
+        if isinstance(self.node, WslNode):
+            self.node.keep(settings)
         language = str(settings.get("language", self.language))
         if language != self.language:
             self.language = language

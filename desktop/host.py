@@ -8,6 +8,7 @@ StatusNotifier over D-Bus (KDE, GNOME with the AppIndicator extension), then the
 from __future__ import annotations
 
 import ctypes
+import sys
 from typing import Any
 
 from PySide6.QtDBus import QDBusConnection, QDBusInterface
@@ -25,6 +26,8 @@ class Hosts:
         self._x11 = X11Tray() if QGuiApplication.platformName() == "xcb" else None
 
     def there(self) -> bool:
+        if sys.platform == "win32":
+            return QSystemTrayIcon.isSystemTrayAvailable()
         return notifier_host() or (self._x11 is not None and self._x11.owned())
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -181,6 +182,8 @@ def environment() -> QProcessEnvironment:
 
 def end_group(group: int) -> None:
     """End whatever is left of a session that we started."""
+    if sys.platform == "win32":  # what a node leaves there ends with its distribution
+        return
     if group > 1:
         try:
             os.killpg(group, signal.SIGKILL)

@@ -1,6 +1,6 @@
 """What an installed package still has to fetch for the node, done here so that its progress is seen.
 
-A package's launcher names its program in ``IDLEBLOOM_SETUP``; it prints lines of JSON:
+A package's launcher names its program in ``IDLEBLOOM_SETUP`` (a path or a JSON list); it prints lines:
 ``{"phase", "what", "done_bytes", "total_bytes", "seconds_left"}``, or ``{"error"}``. From a source tree there
 is none, and nothing to do.
 """
@@ -42,8 +42,9 @@ class SetupProgram(QObject):
             self.ready.emit()
             return
         process = QProcess(self)
-        process.setProgram(self._program)
-        process.setArguments(["node", "--json"])
+        program, *arguments = words_of(self._program)
+        process.setProgram(program)
+        process.setArguments([*arguments, "node", "--json"])
         process.readyReadStandardOutput.connect(lambda: self._read(process))
         process.finished.connect(lambda: self._ended(process))
         process.errorOccurred.connect(lambda error: self._broke(process, error))
@@ -87,6 +88,10 @@ class SetupProgram(QObject):
             self.ready.emit()
         else:
             self.failed.emit(self._error or "the setup ended unexpectedly")
+
+
+def words_of(program: str) -> list[str]:
+    return [str(word) for word in json.loads(program)] if program.startswith("[") else [program]
 
 
 def _progress(said: dict[str, object]) -> Progress:

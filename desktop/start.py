@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from PySide6.QtCore import QSocketNotifier, QTimer
 from PySide6.QtWidgets import QApplication
@@ -18,6 +21,7 @@ from desktop import icons, phrases, style
 from desktop.app import App
 from desktop.host import Hosts
 from desktop.single import Single, wake
+from desktop.wsl import Wsl
 
 SOCKET = "tray.sock"
 XCB = ("libxcb-cursor.so.0", "libxcb-icccm.so.4", "libxcb-keysyms.so.1", "libxkbcommon-x11.so.0")
@@ -35,10 +39,12 @@ def run(
     app.setWindowIcon(icons.app())
     app.setQuitOnLastWindowClosed(False)
     style.dress(app)
-    if wake(paths.runtime / SOCKET):
+    address = socket_name(paths)
+    if wake(address):
         return 0
-    single = Single(paths.runtime / SOCKET)
-    desktop = App(paths, program, preferences, Hosts().there, offered)
+    single = Single(address)
+    wsl = Wsl() if sys.platform == "win32" else None
+    desktop = App(paths, program, preferences, Hosts().there, offered, wsl=wsl)
     single.woken.connect(desktop.woken)
     signals = _Signals(desktop.quit)
     QTimer.singleShot(0, desktop.start)
@@ -49,9 +55,16 @@ def run(
     return code
 
 
+def socket_name(paths: Paths) -> Path:
+    """On Windows a pipe, whose name may have no folders."""
+    if sys.platform == "win32":
+        return Path(f"idlebloom-{hashlib.sha256(str(paths.runtime).encode()).hexdigest()[:16]}")
+    return paths.runtime / SOCKET
+
+
 def check_libraries() -> None:
     """Qt ends the whole program where it lacks one of these; so they are asked for first."""
-    if os.environ.get("WAYLAND_DISPLAY") or os.environ.get("QT_QPA_PLATFORM"):
+    if sys.platform != "linux" or os.environ.get("WAYLAND_DISPLAY") or os.environ.get("QT_QPA_PLATFORM"):
         return
     for library in XCB:
         try:
@@ -75,8 +88,9 @@ class _Signals:
         self._notifier = QSocketNotifier(self._reads.fileno(), QSocketNotifier.Type.Read)
         self._notifier.activated.connect(self._read)
         signal.set_wakeup_fd(self._writes.fileno())
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda *_: then())
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            if hasattr(signal, name):  # Windows lacks the last
+                signal.signal(getattr(signal, name), lambda *_: then())
 
     def _read(self) -> None:
         self._reads.recv(64)

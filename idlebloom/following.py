@@ -3,10 +3,13 @@ and the start at login."""
 
 from __future__ import annotations
 
+import sys
+
 from core import words
 from core.preferences import Preferences
 from core.settings import Change
 from desktop.autostart import Autostart
+from desktop.run_key import RunKey
 
 
 class Speaking:
@@ -24,5 +27,5 @@ def follow(preferences: Preferences) -> Preferences:
     """Let these settings take effect now and whenever they change."""
     words.use(preferences.settings.language)
     preferences.listen(Speaking())
-    preferences.listen(Autostart())
+    preferences.listen(RunKey() if sys.platform == "win32" else Autostart())
     return preferences

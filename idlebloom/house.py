@@ -42,15 +42,17 @@ async def door(
     demo: Demo | None = None,
     ways: Ways | None = None,
     own_donors: Callable[[], frozenset[PeerId]] = frozenset,
+    token: str = "",
 ) -> AsyncIterator[RunningNode]:
     """Serves the pages and APIs of ``node`` for as long as the block runs. ``donor``: what gives.
-    ``only_here``: its whole swarm runs on this PC."""
+    ``only_here``: its whole swarm runs on this PC. ``token``: of the owner's programs, made here if none is
+    given."""
     from webchat.app import create_app
     from webchat.door import Door
     from webchat.history import History
     from webchat.serve import Server
 
-    entrance = Door()
+    entrance = Door(token=token) if token else Door()
     if preferences is not None and secrets is not None:
         entrance.read_key = partial(secrets.get, Secret.API_KEY)
         entrance.api_key_required = preferences.settings.api_key_required

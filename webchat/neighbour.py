@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
+KERNEL = Path("/proc/sys/kernel/osrelease")
 TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 
 
@@ -22,14 +23,22 @@ class Ends:
     client: tuple[str, int]
 
 
-def is_stranger(ends: Ends, tables: tuple[Path, ...] = TABLES) -> bool:
-    """Does the other end belong to another user of this PC? Unknown counts as no."""
+def is_stranger(ends: Ends, tables: tuple[Path, ...] = TABLES, kernel: Path = KERNEL) -> bool:
+    """Does the other end belong to another user of this PC? Unknown counts as no. Inside Windows' Linux root
+    is none: what comes from Windows is brought by a program of root's there."""
     owners = _owners(tables)
     if _key(*ends.server) + _key(*ends.client) not in owners:
         return False  # the table does not list even our own end: it says nothing here
     owner = owners.get(_key(*ends.client) + _key(*ends.server))
     # A client that has already gone is listed no more; one that waits for an answer always is.
-    return owner != os.getuid()
+    return owner != os.getuid() and not (owner == 0 and _is_windows(kernel))
+
+
+def _is_windows(kernel: Path) -> bool:
+    try:
+        return "microsoft" in kernel.read_text().lower()
+    except OSError:
+        return False
 
 
 def ends_of(connection: socket.socket) -> Ends:

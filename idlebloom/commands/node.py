@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from core import handover
 from core.kinds import Addresses
 from core.paths import Paths
 from core.secrets import Secrets
@@ -32,6 +33,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=numbers.port, metavar="N", help="of the chat page (the setting: 7714)")
     parser.add_argument("--peers", type=_peers, metavar="ADDR,…", help="the swarm's meeting points")
     parser.add_argument("--owned", action="store_true", help="end when standard input does")
+    parser.add_argument(
+        "--handover",
+        action="store_true",
+        help="first read a line of JSON there: the door's token, settings",
+    )
 
 
 def run(args: argparse.Namespace, paths: Paths) -> int:
@@ -40,16 +46,18 @@ def run(args: argparse.Namespace, paths: Paths) -> int:
     from core.swarm.loop import new_event_loop
     from idlebloom.following import follow
 
+    handed = handover.read() if args.handover else handover.Handed()
     with only_node(paths.make()):
         preferences = follow(Preferences(paths.settings_file))
+        preferences.change(handed.settings)
         if preferences.notice:
             print(f"idlebloom: {preferences.notice}", file=sys.stderr)
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            runner.run(_run(args, paths, preferences))
+            runner.run(_run(args, paths, preferences, handed.token))
     return 0
 
 
-async def _run(args: argparse.Namespace, paths: Paths, preferences: Preferences) -> None:
+async def _run(args: argparse.Namespace, paths: Paths, preferences: Preferences, token: str) -> None:
     from core.node.giver import Giver, Standing
     from core.node.ledger import Ledger
     from core.node.licences import Licences
@@ -101,6 +109,7 @@ async def _run(args: argparse.Namespace, paths: Paths, preferences: Preferences)
             donor=loop,
             ways=ways,
             own_donors=partial(_own_donors, paths.state / "worker.key"),
+            token=token,
         ) as running:
             print(
                 json.dumps({"url": running.url, "pid": os.getpid()}) if args.json else running.url, flush=True

@@ -8,6 +8,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from flask import Flask
@@ -185,3 +186,26 @@ def test_threads_end_with_their_clients(server: Server) -> None:
     while threading.active_count() > before and time.monotonic() < until:
         time.sleep(0.05)
     assert threading.active_count() <= before
+
+
+def test_windows_itself_is_no_stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inside Windows' Linux, connections from Windows come through a program of root's; elsewhere root's are
+    another user's, and everywhere a third user's are."""
+    monkeypatch.setattr("os.getuid", lambda: 1000)
+    kernels = {name: tmp_path / name for name in ("microsoft-standard-WSL2", "amd64", "absent")}
+    for name in ("microsoft-standard-WSL2", "amd64"):
+        kernels[name].write_text(f"6.6.87-{name}\n")
+
+    def strange(uid: int, kernel: str) -> bool:
+        table = tmp_path / "tcp"
+        line = "{n}: 0100007F:{a} 0100007F:{b} 01 0:0 0:0 0 {uid} 0"
+        ours, theirs = (
+            line.format(n=0, a="1E22", b="A000", uid=1000),
+            line.format(n=1, a="A000", b="1E22", uid=uid),
+        )
+        table.write_text(f"head\n{ours}\n{theirs}\n")
+        ends = Ends(server=("127.0.0.1", 0x1E22), client=("127.0.0.1", 0xA000))
+        return is_stranger(ends, (table,), kernels[kernel])
+
+    assert [strange(0, kernel) for kernel in kernels] == [False, True, True]
+    assert [strange(uid, "microsoft-standard-WSL2") for uid in (1000, 1001)] == [False, True]
