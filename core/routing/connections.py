@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from core.errors import FrameError
+from core.routing.lateness import Lateness
 from core.swarm.codec import CONTROL, pack, receive
 from core.swarm.messages import Heard, Lease, Message
 from core.swarm.peer import Peer, Stream, StreamClosed
@@ -33,8 +34,8 @@ class Connection:
     """The control stream to one donor. ``send`` drops what a broken stream cannot take: the session
     has been, or is about to be, told."""
 
-    def __init__(self, remote: PeerId, stream: Stream) -> None:
-        self.remote, self.stream = remote, stream
+    def __init__(self, remote: PeerId, stream: Stream, lateness: Lateness) -> None:
+        self.remote, self.stream, self._lateness = remote, stream, lateness
         self.sessions: dict[bytes, tuple[OnMessage, OnLost]] = {}
         self.round_trip = FIRST_ROUND_TRIP
         """Seconds there and back, the least of late."""
@@ -89,7 +90,9 @@ class Connection:
         # Anything may delay an answer, nothing hastens it: small values count more.
         best = took < self.round_trip or not self.measured
         self.measured = True
-        self.late = max(took - self.round_trip if not best else 0.0, 0.8 * self.late)
+        late = took - self.round_trip if not best else 0.0
+        self.late = max(late, 0.8 * self.late)
+        self._lateness.answered(self.remote, late)
         self.round_trip = took if best else 0.8 * self.round_trip + 0.2 * took
 
     async def _renew(self) -> None:
@@ -110,6 +113,8 @@ class Connections:
         self._peer = peer
         self._open: dict[PeerId, Connection] = {}
         self._dialling: dict[PeerId, asyncio.Task[Connection]] = {}
+        self.lateness = Lateness(time.monotonic)
+        """Of all donors' answers."""
 
     async def to(self, remote: PeerId, addresses: Sequence[str]) -> Connection:
         """The connection to a donor, dialled if there is none. Raises ``Unreachable``."""
@@ -125,7 +130,7 @@ class Connections:
 
     async def _dial(self, remote: PeerId, addresses: Sequence[str]) -> Connection:
         self._sweep()
-        connection = Connection(remote, await self._peer.dial(remote, addresses, CONTROL))
+        connection = Connection(remote, await self._peer.dial(remote, addresses, CONTROL), self.lateness)
         self._open[remote] = connection
         return connection
 

@@ -13,6 +13,7 @@ from core.terms import PeerId, Record, Route, WireDtype
 
 OPEN_SECONDS = 3.0
 """Beyond eight round trips, what opening all stages may take."""
+UNANSWERED = "it did not answer in time"
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Opening:
             await asyncio.wait_for(self._done, seconds)
         except TimeoutError:
             late = [s.peer_id for n, s in enumerate(self._route.stages) if n not in client.ready_stages]
-            raise StageLost((late or [self._route.entry.peer_id])[0], "it did not answer in time") from None
+            raise StageLost((late or [self._route.entry.peer_id])[0], UNANSWERED) from None
 
     @property
     def is_done(self) -> bool:

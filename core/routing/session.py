@@ -23,6 +23,7 @@ from core.routing.connections import Connection, Connections
 from core.routing.moving import Filling
 from core.routing.opening import (
     OPEN_SECONDS,
+    UNANSWERED,
     CannotDial,
     Failed,
     Opening,
@@ -34,7 +35,7 @@ from core.routing.opening import (
     open_message,
 )
 from core.routing.patience import Patience
-from core.routing.watch import AskAll, Blame, Wait, Watch
+from core.routing.watch import LATE_TIMES, AskAll, Blame, Wait, Watch
 from core.swarm.messages import Close, Leaving, Message, Open, Probe, Pulse, Ready, Refuse, Standby
 from core.swarm.watch import spread
 from core.terms import PeerId, Record, Route, Sampling, Token
@@ -52,6 +53,10 @@ class _Lost:
     tell: bool = True
     """Whether the peer failed, so that other sessions should know."""
     heals: bool = True
+
+
+class _Unanswered(NoDonor):
+    """There were donors, but some did not answer in time as a route was opened: they, or we, may be busy."""
 
 
 class Session:
@@ -85,7 +90,7 @@ class Session:
         self._broken: _Lost | None = None
         self._warming: asyncio.Task[None] | None = None
         self._clock = asyncio.get_running_loop().time
-        self._watch = Watch(self._clock)
+        self._watch = Watch(self._clock, connections.lateness)
         self._source: Source | None = None
         self.narrow: bool | None = None
         """Whether prompts travel in int8 blocks; ``None`` until the first way is known."""
@@ -182,7 +187,7 @@ class Session:
             avoid.add(lost.peer)
             if lost.tell:
                 self._report(Failed(lost.peer, lost.heals))
-        pause = patience.pause()
+        pause = patience.pause(nonsense=not lost.heals)
         if pause is None:
             raise StageLost(lost.peer or self._someone(), lost.why)
         await asyncio.sleep(spread(pause))
@@ -196,13 +201,14 @@ class Session:
                 await self._reopen(frozenset(avoid))
                 return
             except NoDonor as error:
+                nobody = not isinstance(error, _Unanswered)
                 if avoid:  # who was blamed may only have been slow: better they than nobody
                     avoid.clear()
                     continue
                 waiting = Waiting(error.missing, error.why or why)
             except SwarmError as error:  # the directory did not answer
-                waiting = Waiting((), error.message)
-            pause = patience.pause(nobody=True)
+                waiting, nobody = Waiting((), error.message), True
+            pause = patience.pause(nobody=nobody)
             if pause is None:
                 raise NoDonor(waiting.missing, waiting.why)
             if told is None or told.missing != waiting.missing:
@@ -223,12 +229,13 @@ class Session:
         or no donor is left to ask: ``NoDonor``, with the last refusal."""
         refused: set[PeerId] = set()
         pairs: set[Undialable] = set()
-        before, why = self.route, ""
+        before, why, unanswered = self.route, "", False
         while True:
             try:
                 way = await self._planner(avoid | refused, before)
             except NoDonor as error:
-                raise NoDonor(error.missing, why) from None
+                kind = _Unanswered if unanswered else NoDonor
+                raise kind(error.missing, why) from None
             try:
                 await self._open_way(way)
                 return
@@ -244,7 +251,7 @@ class Session:
             except StageLost as error:
                 self._report(Failed(error.peer_id))
                 refused.add(error.peer_id)
-                why = error.why
+                why, unanswered = error.why, unanswered or error.why == UNANSWERED
             log.info("a route could not be opened: %s", why)
 
     async def _open_way(self, way: Way) -> None:
@@ -261,7 +268,8 @@ class Session:
             connection.send(self._open_message(way, index))
         try:
             farthest = max(connection.round_trip for connection in self._stages)
-            await self._opening.wait(OPEN_SECONDS + 8 * farthest, self._client)
+            late = LATE_TIMES * self._connections.lateness.shared
+            await self._opening.wait(OPEN_SECONDS + 8 * farthest + late, self._client)
         except (Refused, StageLost) as error:
             self._broken = self._broken or _Lost(error.peer_id, error.why)
             raise

@@ -6,8 +6,9 @@ probed; who does not answer in two round trips and a little is lost. When all an
 moves, either a stage's step does not end, or what one sends does not reach the next.
 
 How little that is, is measured: PCs that are busy answer late, and so do we. What the way to a stage has
-taken beyond its round trip of late counts three times, and what this reader overslept counts too; so who is
-only short of processor time is not taken for dead.
+taken beyond its round trip of late counts three times, what several donors were late by together counts for
+all of them, and what this reader overslept counts too; and each silence that was blamed without a token since
+doubles what the next may take. So who is only short of processor time is not taken for dead, however short.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from core.routing.lateness import Lateness
 from core.swarm.messages import Pulse
+from core.terms import PeerId
 
 STEPS = 4
 """A silence of so many of the ring's own steps is suspicious,"""
@@ -29,7 +32,11 @@ ANSWER_SECONDS = 0.25
 LATE_TIMES = 3
 """or so many times what answers have lately been late,"""
 LONGEST_ANSWER = 5.0
-"""up to this many seconds."""
+"""up to this many seconds,"""
+LONGEST_SHARED = 15.0
+"""or these, where several donors are that late;"""
+MOST_DOUBT = 8.0
+"""and so many times as long after silences that were blamed in vain."""
 STUCK_SECONDS = 1.0
 """For so long, with no step waiting or under way anywhere, a token's frame is concluded to be lost;"""
 ROW_SECONDS = 0.05
@@ -40,6 +47,10 @@ HUNG_SECONDS = 20.0
 
 class Line(Protocol):
     """What is known of the way to a stage."""
+
+    @property
+    def remote(self) -> PeerId:
+        """Whose it is."""
 
     @property
     def round_trip(self) -> float:
@@ -80,21 +91,26 @@ class _Round:
 
     number: int
     sent_at: float
+    lines: tuple[Line, ...]
     round_trips: tuple[float, ...]
     answered: set[int] = field(default_factory=set)
 
 
 class Watch:
-    """Over one session. ``clock`` gives seconds; ``check`` says what to do now."""
+    """Over one session. ``clock`` gives seconds; ``check`` says what to do now. ``lateness`` is what all
+    sessions of this client learn together."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], lateness: Lateness | None = None) -> None:
         self._clock = clock
+        self._lateness = lateness or Lateness(clock)
         self._step = 0.0
         self._number = 0
         self._late = 0.0
         """By how much probes were answered later than a round trip, of late."""
         self._overslept = 0.0
         """By how much this reader looked later than it meant to, of late."""
+        self._doubt = 1.0
+        """How many times as long a silence may last, after some that were blamed without a token since."""
         self.begin()
 
     def begin(self) -> None:
@@ -116,6 +132,7 @@ class Watch:
             took = now - self._token_at
             self._step = took if not self._step else 0.8 * self._step + 0.2 * took
         self._token_at = self._moved_at = now
+        self._doubt = 1.0
         self._pulses.clear()
 
     def pulse(self, pulse: Pulse) -> None:
@@ -131,6 +148,7 @@ class Watch:
             if pulse.stage < len(asked.round_trips):
                 late = now - asked.sent_at - asked.round_trips[pulse.stage]
                 self._late = max(late, 0.8 * self._late)
+                self._lateness.answered(asked.lines[pulse.stage].remote, late)
 
     def check(self, stages: Sequence[Line]) -> Wait | AskAll | Blame:
         """To be called again when the time it says is over, or something was heard."""
@@ -141,6 +159,8 @@ class Watch:
             self._heard_at = min(self._heard_at + missed, now)
             self._moved_at = min(self._moved_at + missed, now)
         found = self._check(stages, now)
+        if isinstance(found, Blame) and found.silent:
+            self._doubt = min(2 * self._doubt, MOST_DOUBT)
         self._look_at = now + found.seconds if isinstance(found, Wait) else float("inf")
         return found
 
@@ -155,17 +175,18 @@ class Watch:
                 return Blame(busy[0], "its step does not end")
             behind, rows = self._behind()
             lost = STUCK_SECONDS if self._token_at is not None else _sending_seconds(rows)
+            lost += LATE_TIMES * self._lateness.shared
             if not busy and still > max(lost, STEPS * self._step):
                 return Blame(behind, "what is sent to it does not arrive")
         patience = max(LEAST_SECONDS, STEPS * self._step) if self._step else FIRST_SECONDS
         if now - self._heard_at < patience:
             return Wait(self._heard_at + patience - now + 0.001)
         self._number += 1
-        self._round = _Round(self._number, now, tuple(line.round_trip for line in stages))
+        self._round = _Round(self._number, now, tuple(stages), tuple(line.round_trip for line in stages))
         return AskAll(self._number)
 
     def _overdue(self, asked: _Round, stages: Sequence[Line], now: float) -> Wait | Blame:
-        """Where nobody answers, it may be this reader's own network: they get twice the time."""
+        """Where nobody answers, it may be this reader's own network or PC: they get twice the time."""
         times = 2 if not asked.answered and len(stages) > 1 else 1
         due = {
             index: asked.sent_at + times * (2 * line.round_trip + self._answer_seconds(line))
@@ -179,7 +200,9 @@ class Watch:
 
     def _answer_seconds(self, line: Line) -> float:
         late = LATE_TIMES * max(line.late, self._late)
-        return min(max(ANSWER_SECONDS, late, self._step) + self._overslept, LONGEST_ANSWER)
+        own = min(max(ANSWER_SECONDS, late, self._step) + self._overslept, LONGEST_ANSWER)
+        shared = min(LATE_TIMES * self._lateness.shared, LONGEST_SHARED)
+        return self._doubt * max(own, shared)
 
     def _behind(self) -> tuple[int, int]:
         """The first stage that has not accepted what the one before it has run, and how many rows that are;

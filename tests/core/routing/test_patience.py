@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.routing.patience import FIRST_PAUSE, LEAST_TRIES, LONGEST_PAUSE, Patience
+from core.routing.patience import BROKEN_TIMES, FIRST_PAUSE, LEAST_TRIES, LONGEST_PAUSE, Patience
 
 
 class Clock:
@@ -22,12 +22,12 @@ def waited(patience: Patience, clock: Clock, *, nobody: bool, each: float = 0.0)
 
 
 def test_the_first_losses_are_recovered_from_at_once() -> None:
-    """Then pauses grow, up to a limit."""
+    """Then pauses grow, up to a limit; a reader goes on while routes do open."""
     clock = Clock()
     pauses = waited(Patience(clock, 30.0), clock, nobody=False)
     assert pauses[:5] == [0.0, 0.0, FIRST_PAUSE, 2 * FIRST_PAUSE, 4 * FIRST_PAUSE]
     assert max(pauses) == LONGEST_PAUSE
-    assert sum(pauses) == 30.0
+    assert sum(pauses) == BROKEN_TIMES * 30.0
 
 
 def test_where_nobody_serves_the_layers_the_time_is_all_that_counts() -> None:
@@ -38,10 +38,24 @@ def test_where_nobody_serves_the_layers_the_time_is_all_that_counts() -> None:
     assert sum(pauses) == 3.0
 
 
-def test_routes_that_open_and_break_are_tried_some_times_however_long_each_takes() -> None:
-    """A long prompt may take longer to fill again than patience lasts."""
+def test_time_with_a_route_is_no_time_without() -> None:
+    """Losses, however many, do not use up the time for which a donor is waited for."""
     clock = Clock()
-    assert len(waited(Patience(clock, 3.0), clock, nobody=False, each=10.0)) == LEAST_TRIES
+    patience = Patience(clock, 3.0)
+    for _ in range(12):
+        assert patience.pause() is not None
+        clock.now += 1.0
+    assert sum(waited(patience, clock, nobody=True)) == 3.0
+
+
+def test_routes_that_open_and_compute_nonsense_are_tried_some_times_however_long_each_takes() -> None:
+    """A long prompt may take longer to fill again than patience lasts; but what fails everywhere ends."""
+    clock = Clock()
+    patience, tries = Patience(clock, 3.0), 0
+    while (pause := patience.pause(nonsense=True)) is not None:
+        clock.now += pause + 10.0
+        tries += 1
+    assert tries == LEAST_TRIES
 
 
 def test_progress_forgets_what_was_before() -> None:

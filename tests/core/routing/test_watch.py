@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from random import Random
 
+from core.routing.lateness import Lateness
 from core.routing.watch import HUNG_SECONDS, ROW_SECONDS, AskAll, Blame, Wait, Watch
 from core.swarm.messages import Pulse
+from core.terms import PeerId
 
 
 @dataclass
 class Way:
     round_trip: float = 0.1
     late: float = 0.0
+    remote: PeerId = PeerId("?")
 
 
 class Case:
@@ -19,8 +23,9 @@ class Case:
 
     def __init__(self) -> None:
         self.now = 100.0
-        self.watch = Watch(lambda: self.now)
-        self.stages = [Way(), Way(), Way()]
+        self.lateness = Lateness(lambda: self.now)
+        self.watch = Watch(lambda: self.now, self.lateness)
+        self.stages = [Way(remote=PeerId(name)) for name in "abc"]
 
     def check(self, later: float = 0.0) -> Wait | AskAll | Blame:
         self.now += later
@@ -187,3 +192,77 @@ def test_where_nobody_answers_they_get_twice_the_time() -> None:
     asked = case.now
     assert case.due() == Blame(0, "it does not answer", silent=True)
     assert 0.8 < case.now - asked < 1.0
+
+
+def test_where_most_donors_answer_late_nobody_is_blamed_for_a_silence_as_long() -> None:
+    """Sessions of one reader learn from each other: it is their PC that is slow."""
+    case = Case()
+    other = Case()
+    other.watch = Watch(lambda: other.now, case.lateness)
+    number = other.probed()
+    case.now = other.now = other.now + 1.5
+    for stage in range(3):
+        other.pulse(stage, number)
+    case.tokens(10, 0.05)
+    number = case.probed()
+    case.pulse(0, number)
+    assert isinstance(case.check(3.0), Wait)
+    assert isinstance(case.due(), Blame)
+
+
+def test_silences_blamed_in_vain_make_the_next_longer() -> None:
+    """Until a token comes: while routes break one after the other it is not the donors that are to blame."""
+    case = Case()
+
+    def silence() -> float:
+        number = case.probed()
+        asked = case.now
+        case.pulse(0, number)
+        case.pulse(2, number)
+        assert isinstance(case.due(), Blame)
+        case.watch.begin()
+        return case.now - asked
+
+    first, second, third = silence(), silence(), silence()
+    assert second > 1.4 * first
+    assert third > 1.4 * second
+    case.tokens(1, 0.05)
+    assert silence() < 1.1 * first
+
+
+def starved(seed: int, waits: float) -> tuple[int, int]:
+    """A simulated PC that stands still now and then under eight readers for a minute: how many healthy
+    donors are blamed, and whether one that is dead then is found. ``waits``: how late answers become."""
+    chance = Random(seed)
+    cases = [Case() for _ in range(8)]
+    for case in cases:
+        case.watch = Watch(lambda case=case: case.now, cases[0].lateness)  # type: ignore[misc]
+    blamed = 0
+    for _ in range(60):
+        for case in cases:
+            case.now = max(other.now for other in cases)
+            case.watch.begin()
+            case.tokens(2, 0.1)
+            number = case.probed()
+            until = case.now + chance.uniform(0.5, 1.0) * waits
+            while case.now < until and isinstance(found := case.check(), Wait):
+                case.now += min(found.seconds, until - case.now)
+            blamed += isinstance(found, Blame)
+            for stage in range(3):
+                case.pulse(stage, number)
+    case = cases[0]
+    case.watch.begin()
+    number = case.probed()
+    case.pulse(0, number)
+    case.pulse(2, number)
+    found = case.due()
+    assert isinstance(found, Blame)
+    return blamed, found.stage
+
+
+def test_starvation_is_not_death() -> None:
+    """Answers seconds late, to all readers alike: hardly anyone healthy is blamed, and who is dead still is."""
+    for seed in range(5):
+        blamed, dead = starved(seed, 2.0)
+        assert blamed <= 3
+        assert dead == 1
