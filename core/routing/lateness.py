@@ -1,8 +1,8 @@
 """Whether donors answer late because of this reader's own PC or network. Pure, over a clock.
 
-One donor that answers late is busy, or dying. When most of those asked of late do, what they have in common is
-this PC: it is short of processor time, or its line is full. Then none of them is to blame, and all get as much
-longer as the middle one of them was late. All sessions of a client learn from each other.
+One donor that answers late is busy, or dying. When most of those asked of late do, what they have in common
+is this PC: it is short of processor time, or its line is full. Then none of them is to blame, and all get as
+much longer as the middle one of them was late. All sessions of a client learn from each other.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 After a loss the next try comes at once, and the one after it: replicas die in pairs. Then pauses grow.
 What ends the waiting is time without a route. Where routes do open and only break again it lasts
-``BROKEN_TIMES`` as long: that is donors that come and go, or a PC that is short of time, and never a reason to
+``BROKEN_TIMES`` as long: that is donors that come and go, or a PC that is short of time, and no reason to
 give up what is half said. Where donors compute nonsense, the time itself counts, but a few tries are always
 made, since each of them may have taken long to fill.
 """

@@ -261,7 +261,7 @@ def starved(seed: int, waits: float) -> tuple[int, int]:
 
 
 def test_starvation_is_not_death() -> None:
-    """Answers seconds late, to all readers alike: hardly anyone healthy is blamed, and who is dead still is."""
+    """Answers come seconds late, to all readers: hardly anyone healthy is blamed, who is dead still is."""
     for seed in range(5):
         blamed, dead = starved(seed, 2.0)
         assert blamed <= 3
