@@ -19,9 +19,10 @@ import struct
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -38,11 +39,13 @@ NOTES = """\
 `idlebloom node` over three worker processes on loopback, a made-up checkpoint with BLOOM's vocabulary, the
 clients in the benchmark's own process, all on the same cores. A round counts the pieces of text that all
 streaming answers bring within its seconds, first without and then with the rest; the ratio is taken within a
-round. Memory is resident, of the node and of its p2pd, at its highest during the rounds with the rest. A
-dawdling client is hung up on after 15 s and comes back at once."""
+round, and its second half begins once all tabs have opened. Memory is resident, of the node and of its p2pd,
+at its highest during the rounds with the rest. A dawdling client is hung up on after 15 s and comes back at
+once."""
 
 STREAMS, TABS, DAWDLERS = 32, 200, 50
 TOKENS = 200
+OPEN_SECONDS = 60.0
 
 
 @dataclass
@@ -101,7 +104,7 @@ async def stream(place: Place, counter: Counter, number: int) -> None:
             writer.close()
 
 
-async def tab(place: Place) -> None:
+async def tab(place: Place, open_tabs: set[int], number: int) -> None:
     """A page that is open: it hears what the node tells, answers pings, and says nothing."""
     key = base64.b64encode(os.urandom(16)).decode()
     reader, writer = await place.dial()
@@ -128,6 +131,7 @@ async def tab(place: Place) -> None:
             elif length == 127:
                 (length,) = struct.unpack(">Q", await reader.readexactly(8))
             payload = await reader.readexactly(length)
+            open_tabs.add(number)
             if first & 15 == 9:
                 writer.write(frame(10, payload))
     finally:
@@ -158,7 +162,9 @@ async def dawdle(place: Place) -> None:
 
 
 @asynccontextmanager
-async def going(works: list[Callable[[], Awaitable[None]]]) -> AsyncIterator[list[asyncio.Future[None]]]:
+async def going(
+    works: Sequence[Callable[[], Awaitable[None]]],
+) -> AsyncIterator[Sequence[asyncio.Future[None]]]:
     tasks = [asyncio.ensure_future(work()) for work in works]
     try:
         yield tasks
@@ -166,6 +172,16 @@ async def going(works: list[Callable[[], Awaitable[None]]]) -> AsyncIterator[lis
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def all_open(tabs: set[int], tasks: Sequence[asyncio.Future[None]]) -> None:
+    """Opening that many at once is work, and they are to be idle: their first moments do not count."""
+    until = time.monotonic() + OPEN_SECONDS
+    while len(tabs) < TABS and not any(task.done() for task in tasks):
+        if time.monotonic() > until:
+            raise RuntimeError(f"only {len(tabs)} of {TABS} tabs have opened in {OPEN_SECONDS:.0f} s")
+        await asyncio.sleep(0.1)
+    await asyncio.sleep(3)
 
 
 async def count(counter: Counter, seconds: float) -> float:
@@ -195,15 +211,16 @@ async def measure(rounds: int, seconds: float) -> list[Row]:
 
 async def compare(place: Place, process: psutil.Process, rounds: int, seconds: float) -> list[Row]:
     counter, pairs, peak = Counter(), list[tuple[float, float]](), (0.0, 0.0)
-    readers = [lambda n=number: stream(place, counter, n) for number in range(STREAMS)]  # type: ignore[misc]
+    readers = [partial(stream, place, counter, number) for number in range(STREAMS)]
     others = Others()
     async with going(readers):
         await count(counter, seconds)  # all have begun
         for number in range(rounds):
             alone = await count(counter, seconds)
-            crowd = [lambda: tab(place)] * TABS + [lambda: dawdle(place)] * DAWDLERS
-            async with going(crowd) as tasks:
-                await asyncio.sleep(3)
+            tabs = set[int]()
+            crowd = [partial(tab, place, tabs, one) for one in range(TABS)]
+            async with going([*crowd, *[partial(dawdle, place)] * DAWDLERS]) as tasks:
+                await all_open(tabs, tasks)
                 beside = await count(counter, seconds)
                 peak = max(peak, resident(process), key=sum)
                 lost = [task for task in tasks if task.done()]

@@ -128,6 +128,8 @@ class Patience:
 
 class Handler(WSGIRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = 2**13
+    """Werkzeug writes a chunk in four parts and then flushes: one message to the system instead of four."""
     server: Threads
 
     def setup(self) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -144,6 +145,44 @@ def test_our_own_connection_is_no_strangers(server: Server) -> None:
     with socket.create_connection(("127.0.0.1", server.port)) as client:
         here = ends_of(client)
         assert not is_stranger(Ends(server=here.client, client=here.server))
+
+
+HERE, THERE = "0100007F:1E22", "0100007F:C350"
+MAPPED = "0000000000000000FFFF0000"
+V6 = "00000000000000000000000001000000"
+REST = "01 00000000:00000000 00:00000000 00000000 {} 0 77 1 000000002fe1941e 20 4 30 10 -1"
+
+
+def listing(path: Path, *sockets: tuple[str, str, int]) -> Path:
+    lines = [f"   {at}: {a} {b} {REST.format(f'{user:5}')}" for at, (a, b, user) in enumerate(sockets)]
+    path.write_text("\n".join(["  sl  local_address rem_address   st", *lines]) + "\n")
+    return path
+
+
+@pytest.mark.parametrize(("user", "stranger"), [(os.getuid(), False), (os.getuid() + 1, True)])
+@pytest.mark.parametrize("form", ["plain", "mapped", "6"])
+def test_the_owner_of_the_other_end_is_read(tmp_path: Path, form: str, user: int, stranger: bool) -> None:
+    """However the system writes the ends: IPv4, IPv4 from an IPv6 socket, IPv6."""
+    address = "::1" if form == "6" else "127.0.0.1"
+    prefix = MAPPED if form == "mapped" else ""
+    here, there = (f"{V6}:1E22", f"{V6}:C350") if form == "6" else (prefix + HERE, prefix + THERE)
+    ours = (here if form != "mapped" else HERE, there if form != "mapped" else THERE, os.getuid())
+    first = listing(tmp_path / "tcp", ("00000000:1E22", "00000000:0000", 0), ours)
+    second = listing(tmp_path / "tcp6", (there, here, user))
+    ends = Ends(server=(address, 7714), client=(address, 50000))
+    assert is_stranger(ends, (first, second)) is stranger
+
+
+def test_a_table_without_our_own_end_says_nothing(tmp_path: Path) -> None:
+    """Where the system lists other sockets than those of this program, nobody is a stranger."""
+    table = listing(tmp_path / "tcp", (THERE, HERE, os.getuid() + 1))
+    assert not is_stranger(Ends(("127.0.0.1", 7714), ("127.0.0.1", 50000)), (table,))
+
+
+def test_a_client_that_has_gone_is_a_stranger(tmp_path: Path) -> None:
+    """Its end is listed no more; who waits for an answer is."""
+    table = listing(tmp_path / "tcp", (HERE, THERE, os.getuid()))
+    assert is_stranger(Ends(("127.0.0.1", 7714), ("127.0.0.1", 50000)), (table,))
 
 
 def test_an_unreadable_table_says_nothing(server: Server) -> None:
