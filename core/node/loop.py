@@ -37,7 +37,7 @@ from core.node.plan import (
     state_of,
 )
 from core.pc.limits import Trail, judge
-from core.pc.observe import Observer, check_told, sources
+from core.pc.observe import CALM_SECONDS, Observer, check_told, sources
 from core.serving.counts import Counts
 from core.settings import Change, Donate, Settings
 from core.terms import Because, Budget, Facts, Leave, Memory, Progress, Rates, Reason, State, Today
@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 
 ROUND_SECONDS = 1.0
 """The longest between two looks; news makes it sooner."""
+LEAST_CALM_SECONDS = 0.2
 MEASURE_SECONDS = 2.0
 """Between two readings of what the worker takes."""
 RATE_SECONDS = 60.0
@@ -78,7 +79,9 @@ class Loop:
         self._served_at: float | None = None
         self._ours: Collection[int] = ()
         self.observer = Observer(
-            lambda: sources(lambda: self.settings.yield_programs, self._our_processes), self._wake
+            lambda: sources(lambda: self.settings.yield_programs, self._our_processes),
+            self._wake,
+            _calm(settings),
         )
         node.on_counts = self._count
         node.watchers.append(lambda status: ledger.note(status, time.time()))
@@ -153,7 +156,7 @@ class Loop:
             hindrance = self._hindrance()
             budget, self._trail = judge(self.settings, facts, orders, self._trail, hindrance)
             await self._act(next_action(budget, self._doing()))
-            self.observer.hurry = self.node.gives
+            self.observer.pause = 0.0 if self.node.gives else _calm(self.settings)
             self._count_downloads()
             metered = facts.metered and not self.settings.on_metered
             self._fetch_ahead(budget.because, may=not metered and hindrance is None)
@@ -351,6 +354,12 @@ AT_START = frozenset({"model", "swarm", "port", "relay_for_strangers", "open_rou
 
 def _today(given: Given) -> Today:
     return Today(given.tokens, given.conversations, given.up_bytes, given.down_bytes)
+
+
+def _calm(settings: Settings) -> float:
+    """Seconds between readings while nothing is given: a small part of what is waited for."""
+    waits = 60 * min(settings.idle_minutes, settings.return_minutes)
+    return min(CALM_SECONDS, max(LEAST_CALM_SECONDS, waits / 10))
 
 
 def _plain_end(until: float | None) -> float | None:

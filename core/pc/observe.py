@@ -29,8 +29,8 @@ TOLD_SECONDS = 5.0
 """How long that holds."""
 LATE_SECONDS = 3.0
 """A reading is no longer believed when the next is overdue by this and two more turns."""
-CALM_SECONDS = 0.5
-"""The least between two readings while nothing is given."""
+CALM_SECONDS = 2.0
+"""The least between two readings while nothing is given: nobody waits for what they say."""
 FIRST_SECONDS = 3.0
 """How long the first readings are waited for."""
 
@@ -91,15 +91,21 @@ class Observer:
     """``changed`` is called, from any thread, when something is other than it was: input came, a program
     began. ``find`` gives the sources, in a thread, since asking for them takes time too."""
 
-    def __init__(self, find: Callable[[], Iterable[Source]], changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        find: Callable[[], Iterable[Source]],
+        changed: Callable[[], None],
+        pause: float = CALM_SECONDS,
+    ) -> None:
         self._find, self._changed = find, changed
         self._kept: dict[object, _Kept] = {}
         self._told: _Kept | None = None
         self._every: dict[object, float] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self.hurry = False
-        """Something is given: an owner who comes back must be seen at once."""
+        self.pause = pause
+        """The least between two readings. None while something is given: an owner who comes back must be seen
+        at once."""
         self._first = threading.Event()
         threading.Thread(target=self._begin, name="facts", daemon=True).start()
 
@@ -125,7 +131,7 @@ class Observer:
             kept = [
                 one
                 for source, one in self._kept.items()
-                if clock - one.at < 3 * self._every[source] + LATE_SECONDS
+                if clock - one.at < 3 * self._every[source] + LATE_SECONDS + self.pause
             ]
             if self._told is not None and clock - self._told.at < TOLD_SECONDS:
                 kept.append(self._told)
@@ -165,7 +171,7 @@ class Observer:
             read.set()
             if before is None or _differs(before.reading, reading):
                 self._changed()
-            self._stop.wait(max(source.every, 1.0 if failing else 0.0 if self.hurry else CALM_SECONDS))
+            self._stop.wait(max(source.every, self.pause, 1.0 if failing else 0.0))
         source.close()
 
 

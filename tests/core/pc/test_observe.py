@@ -43,8 +43,7 @@ class Watched:
 
     def __init__(self, *sources: Source) -> None:
         self.changes = threading.Semaphore(0)
-        self.observer = Observer(lambda: sources, self.changes.release)
-        self.observer.hurry = True
+        self.observer = Observer(lambda: sources, self.changes.release, pause=0.0)
         self.observer.wait()
 
     def settle(self) -> None:
