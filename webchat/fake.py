@@ -11,7 +11,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from core.errors import IdlebloomError, NoDonor, PromptError, SettingError, StageLost, Stopped, TooLong
+from core.errors import (
+    IdlebloomError,
+    NoDonor,
+    NotAccepted,
+    PromptError,
+    SettingError,
+    StageLost,
+    Stopped,
+    TooLong,
+)
 from core.routing.ask import Ask, Ended, Event, Ids, ModelCard, Moved, Piece, Started, Waiting
 from core.terms import (
     NEAR_NAME,
@@ -96,6 +105,11 @@ class FakeReader:
     """Each word that was met is a token."""
     mine: tuple[PeerId, ...] = ()
     """Donors that are this PC's own."""
+    elsewhere: dict[ModelRef, tuple[Record, ...]] = field(default_factory=dict)
+    """The swarm's other models."""
+    restricts: str = ""
+    """The licence that is still to be accepted."""
+    accepted: list[str] = field(default_factory=list)
     _settings: dict[str, object] = field(default_factory=lambda: {"port": 7714, "donate": "off"})
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
@@ -155,6 +169,16 @@ class FakeReader:
             for stage in self.route().stages
             if stage.span not in self.status_now.swarm.missing
         )
+
+    def others(self) -> Mapping[ModelRef, tuple[Record, ...]]:
+        return self.elsewhere
+
+    def licence(self) -> str:
+        return self.restricts
+
+    def accept(self, licence: str) -> None:
+        self.accepted.append(licence)
+        self.restricts = ""
 
     def donate(self, action: str, duration: str | None) -> Status:
         if action not in ("pause", "resume", "give", "finish"):
@@ -222,6 +246,8 @@ class FakeAnswer:
 
     def _script(self) -> Iterator[Event]:
         reader, text = self._reader, self._last_words()
+        if reader.restricts:
+            raise NotAccepted(reader.model.model_id, reader.restricts)
         if not text.strip():
             raise PromptError("the prompt is empty", "Type a question first.")
         for word, error in ERRORS.items():

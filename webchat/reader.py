@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Protocol, Self, TypeVar
 
 from core.routing.ask import Ask, Event, ModelCard
-from core.terms import Happened, PeerId, Record, Status
+from core.terms import Happened, ModelRef, PeerId, Record, Status
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -60,6 +60,18 @@ class Reader(Protocol):
 
     def swarm(self) -> tuple[Record, ...]:
         """The live records of the model's donors, in no special order."""
+        ...
+
+    def others(self) -> Mapping[ModelRef, tuple[Record, ...]]:
+        """The other models of the swarm, each with the records of its donors."""
+        ...
+
+    def licence(self) -> str:
+        """The licence that has to be accepted before the model answers; empty where none has."""
+        ...
+
+    def accept(self, licence: str) -> None:
+        """Remember, for this node and its commands, that the owner has accepted this licence."""
         ...
 
     def donate(self, action: str, duration: str | None) -> Status:

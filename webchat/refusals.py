@@ -12,6 +12,7 @@ from core.errors import (
     ModelError,
     NodeError,
     NoDonor,
+    NotAccepted,
     Refused,
     Stopped,
     SwarmError,
@@ -54,6 +55,7 @@ class Refusal(Exception):
 KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 STATUSES: tuple[tuple[type[IdlebloomError], int, str | None], ...] = (
     (TooLong, 400, "context_length_exceeded"),
+    (NotAccepted, 403, "licence_not_accepted"),
     (UserError, 400, None),
     (NoDonor, 503, "no_donor"),
     (Refused, 503, "refused"),

@@ -20,7 +20,8 @@ from core.errors import DiskError, IdlebloomError, ModelError, NotAccepted, Swar
 from core.model.config import ModelConfig, read_config, ref
 from core.model.text import Text
 from core.node.delivery import Deliver, Delivery
-from core.node.licences import Licences, stated
+from core.node.elsewhere import Elsewhere
+from core.node.licences import Licences, of_model, stated
 from core.node.troubles import with_trouble
 from core.paths import bundled_model
 from core.routing.ask import Ask, Event, ModelCard
@@ -111,6 +112,7 @@ class Node:
         self.on_counts: OnCounts | None = None
         """Called with what the worker counts, as it does."""
         self._reading, self._read_at = 0, -math.inf
+        self.elsewhere = Elsewhere(peer.directory, ref(model.config))
         self._leaves = False
 
     async def generate(self, ask: Ask) -> AsyncGenerator[Event, None]:
@@ -123,6 +125,14 @@ class Node:
         finally:
             self._reading -= 1
             self._read_at = time.monotonic()
+
+    @property
+    def licence(self) -> str:
+        """The licence that has to be accepted before this model answers; empty where none has."""
+        if self.licences is None:
+            return ""
+        licence = of_model(self.model.folder, self.model.config.model_id)
+        return "" if not licence or self.licences.accepted(licence) else licence
 
     async def close(self) -> None:
         tasks = [task for task in (self._looking, self._giving) if task is not None]

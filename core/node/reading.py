@@ -18,7 +18,7 @@ from core.node.node import Node
 from core.preferences import Preferences
 from core.routing.ask import Ask, Event, ModelCard
 from core.settings import to_json
-from core.terms import Happened, PeerId, Record, Status
+from core.terms import Happened, ModelRef, PeerId, Record, Status
 
 T = TypeVar("T")
 
@@ -107,6 +107,18 @@ class NodeReader:
             self._node.generator.records(), self._loop
         )
         return future.result(CALL_SECONDS)
+
+    def others(self) -> Mapping[ModelRef, tuple[Record, ...]]:
+        return asyncio.run_coroutine_threadsafe(self._node.elsewhere.models(), self._loop).result(
+            CALL_SECONDS
+        )
+
+    def licence(self) -> str:
+        return self._node.licence
+
+    def accept(self, licence: str) -> None:
+        if self._node.licences is not None:
+            self._node.licences.accept(licence)
 
     def donate(self, action: str, duration: str | None) -> Status:
         self._giving().order(action, duration)

@@ -33,13 +33,22 @@ def _visit(paths: Paths) -> dict[str, Any]:
     async def look() -> dict[str, Any]:
         async with visitor(paths) as node:
             view = await node.look()
-            return state_shape(node.card, view, await node.generator.records())
+            records, others = await node.generator.records(), await node.elsewhere.models()
+            return state_shape(node.card, view, records, others=others)
 
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(look())
 
 
 def lines(state: dict[str, Any]) -> list[str]:
+    """The node's model, then the others of its swarm."""
+    said = _model(state)
+    for other in state.get("others", ()):
+        said += ["", *_model(other)]
+    return said
+
+
+def _model(state: dict[str, Any]) -> list[str]:
     """A line a donor, drawn over the model's layers, then what is missing."""
     layers = state["blocks"] + 2
     said = [f"{state['model']}: {state['blocks']} blocks, layers 0 to {layers - 1}"]

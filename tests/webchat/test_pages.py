@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from flask.testing import FlaskClient
 
 import webchat
 from core.errors import NodeError
+from core.terms import ModelRef, Span
 from webchat.app import create_app
 from webchat.door import Door
 from webchat.fake import FakeReader
@@ -46,6 +48,34 @@ def test_state_shows_the_map(client: FlaskClient) -> None:
     )
     assert [(donor["start"], donor["end"]) for donor in state["donors"]] == [(0, 4), (4, 7), (7, 10)]
     assert "addresses" not in state["donors"][0]
+
+
+def test_state_shows_the_swarms_other_models(client: FlaskClient, reader: FakeReader) -> None:
+    """In the same shape; a model that cannot be read hides nothing."""
+    other = ModelRef("other/model", "main", 6)
+    reader.elsewhere = {other: (replace(reader.swarm()[0], model=other, span=Span(1, 6)),)}
+    (shown,) = client.get("/api/v1/state").get_json()["others"]
+    assert (shown["model"], shown["blocks"], shown["whole"]) == ("other/model", 4, False)
+    assert shown["missing"] == [{"start": 0, "end": 1}] and shown["expected_rate"] is None
+    assert [(donor["start"], donor["end"]) for donor in shown["donors"]] == [(1, 6)]
+
+
+def test_a_licence_is_accepted_by_the_owner_alone(
+    client: FlaskClient, reader: FakeReader, door: Door
+) -> None:
+    """By its name; until then programs are refused, afterwards they are answered."""
+    reader.restricts = "rail-1"
+    body = {"model": "idlebloom-demo", "prompt": "a", "max_tokens": 2}
+    refused = client.post("/v1/completions", json=body)
+    assert (refused.status_code, refused.get_json()["error"]["code"]) == (403, "licence_not_accepted")
+    assert client.post("/api/licence", json={"accept": "rail-1"}).status_code == 401
+    owner = {"Authorization": f"Bearer {door.token}"}
+    wrong = client.post("/api/licence", json={"accept": "another"}, headers=owner)
+    assert wrong.status_code == 409 and reader.accepted == []
+    assert client.post("/api/licence", json={}, headers=owner).status_code == 400
+    assert client.post("/api/licence", json={"accept": "rail-1"}, headers=owner).get_json() == {"wanted": ""}
+    assert reader.accepted == ["rail-1"]
+    assert client.post("/v1/completions", json=body).status_code == 200
 
 
 def test_state_without_a_model_is_an_error_in_words(

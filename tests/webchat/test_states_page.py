@@ -10,7 +10,7 @@ from flask import Flask
 from selenium.webdriver import ActionChains
 from selenium.webdriver.common.keys import Keys
 
-from core.terms import Because, Reason, Span, State, SwarmView
+from core.terms import Because, ModelRef, Reason, Span, State, SwarmView
 from tests.chat_page import Page
 from tests.webchat.offers import FakeDemo, FakeWays
 from webchat.app import create_app
@@ -19,6 +19,7 @@ from webchat.fake import ANSWER, DEMO, PEERS, WHOLE, FakeReader
 from webchat.serve import Server
 
 pytestmark = pytest.mark.chromium
+RAIL = "bigscience-bloom-rail-1.0"
 HOLES = replace(WHOLE, swarm=SwarmView("idlebloom-demo", False, (Span(4, 7),), 2))
 
 
@@ -127,14 +128,46 @@ def test_privacy_is_told_before_the_first_use(page: Page, server: Server) -> Non
         assert part in words
     ActionChains(page.chrome).send_keys(Keys.ESCAPE).perform()
     assert not page.find("#privacy").is_displayed()
-    page.reader.model = replace(DEMO, licence="bigscience-bloom-rail-1.0")
+
+
+def test_a_licence_is_accepted_for_the_whole_node(page: Page, server: Server) -> None:
+    """Until then the page asks at each visit and nothing is answered; no browser asks again."""
+    page.reader.model = replace(DEMO, licence=RAIL)
+    page.reader.restricts = RAIL
     page.chrome.get(f"{server.url}/?again")
     page.wait(lambda: page.find("#privacy").is_displayed())
     assert "may not be used to break laws" in page.find("#privacy").text
-    page.find("#privacy button").click()
+    ActionChains(page.chrome).send_keys(Keys.ESCAPE).perform()
+    page.ask("one")
+    page.wait(lambda: page.states() == ["failed"])
+    assert "restricts what it may be used for" in page.find(".error").text
+    assert page.reader.accepted == []
+    page.find("[data-opens=privacy]").click()
+    button = page.find("#privacy button")
+    assert button.text == "I understand and accept the licence"
+    button.click()
+    page.wait(lambda: page.reader.accepted == [RAIL])
+    page.chrome.execute_script("localStorage.clear(); localStorage.setItem('idlebloom.privacy', 'route')")
+    page.chrome.get(f"{server.url}/?then")
+    page.wait(lambda: page.all("#questions button"))
     assert not page.find("#privacy").is_displayed()
-    kept = page.chrome.execute_script("return localStorage.getItem('idlebloom.privacy')")
-    assert kept == "route rail"
+    page.ask("two")
+    page.wait(lambda: page.states() == ["done"])
+
+
+def test_the_swarms_other_models_are_shown(page: Page, server: Server, screenshots: Path) -> None:
+    """Each with its map, its holes and its donors in a table."""
+    other = ModelRef("bigscience/bloomz-560m", "a2845d7e13dd12efae154a9f1c63fcc2e0cc4b05", 26)
+    records = [replace(one, model=other, span=Span(0, 12)) for one in page.reader.swarm()[:1]]
+    page.reader.elsewhere = {other: tuple(records)}
+    page.chrome.get(f"{server.url}/swarm")
+    page.wait(lambda: page.all(".other"))
+    (shown,) = page.all(".other")
+    assert "bigscience/bloomz-560m has 24 blocks. Blocks 12 to 24, words out have no donor." in shown.text
+    assert len(page.all(".other .layer.hole")) == 14
+    page.find(".other summary").click()
+    assert page.find(".other tbody tr").text.startswith("eARoseQ7 words in, blocks 1 to 11 online")
+    page.chrome.save_screenshot(str(screenshots / "swarm-others.png"))
 
 
 def test_this_pcs_donor_is_shown_and_obeys(page: Page, screenshots: Path) -> None:

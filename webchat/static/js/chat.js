@@ -361,7 +361,7 @@ try {
 }
 system.value = remembered();
 setUpChats(open);
-setUpPrivacy();
+setUpPrivacy(notice);
 setUpUnplug(showRecovery, notice);
 setUpWays();
 if (byId("donor")) setUpDonor();

@@ -30,12 +30,44 @@ function draw(state) {
   byId("summary").textContent = summary(state);
   byId("bloom").replaceChildren(bloom(owners, Math.min(layers, 12)));
   byId("map").replaceChildren(...mapRows(state, online, layers));
+  drawOthers(state.others ?? []);
   byId("rows").replaceChildren(...state.donors.map((donor) => row(donor, state.blocks)));
   byId("map-words").textContent = mapWords(state, online, layers);
   byId("model").replaceChildren(...modelFacts(state));
   byId("mine-key").hidden = !state.donors.some((donor) => donor.mine);
   for (const part of ["map-card", "model-card"]) byId(part).hidden = false;
   byId("donors").hidden = !state.donors.length;
+}
+
+// The swarm's other models: each with its map, and a table of its donors that is opened at will.
+function drawOthers(others) {
+  byId("others").hidden = !others.length;
+  const opened = new Set([...document.querySelectorAll("#other-models details[open]")].map((one) => one.dataset.model));
+  byId("other-models").replaceChildren(...others.map((other) => otherModel(other, opened)));
+}
+
+function otherModel(state, opened) {
+  const layers = state.blocks + 2;
+  const online = state.donors.filter((donor) => donor.state === "online");
+  const table = element("table", {}, byId("donors").querySelector("thead").cloneNode(true));
+  table.append(element("tbody", {}, ...state.donors.map((donor) => row(donor, state.blocks))));
+  const name = `${state.model} ${state.revision}`;
+  const donors = element(
+    "details",
+    { open: opened.has(name) },
+    element("summary", { text: count(state.donors.length, "donor") }),
+    element("div", { class: "wide", role: "region", "aria-label": `Donors of ${state.model}`, tabIndex: 0 }, table),
+  );
+  donors.dataset.model = name;
+  return element(
+    "article",
+    { class: "other" },
+    element("h3", { text: state.model, dir: "auto" }),
+    element("p", { class: "soft", text: `${summary(state)} Version ${state.revision}.` }),
+    element("p", { class: "unseen", text: mapWords(state, online, layers) }),
+    element("div", { "aria-hidden": "true" }, ...mapRows(state, online, layers)),
+    donors,
+  );
 }
 
 function summary({ model, blocks, whole, missing, donors, expected_rate: expected }) {
