@@ -101,6 +101,10 @@ class Record:
     """Sessions that it has lately run steps of."""
     expected_online: float = 0.0
     """While joining: seconds until it expects to serve."""
+    going: Span | None = None
+    """The layers that it fetches while it serves ``span``, to serve them instead."""
+    room: int = 0
+    """Bytes of its device that layers, their caches and a step's workspace may take; 0: not said."""
     version: str = ""
 
 

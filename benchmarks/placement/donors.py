@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 
 from core.model.config import ModelConfig
@@ -59,13 +59,19 @@ class Peer:
     lies: float = 1.0
     """How many times its real speed it claims; infinity: it claims a span and serves nothing."""
     span: Span | None = None
+    """What it serves;"""
+    going: Span | None = None
+    """what it fetches, to serve that from ``online_at`` on."""
     disk: Span | None = None
     online_at: float = 0.0
-    moved: list[float] = field(default_factory=list)
+
+    @property
+    def goal(self) -> Span | None:
+        return self.going or self.span
 
     def hand(self, stay: float) -> Hand:
         base = table_and_ends(self.card)
-        return Hand(base.table, base.ends, self.span, self.disk, self.fetch_rate, base.load_rate, stay)
+        return Hand(base.table, base.ends, self.goal, self.disk, self.fetch_rate, base.load_rate, stay)
 
 
 def draw(number: int, now: float, chance: random.Random, liars: float, stay: float = STAY) -> Peer:

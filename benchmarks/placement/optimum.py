@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache, lru_cache
+from itertools import product
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, linprog, milp  # type: ignore[import-untyped]
+from scipy.optimize import linprog  # type: ignore[import-untyped]
 from scipy.sparse import coo_array, vstack  # type: ignore[import-untyped]
 
 from benchmarks.placement.donors import BLOOM, FORM, LAYERS, Card, table_and_ends
@@ -44,67 +46,51 @@ def throughput(held: Sequence[tuple[Span, float]]) -> float:
     return float(-found.fun * scale) if found.success else 0.0
 
 
-def even_use(held: Sequence[tuple[Span, float]]) -> float:
-    """The weakest layer's steps a second when each donor only ever runs its whole span."""
-    rates = np.zeros(LAYERS)
-    for span, speed in held:
-        rates[span.start : span.end] += speed / WEIGHTS[span.start : span.end].sum()
-    return float(rates.min())
-
-
 def bound(cards: Sequence[Card]) -> float:
-    """No placement carries more: all work of all cards, evenly over all layers."""
-    return float(sum(card.speed for card in cards) / WEIGHTS.sum())
+    """No placement carries more: at T steps a second a card does T times the weight of as much as it can
+    hold at most, or as much as it is fast enough for. 0 where the cards cannot hold the model."""
+    if not can_hold(cards):
+        return 0.0
+    works = np.array([card.speed for card in cards])
+    largest = np.array([_largest(card) for card in cards])
+    low, high = 0.0, float(works.sum() / WEIGHTS.sum())
+    for _ in range(40):
+        middle = (low + high) / 2
+        enough = np.minimum(largest * middle, works).sum() >= WEIGHTS.sum() * middle
+        low, high = (middle, high) if enough else (low, middle)
+    return high
 
 
-def exact(cards: Sequence[Card], seconds: float = 60.0) -> tuple[float, bool]:
-    """The best throughput of any placement, and whether the search ended: else it is the bound that the
-    search had reached. A mixed-integer program: cards of a kind are counted, not told apart."""
+@cache
+def _largest(card: Card) -> float:
+    """The most weight that a span of this card has."""
+    ends = table_and_ends(card).ends
+    return max(float(WEIGHTS[start:end].sum()) for start, end in enumerate(ends))
+
+
+def can_hold(cards: Sequence[Card]) -> bool:
+    """Whether any placement holds every layer. Exact: the farthest that some of the cards reach from the
+    first layer without a gap, for each choice of how many of each kind."""
     kinds = list(dict.fromkeys(cards))
-    spans = [
-        (kind, Span(start, end))
-        for kind in kinds
-        for start, end in enumerate(table_and_ends(kind).ends)
-        # A span that lies within another of the same card is never better.
-        if end > start and (start == 0 or end > table_and_ends(kind).ends[start - 1])
-    ]
-    scale = bound(cards)
-    pairs = [(g, layer) for g, (_, span) in enumerate(spans) for layer in range(span.start, span.end)]
-    owner, layer = np.array(pairs).T
-    count, width = len(spans), len(spans) + len(pairs) + 1
-    at = count + np.arange(len(pairs))
-    unit = WEIGHTS.mean() * scale
-    speeds = np.array([kind.speed for kind, _ in spans]) / unit
-    work = coo_array(
-        (
-            np.concatenate([WEIGHTS[layer] / WEIGHTS.mean(), -speeds]),
-            (np.concatenate([owner, np.arange(count)]), np.concatenate([at, np.arange(count)])),
-        ),
-        (count, width),
-    )
-    sums = coo_array(
-        (
-            np.concatenate([np.ones(len(pairs)), -np.ones(LAYERS)]),
-            (np.concatenate([layer, np.arange(LAYERS)]), np.concatenate([at, np.full(LAYERS, width - 1)])),
-        ),
-        (LAYERS, width),
-    )
-    of_kind = coo_array(
-        (np.ones(count), ([kinds.index(kind) for kind, _ in spans], np.arange(count))), (len(kinds), width)
-    )
-    numbers = [cards.count(kind) for kind in kinds]
-    target, whole = np.zeros(width), np.zeros(width)
-    target[-1], whole[:count] = -1.0, 1.0
-    found = milp(
-        target,
-        constraints=[
-            LinearConstraint(work.tocsr(), ub=0.0),
-            LinearConstraint(sums.tocsr(), lb=0.0),
-            LinearConstraint(of_kind.tocsr(), ub=numbers),
-        ],
-        integrality=whole,
-        bounds=Bounds(0, np.inf),
-        options={"time_limit": seconds, "mip_rel_gap": 0.01},
-    )
-    best = found.mip_dual_bound if found.mip_dual_bound is not None else -1.0
-    return min(-float(best), 1.0) * scale, found.status == 0
+    return _reaches(tuple(kinds), tuple(cards.count(kind) for kind in kinds))
+
+
+@lru_cache(maxsize=4096)
+def _reaches(kinds: tuple[Card, ...], counts: tuple[int, ...]) -> bool:
+    most = [max(end - start for start, end in enumerate(table_and_ends(kind).ends)) for kind in kinds]
+    least = [min(end - start for start, end in enumerate(table_and_ends(kind).ends)) for kind in kinds]
+    if sum(a * n for a, n in zip(most, counts, strict=True)) < LAYERS:
+        return False
+    if sum(max(a - 1, 0) * n for a, n in zip(most, counts, strict=True)) > LAYERS + 4 * max(most):
+        return min(least) > 0
+    reached: dict[tuple[int, ...], int] = {(0,) * len(kinds): 0}
+    for used in product(*(range(count + 1) for count in counts)):
+        best = 0
+        for index, kind in enumerate(kinds):
+            if used[index]:
+                before = reached[(*used[:index], used[index] - 1, *used[index + 1 :])]
+                best = max(best, before, table_and_ends(kind).ends[before])
+        if best >= LAYERS:
+            return True
+        reached[used] = max(best, reached.get(used, 0))
+    return False

@@ -6,26 +6,34 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.placement.donors import LAYERS, Card, Peer, draw
-from benchmarks.placement.optimum import even_use, throughput
-from core.serving.choose import CROWD, LIKELY, PLAUSIBLE, STRANGER, Held, Levels, Why, choose, share
+from benchmarks.placement.donors import LAYERS, STAY, Card, Peer, draw, table_and_ends
+from benchmarks.placement.optimum import can_hold, throughput
+from core.serving.choose import Why, choose, may_go
+from core.serving.levels import CROWD, PLAUSIBLE, STRANGER, Levels, levels, share, turn
 from core.swarm.crowd import FULL, SAMPLED
 from core.swarm.records import BAND_LAYERS
-from core.terms import Span
+from core.terms import DonorState, ModelRef, PeerId, Record, Span
 
 TICK = 60.0
+QUIET = 3600.0
+MOST_HOURS = 24.0
+"""A swarm that is not at rest by then is measured as it is."""
 EXPIRY = 90.0
 FOUND_OUT = 600.0
-"""Mean seconds until a donor that serves nothing is known: readers who try it lose trust in it."""
+"""Mean seconds until a liar is known: readers who try one that serves nothing lose trust in it, and of one
+that boasts they believe from then on what they have seen (``core.routing.seen``)."""
 LOOK = 5
 """Minutes between a donor's looks at bands that it does not serve; where there is a hole, one."""
 VIEWS = 12
 """Different samples of a crowded swarm that are dealt out among those who look in one minute."""
+MODEL = ModelRef("bigscience/bloom", "main", LAYERS)
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -37,36 +45,32 @@ class Scenario:
     churn_hours: float
     liars: float = 0.05
     gather_minutes: float = 60.0
-    settle_hours: float = 6.0
     together: bool = False
     """All come within one minute: the power is back."""
 
 
-@dataclass
-class Hole:
-    since: float
-    layers: int
-    filled: float | None = None
+@dataclass(frozen=True)
+class Measured:
+    throughput: float = 0.0
+    cards: tuple[Card, ...] = ()
+    """Of the honest donors that are there."""
 
 
 @dataclass
 class Outcome:
-    """``settled`` and ``again`` are swarms at rest, before and after the churn, ``during`` while it goes on:
-    each the throughput, that of even use, and the cards that are there."""
+    """``settled`` and ``again`` are swarms at rest, before and after the churn."""
 
-    settled: tuple[float, float, list[Card]] = (0.0, 0.0, [])
-    again: tuple[float, float, list[Card]] = (0.0, 0.0, [])
-    during: list[tuple[float, float, list[Card]]] = field(default_factory=list)
+    settled: Measured = Measured()
+    again: Measured = Measured()
     chosen: list[float] = field(default_factory=list)
     """Seconds from a hole to the choice that fills it, where a donor that fits was there."""
     online: list[float] = field(default_factory=list)
     """Seconds from a hole to the layer's being served again."""
+    hours_to_rest: list[float] = field(default_factory=list)
     moved_layers: int = 0
     moves: int = 0
     opened: int = 0
     """Layers that a move left without a donor: must stay 0."""
-    churn_hours: float = 0.0
-    peers: int = 0
 
 
 class Swarm:
@@ -80,6 +84,7 @@ class Swarm:
         self.known: set[int] = set()
         """Liars that are found out."""
         self.now, self.next = 0.0, 0
+        self.moved_at = 0.0
         self.holes: dict[int, float] = {}
         self.out = Outcome()
 
@@ -89,15 +94,24 @@ class Swarm:
         while len(self.peers) < scenario.donors:
             self.join(min(math.ceil(scenario.donors / minutes), scenario.donors - len(self.peers)))
             self.tick()
-        for _ in range(int(scenario.settle_hours * 60)):
-            self.tick()
+        out.hours_to_rest.append(self.settle())
         out.settled = self.measure()
         out.moves = out.moved_layers = 0
         self.churn(scenario.churn_hours)
-        for _ in range(int(scenario.settle_hours * 60)):
-            self.tick()
+        out.hours_to_rest.append(self.settle())
         out.again = self.measure()
         return out
+
+    def settle(self) -> float:
+        """Until nobody has decided for another place for an hour and all serve what they fetched. Returns
+        the hours that it took."""
+        began = self.now
+        while self.now - began < MOST_HOURS * 3600.0:
+            self.tick()
+            rest = all(peer.going is None or peer.online_at < self.now - QUIET for peer in self.peers)
+            if rest and self.now - max(self.moved_at, began) >= QUIET:
+                break
+        return (self.now - began) / 3600.0
 
     def churn(self, hours: float) -> None:
         """As many come as go."""
@@ -107,7 +121,7 @@ class Swarm:
         self.holes.clear()
         out.chosen.clear()
         out.online.clear()
-        for minute in range(int(hours * 60)):
+        for _ in range(int(hours * 60)):
             for peer in [peer for peer in self.peers if peer.ends_at <= self.now]:
                 self.peers.remove(peer)
                 if peer.crashes:
@@ -115,81 +129,98 @@ class Swarm:
                     self.gone.append(peer)
             self.join(int(self.numbers.poisson(per_tick)))
             self.tick()
-            if minute % 60 == 59:
-                out.during.append(self.measure())
-        out.churn_hours, out.peers = hours, len(self.peers)
         for peer in self.peers:
             peer.ends_at = math.inf
 
     def join(self, count: int) -> None:
         for _ in range(count):
             peer = draw(self.next, self.now, self.chance, self.scenario.liars)
-            peer.ends_at = peer.ends_at if self.out.churn_hours or self.out.settled[2] else math.inf
+            peer.ends_at = peer.ends_at if self.out.settled.cards else math.inf
             self.next += 1
             self.peers.append(peer)
 
     def tick(self) -> None:
         """One minute: all who look see the records as they were at its start."""
-        view = View(self)
+        view = self.look()
         window = int(self.now // TICK)
-        lots = self.numbers.random(len(self.peers))
-        lots_of = view.deal(lots)
-        before = [peer.span for peer in self.peers]
+        before = self.placed()
         for index, peer in enumerate(self.peers):
-            looks = peer.span is None or view.has_hole or (peer.number + window) % LOOK == 0
-            if looks and (peer.span is None or lots[index] < lots_of):
-                self.decide(peer, view.levels(index), float(lots[index]))
+            arrives = peer.going is not None and peer.online_at <= self.now
+            if arrives:
+                self.arrive(peer, view, index)
+            looks = peer.goal is None or view.has_hole or (peer.number + window) % LOOK == 0
+            # Who fetches looks on: what has changed meanwhile may want it elsewhere.
+            if looks and not arrives and (peer.goal is None or view.may_move(index)):
+                self.decide(peer, view.levels(index), view.lot(index))
         self.count_opened(before)
         self.note_holes()
         for peer in self.peers:
-            if peer.lies == math.inf and self.chance.random() < TICK / FOUND_OUT:
+            if peer.lies != 1.0 and self.chance.random() < TICK / FOUND_OUT:
                 self.known.add(peer.number)
+                peer.lies = peer.lies if peer.lies == math.inf else 1.0
         self.gone = [peer for peer in self.gone if peer.ends_at + EXPIRY > self.now]
         self.now += TICK
 
+    def look(self) -> View:
+        return Records(self) if len(self.peers) + len(self.gone) <= CROWD else Crowd(self)
+
     def decide(self, peer: Peer, seen: Levels, lot: float) -> None:
-        stay = 8 * 3600.0
-        choice = choose(seen, peer.hand(stay), lot, self.chance)
+        hand = peer.hand(STAY)
+        choice = choose(seen, hand, lot, self.chance)
         if choice is None or choice.why is Why.KEEP:
             return
-        hand = peer.hand(stay)
         fetched = [n for n in range(*_pair(choice.span)) if peer.disk is None or n not in peer.disk]
-        if peer.span is not None:
+        if peer.goal is not None:
             self.out.moves += 1
             self.out.moved_layers += len(fetched)
-            peer.moved.append(self.now)
         peer.online_at = self.now + hand.away(choice.span)
-        peer.span = peer.disk = choice.span
+        peer.going, peer.disk = choice.span, choice.span
+        self.moved_at = self.now
+
+    def arrive(self, peer: Peer, view: View, index: int) -> None:
+        """The layers are there: it serves them instead, if nobody needs it any more where it is."""
+        assert peer.going is not None
+        if peer.span is None or may_go(view.levels(index), peer.span, peer.going):
+            peer.span, peer.going = peer.going, None
+
+    def placed(self) -> list[Span | None]:
+        """Who holds what, as far as it is served."""
+        return [peer.span for peer in self.peers]
 
     def serving(self) -> list[tuple[Span, float]]:
         return [
             (peer.span, peer.card.speed)
             for peer in self.peers
-            if peer.span is not None and peer.lies != math.inf and peer.online_at <= self.now
+            if peer.span is not None and peer.lies != math.inf
         ]
 
-    def measure(self) -> tuple[float, float, list[Card]]:
-        held = self.serving()
-        cards = [peer.card for peer in self.peers if peer.lies != math.inf and peer.span is not None]
-        return throughput(held), even_use(held), cards
+    def measure(self) -> Measured:
+        cards = tuple(peer.card for peer in self.peers if peer.lies != math.inf)
+        return Measured(throughput(self.serving()), cards)
 
     def count_opened(self, before: list[Span | None]) -> None:
-        """Layers that somebody held, and that after this minute's choices nobody does."""
-        was, now = _counts(before), _counts([peer.span for peer in self.peers])
-        self.out.opened += int(((was > 0) & (now == 0)).sum())
+        """Layers that somebody served, and that after this minute's moves nobody does, while the model was
+        whole: before it is, nobody is served."""
+        was, now = _counts(before), _counts(self.placed())
+        if (was > 0).all():
+            self.out.opened += int((now == 0).sum())
 
     def note_holes(self) -> None:
         """A hole is a layer without an honest donor; it is chosen, then served. It counts from when its
-        donor's record is gone or found out, which nobody can shorten by choosing better."""
-        honest = [peer for peer in self.peers if peer.lies != math.inf and peer.span is not None]
-        chosen = _counts([peer.span for peer in honest])
-        served = _counts([peer.span for peer in honest if peer.online_at <= self.now])
+        donor's record is gone or found out, which nobody can shorten by choosing better, and only while
+        the donors that are there could hold the whole model."""
+        honest = [peer for peer in self.peers if peer.lies != math.inf]
+        chosen = _counts([peer.goal for peer in honest])
+        served = _counts([peer.span for peer in honest])
         ghosts = [peer.span for peer in self.gone]
-        ghosts += [p.span for p in self.peers if p.lies == math.inf and p.number not in self.known]
+        ghosts += [p.goal for p in self.peers if p.lies == math.inf and p.number not in self.known]
         hidden = _counts(ghosts)
+        able = bool((served > 0).all()) or can_hold([peer.card for peer in honest])
         for layer in range(LAYERS):
             open_ = self.holes.get(layer)
-            if served[layer] == 0 and chosen[layer] == 0 and hidden[layer] == 0:
+            if not able:
+                self.holes.pop(layer, None)
+            elif served[layer] == 0 and chosen[layer] == 0 and hidden[layer] == 0:
                 self.holes.setdefault(layer, self.now)
             elif open_ is not None and served[layer] > 0:
                 self.out.online.append(self.now - abs(open_))
@@ -212,46 +243,109 @@ def _counts(spans: list[Span | None]) -> Ints:
     return np.cumsum(edges)[:LAYERS]
 
 
-class View:
-    """The records at the start of a minute as ``core.serving.choose.levels`` would add them up; the same
-    sums, kept in arrays, since every donor asks for them."""
+class View(Protocol):
+    """The records at the start of a minute, as one donor of ``Swarm.peers`` after the other asks."""
+
+    has_hole: bool
+
+    def levels(self, index: int) -> Levels: ...
+    def lot(self, index: int) -> float: ...
+    def may_move(self, index: int) -> bool: ...
+
+
+class Records:
+    """Of a small swarm: the real records, and ``core.serving.levels`` itself."""
+
+    def __init__(self, swarm: Swarm) -> None:
+        self.swarm = swarm
+        self.records = [
+            _record(peer, swarm.now) for peer in (*swarm.peers, *swarm.gone) if peer.goal is not None
+        ]
+        self.cards = {_name(peer): peer.card for peer in (*swarm.peers, *swarm.gone)}
+        known = {_name(peer) for peer in (*swarm.peers, *swarm.gone) if _useless(peer, swarm)}
+        self.trust = lambda peer: 0.0 if peer in known else STRANGER
+        held = _counts([peer.goal for peer in (*swarm.peers, *swarm.gone) if not _useless(peer, swarm)])
+        self.has_hole = bool((held == 0).any())
+
+    def levels(self, index: int) -> Levels:
+        me = _name(self.swarm.peers[index])
+        return levels(self.records, LAYERS, me, self.swarm.now, self.trust, ends=self._ends)
+
+    def _ends(self, record: Record) -> Sequence[int]:
+        return table_and_ends(self.cards[record.peer_id]).ends
+
+    def lot(self, index: int) -> float:
+        return turn(_name(self.swarm.peers[index]), int(self.swarm.now // TICK))
+
+    def may_move(self, index: int) -> bool:
+        return True
+
+
+def _useless(peer: Peer, swarm: Swarm) -> bool:
+    """Known to serve nothing."""
+    return peer.lies == math.inf and peer.number in swarm.known
+
+
+def _name(peer: Peer) -> PeerId:
+    return PeerId(f"peer {peer.number}")
+
+
+def _record(peer: Peer, now: float) -> Record:
+    span, going = (peer.span, peer.going) if peer.span is not None else (peer.going, None)
+    assert span is not None
+    lies = 1.0 if peer.lies == math.inf else peer.lies
+    return Record(
+        _name(peer),
+        MODEL,
+        span,
+        DonorState.JOINING if peer.span is None else DonorState.ONLINE,
+        peer.joined,
+        now + EXPIRY,
+        step_seconds=1 / (peer.hand(1.0).rate(span) * lies),
+        expected_online=math.inf,
+        going=going,
+    )
+
+
+class Crowd:
+    """Of a large one: the same sums, kept in arrays, since every donor asks for them."""
 
     def __init__(self, swarm: Swarm) -> None:
         claims = [*swarm.peers, *swarm.gone]
         self.count = len(swarm.peers)
-        spans = [peer.span for peer in claims]
+        spans = [peer.goal for peer in claims]
         self.start = np.array([span.start if span else 0 for span in spans], dtype=np.int64)
         self.end = np.array([span.end if span else 0 for span in spans], dtype=np.int64)
         placed = self.end > self.start
         speed = np.array([self._claimed(peer) for peer in claims])
         typical = np.median(speed[placed]) if placed.any() else 0.0
-        trust = np.array([0.0 if peer.number in swarm.known else STRANGER for peer in claims])
+        trust = np.array([0.0 if _useless(peer, swarm) else STRANGER for peer in claims])
         length = np.maximum(self.end - self.start, 1)
         # A typical speed a layer, so cards are compared by layers a second, as ``levels`` does.
         self.rate = trust * np.minimum(speed, PLAUSIBLE * typical) / length * placed
-        part = trust / length * placed
-        self.likely, self.surely = (
-            part * np.minimum(speed, LIKELY * typical),
-            part * np.minimum(speed, typical),
-        )
         self.believed = placed & (trust > 0)
         self.held = self._sum(self.believed.astype(float)).astype(np.int64)
         self.has_hole = bool((self.held == 0).any())
         self.movable = self.believed & (self._least(self.held) > 1)
         self.donors = int(self.believed.sum())
-        self.steady = self.held
         self.pictures = self._pictures(swarm)
         self.swarm = swarm
+        self.lots = swarm.numbers.random(self.count)
+        self.limit = share(int((self.held == 0).sum()), self.donors, int(self.movable.sum()))
+        # Who may move now, and who fetches, is not counted on by others; nor who has not begun to serve.
+        self.stays = self.believed & np.array(
+            [peer.span is not None and peer.going is None for peer in claims]
+        )
+        self.stays[: self.count] &= ~(self.movable[: self.count] & (self.lots < self.limit))
+        served = np.array([peer.span is not None for peer in claims])
+        self.served = self._sum((served & self.believed).astype(float)).astype(np.int64)
+        self.steady = self._sum(self.stays.astype(float)).astype(np.int64)
 
-    def deal(self, lots: Floats) -> float:
-        """The lot below which donors may move now; who may is not counted on by others."""
-        limit = share(int((self.held == 0).sum()), self.donors, int(self.movable.sum()))
-        goes = self.movable.copy()
-        goes[: self.count] &= lots < limit
-        goes[self.count :] = False
-        self.steady = self.held - self._sum(goes.astype(float)).astype(np.int64)
-        self.goes, self.limit = goes, limit
-        return limit
+    def lot(self, index: int) -> float:
+        return float(self.lots[index])
+
+    def may_move(self, index: int) -> bool:
+        return bool(self.lots[index] < self.limit)
 
     def levels(self, index: int) -> Levels:
         """Without the donor that asks."""
@@ -261,32 +355,22 @@ class View:
         rates[part] = np.maximum(rates[part] - self.rate[index], 0.0)
         if self.believed[index]:
             held[part] -= 1
-            steady[part] -= not self.goes[index]
+            steady[part] -= bool(self.stays[index])
         return Levels(
             tuple(rates.tolist()),
             tuple(held.tolist()),
             tuple(steady.tolist()),
             self.donors - bool(self.believed[index]),
             self.limit,
-            self.spans_without(index),
-        )
-
-    def spans_without(self, index: int) -> tuple[Held, ...]:
-        """As ``choose`` looks at a small swarm."""
-        if self.donors > CROWD:
-            return ()
-        return tuple(
-            Held(Span(int(self.start[n]), int(self.end[n])), float(self.likely[n]), float(self.surely[n]))
-            for n in range(len(self.start))
-            if self.believed[n] and n != index
+            served=tuple(self.served.tolist()),
         )
 
     def _claimed(self, peer: Peer) -> float:
         """Layers a second."""
-        if peer.span is None:
+        if peer.goal is None:
             return 0.0
         lies = 1.0 if peer.lies == math.inf else peer.lies
-        return len(peer.span) * peer.hand(1.0).rate(peer.span) * lies
+        return len(peer.goal) * peer.hand(1.0).rate(peer.goal) * lies
 
     def _sum(self, values: Floats, first: int = 0, last: int = LAYERS) -> Floats:
         edges = np.zeros(LAYERS + 1)
@@ -320,7 +404,3 @@ class View:
             found = touching & np.isin(bits >> (20 - depth), chosen)
             picture += self._sum(self.rate * found, first, last) * (1 << depth) / keys
         return picture
-
-
-def with_donors(scenario: Scenario, donors: int) -> Scenario:
-    return replace(scenario, donors=donors)

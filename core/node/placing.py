@@ -11,8 +11,9 @@ from typing import Literal
 from core.model.config import ModelConfig
 from core.model.cost import Form, Numbers, costs
 from core.pc.gpu import Gpu
-from core.serving.choose import WINDOW_SECONDS, Hand, Levels, choose, levels, turn
+from core.serving.choose import Hand, choose
 from core.serving.fit import Fit, Fitting, Room, Wish
+from core.serving.levels import WINDOW_SECONDS, Levels, levels, turn
 from core.settings import Quantize, Settings
 from core.terms import PeerId, Record, Span
 

@@ -5,90 +5,38 @@ longest spans that fit here, the one that raises the layers' throughputs, sorted
 lexicographically, the most: so holes first, then the weakest layers. Readers use any part of a span, so a
 longer one is never worth less.
 
-Claims are not believed at once: each counts as much as its peer is trusted, and none for more than a few
-times what is usual. A donor moves in its turn, never away from a layer that nobody else holds steadily,
-and only where the gain repays the time away within its expected stay. Everyone computes whose turn it is
-from the same records, so two donors of a layer do not leave it in the same moment.
+A donor moves in its turn, never away from a layer that nobody else holds steadily, and only where the gain
+repays the time away within its expected stay.
+
+A swarm of few donors is looked at as a whole (``core.serving.joint``): while it does not hold the whole
+model nobody is served, and all go where together they would hold it; once it does, they go there one by one,
+if that carries well more.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 import random
-import statistics
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
 
 from core.model.cost import Costs
-from core.terms import DonorState, PeerId, Record, Span
+from core.serving.joint import Joint, Member, carries, together
+from core.serving.levels import CROWD, STRANGER, Held, Levels, turn
+from core.terms import PeerId, Span
 
-LAYER_SECONDS = 0.001
-"""Assumed for a layer of a donor that has not measured itself yet."""
-STRANGER = 0.5
-"""Trust in a peer that nobody here has used yet. All strangers are discounted alike: it changes what
-they weigh beside peers that were seen, not beside each other."""
-BELIEVED = 0.25
-"""A layer is a hole where all its donors are trusted less than this."""
-LIKELY = 2.0
-"""The same where a small swarm is looked at as a whole: one boast would count much there."""
-PLAUSIBLE = 4.0
-"""A donor counts for at most so many times the median speed of a layer."""
-WINDOW_SECONDS = 60.0
-"""Turns to move are dealt out anew so often."""
-MOVERS = 0.01
-"""The part of a swarm's donors that may move in one window, but at least one of them on average."""
-HOLE_MOVERS = 3.0
-"""How many donors may move in one window, on average, while there is a hole."""
 TOLERANCE = 0.05
 """Layers whose throughputs differ by less, of the mean, are even enough: nobody moves for that."""
 GAIN = 0.02
 """In a small swarm nobody moves for less than this part of what it carries."""
 MARGIN = 2.0
 """What a move gains must be so many times what it costs: stays are guesses."""
-CROWD = 64
-"""Above so many donors each looks at a part of the places only, by chance: else all that join in one
-minute would take the same."""
-LATE = 120.0
-"""A donor that is still joining so long after it expected to serve is not waited for."""
-
-Trust = Callable[[PeerId], float]
-
-
-def strangers(_peer: PeerId) -> float:
-    return STRANGER
-
-
-@dataclass(frozen=True)
-class Held:
-    """What a donor holds, and its steps a second through all of it: as it claims, within what is plausible,
-    and ``surely`` at most as much as is usual."""
-
-    span: Span
-    rate: float
-    surely: float
-
-
-@dataclass(frozen=True)
-class Levels:
-    """The swarm without this donor. Per layer: ``rates`` steps a second; ``held`` how many believed donors
-    hold it; ``steady`` how many of them will not move in this window. Of ``donors`` in all those may move
-    whose lot is below ``limit``."""
-
-    rates: tuple[float, ...]
-    held: tuple[int, ...]
-    steady: tuple[int, ...]
-    donors: int
-    limit: float
-    spans: tuple[Held, ...] = ()
-    """In a swarm of few donors: what each holds."""
-
-    @property
-    def holes(self) -> int:
-        return self.held.count(0)
+APART = 1.08
+"""In a small swarm that holds the whole model all move to where they would be best together if that carries
+so many times as much."""
 
 
 @dataclass(frozen=True)
@@ -135,64 +83,23 @@ class Choice:
     why: Why
 
 
-def turn(peer: PeerId, window: int) -> float:
-    """This peer's lot for one window, from 0 to 1: the lowest move first."""
-    digest = hashlib.sha256(f"{peer} {window}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
-
-
-def share(holes: int, donors: int, movable: int) -> float:
-    """The lots below which donors may move in one window. Never more than half of them: someone has to
-    stay while others go."""
-    movers = HOLE_MOVERS if holes else max(1.0, MOVERS * donors)
-    return min(0.5, movers / max(movable, 1))
-
-
-def levels(
-    records: Iterable[Record], layers: int, me: PeerId, now: float, trust: Trust = strangers
-) -> Levels:
-    """What the others' records say at Unix time ``now``."""
-    counted = [record for record in records if _counts(record, now, layers)]
-    typical = _typical([record for record in counted if record.peer_id != me])
-    rates = [0.0] * layers
-    believed: list[Record] = []
-    for record in counted:
-        weight = max(0.0, min(1.0, trust(record.peer_id)))
-        if record.peer_id == me or weight >= BELIEVED:
-            believed.append(record)
-        if record.peer_id != me:
-            rate = weight * min(_layer_rate(record), PLAUSIBLE * typical) / len(record.span)
-            for layer in range(record.span.start, record.span.end):
-                rates[layer] += rate
-    # With the own record: only so does everyone come to the same lots.
-    held = _held(believed, layers)
-    movable = [record for record in believed if min(held[record.span.start : record.span.end]) > 1]
-    limit, window = share(held.count(0), len(believed), len(movable)), int(now // WINDOW_SECONDS)
-    going = [record for record in movable if turn(record.peer_id, window) < limit]
-    others = [record for record in believed if record.peer_id != me]
-    staying = [record for record in others if record not in going]
-    known = []
-    for one in others:
-        claimed, part = _layer_rate(one), trust(one.peer_id) / len(one.span)
-        known.append(Held(one.span, part * min(claimed, LIKELY * typical), part * min(claimed, typical)))
-    return Levels(
-        tuple(rates),
-        tuple(_held(others, layers)),
-        tuple(_held(staying, layers)),
-        len(others),
-        limit,
-        tuple(known) if len(known) <= CROWD else (),
-    )
-
-
 def choose(seen: Levels, hand: Hand, lot: float, chance: random.Random) -> Choice | None:
     """The span to take now, or to keep. ``lot`` is this peer's ``turn`` in this window. None where nothing
     fits, which ``Fitting.check`` says in words."""
     now = hand.serving
+    joint = _together(seen, hand)
+    if joint is not None and not joint.whole and joint.mine is not None:
+        # Nobody is served before the model is whole: all go at once, wherever they are.
+        why = Why.JOIN if now is None else Why.KEEP if joint.mine == now else Why.HOLE
+        return Choice(joint.mine, why)
     if now is None:
         span = best(seen, hand, _starts(seen, hand, chance), chance)
         return None if span is None else Choice(span, Why.JOIN)
     stay = Choice(now, Why.KEEP)
+    if joint is not None and joint.pays:
+        if joint.mine in (None, now) or not joint.first or not _may_leave(seen, now, joint.mine):
+            return stay
+        return Choice(joint.mine, Why.WEAK) if joint.mine is not None else stay
     if lot >= seen.limit:
         return stay
     starts = [start for start in _starts(seen, hand, chance) if _may_leave(seen, now, _longest(hand, start))]
@@ -202,6 +109,74 @@ def choose(seen: Levels, hand: Hand, lot: float, chance: random.Random) -> Choic
     if _holes(seen, span) > _holes(seen, now):
         return Choice(span, Why.HOLE)
     return Choice(span, Why.WEAK) if _repays(seen, hand, now, span) else stay
+
+
+def may_go(seen: Levels, now: Span, goal: Span) -> bool:
+    """Whether a donor that has fetched ``goal`` may leave ``now`` for it: who serves nobody, since the model
+    is not whole, may; else every layer that it leaves is served by someone who stays."""
+    whole = all(count or layer in now for layer, count in enumerate(seen.served or seen.held))
+    return not whole or _may_leave(seen, now, goal)
+
+
+@dataclass(frozen=True)
+class _Common:
+    """What all would do together: this donor's part of it, whether they hold the whole model now, whether
+    going there pays, and whether this donor is the first to go."""
+
+    mine: Span | None
+    whole: bool
+    pays: bool
+    first: bool
+
+
+def _together(seen: Levels, hand: Hand) -> _Common | None:
+    """None in a swarm that is large, or of one, or too small for the model."""
+    if not seen.spans or seen.donors > CROWD:
+        return None
+    total = sum(cost.seconds for cost in hand.table)
+    weights = tuple(round(cost.seconds / total, 9) for cost in hand.table)
+    me = _as_member(seen.own, weights) if seen.own else _newcomer(hand, weights, seen.me)
+    if hand.serving is not None or seen.own is None:
+        me = replace(me, at=hand.serving, ends=tuple(hand.ends))
+    members = (*(_as_member(held, weights) for held in seen.spans), me)
+    members = tuple(sorted(members, key=lambda one: one.name))
+    joint = together(members, weights)
+    if joint.rate <= 0:
+        return None
+    mine = joint.spans[members.index(me)]
+    now = carries([(one.at, one.work) for one in members if one.at is not None], weights)
+    pays = joint.rate > APART * now
+    return _Common(mine, now > 0, pays, pays and _goes_first(seen, members, joint))
+
+
+def _goes_first(seen: Levels, members: Sequence[Member], joint: Joint) -> bool:
+    """Of those whom nobody misses where they are, one after the other goes: by lot."""
+    steady = {held.peer: held.steady for held in seen.spans}
+    held = [0] * len(members[0].ends)
+    for one in members:
+        if one.at is not None and steady.get(one.name, True):
+            for layer in range(one.at.start, one.at.end):
+                held[layer] += 1
+    movers = [
+        one.name
+        for one, goal in zip(members, joint.spans, strict=True)
+        if goal is not None
+        and one.at is not None
+        and goal != one.at
+        and steady.get(one.name, True)
+        and all(held[layer] > 1 or layer in goal for layer in range(one.at.start, one.at.end))
+    ]
+    return bool(movers) and min(movers, key=lambda name: turn(name, seen.window)) == seen.me
+
+
+def _as_member(held: Held, weights: Sequence[float]) -> Member:
+    work = held.rate * sum(weights[held.span.start : held.span.end])
+    return Member(held.peer, held.ends, work, held.span)
+
+
+def _newcomer(hand: Hand, weights: Sequence[float], me: PeerId) -> Member:
+    whole = Span(0, len(weights))
+    return Member(me, tuple(hand.ends), STRANGER * hand.rate(whole) * sum(weights))
 
 
 def carried(spans: Iterable[tuple[Span, float]], weights: Sequence[float]) -> float:
@@ -251,31 +226,6 @@ def best(seen: Levels, hand: Hand, starts: Collection[int], chance: random.Rando
         return -_pieces(seen, span), flow(span), sorted(after), -hand.away(span), lots
 
     return max(spans, key=merit)
-
-
-def _held(records: Iterable[Record], layers: int) -> list[int]:
-    held = [0] * layers
-    for record in records:
-        for layer in range(record.span.start, record.span.end):
-            held[layer] += 1
-    return held
-
-
-def _counts(record: Record, now: float, layers: int) -> bool:
-    if record.span.end > layers or record.state is DonorState.LEAVING:
-        return False
-    if record.state is DonorState.JOINING:
-        return now < record.started_at + record.expected_online + LATE
-    return True
-
-
-def _layer_rate(record: Record) -> float:
-    """Layers a second, as claimed."""
-    return len(record.span) / record.step_seconds if record.step_seconds > 0 else 1 / LAYER_SECONDS
-
-
-def _typical(records: Sequence[Record]) -> float:
-    return statistics.median(map(_layer_rate, records)) if records else 0.0
 
 
 def _starts(seen: Levels, hand: Hand, chance: random.Random) -> list[int]:

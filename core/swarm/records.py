@@ -49,7 +49,7 @@ _NUMBERS = {
     "i": "expected_online",
     "u": "upload_rate",
 }
-_COUNTS = {"c": "free_tokens", "g": "log_bytes", "l": "readers"}
+_COUNTS = {"c": "free_tokens", "g": "log_bytes", "l": "readers", "M": "room"}
 _TEXTS = {"q": "quantization", "k": "device", "h": "reach", "z": "version"}
 
 T = TypeVar("T")
@@ -134,6 +134,8 @@ def _to_map(record: Record) -> dict[str, object]:
     if record.coordinate:
         fields["V"] = list(record.coordinate)
         fields["E"] = record.coordinate_error
+    if record.going is not None:
+        fields["G"] = [record.going.start, record.going.end]
     if record.near:
         fields["N"] = b"".join(_near_bytes(name, seconds) for name, seconds in record.near)
     return fields
@@ -168,8 +170,16 @@ def _to_record(fields: Any) -> Record:
         coordinate=_several(fields.get("V", []), _signed, _MAX_COORDINATE),
         coordinate_error=_number(fields.get("E", Record.coordinate_error)),
         near=_near(fields.get("N", b"")),
+        going=_span(fields["G"], layers) if "G" in fields else None,
         **optional,
     )
+
+
+def _span(value: object, layers: int) -> Span:
+    start, end = _several(value, lambda one: _count(one, layers), 2) or (0, 0)
+    if not start < end:
+        raise BadRecord("a span that is empty or outside the model")
+    return Span(start, end)
 
 
 def _number(value: object) -> float:

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from core.model.cost import LayerCost
-from core.serving.choose import (
-    PLAUSIBLE,
-    Choice,
-    Hand,
-    Levels,
-    Why,
-    carried,
-    choose,
-    levels,
-    share,
-    turn,
-)
+from core.serving.choose import Choice, Hand, Why, carried, choose, may_go
+from core.serving.levels import PLAUSIBLE, Levels, levels, share, turn
 from core.terms import DonorState, ModelRef, PeerId, Record, Span
 
 LAYERS = 8
@@ -152,41 +143,95 @@ SWARMS = st.lists(st.tuples(SPANS, st.floats(0.001, 1.0)), max_size=12).map(
 )
 
 
+@settings(max_examples=40)
 @given(SWARMS, st.integers(1, LAYERS), SPANS, st.integers(0, 1000))
 def test_a_move_never_opens_a_hole(
     records: list[Record], length: int, span: tuple[int, int], seed: int
 ) -> None:
-    """Every layer that is left is held by someone who does not move now."""
+    """In a swarm that holds the whole model every layer that is left is held by someone who does not move
+    now."""
     seen, serving = levels(records, LAYERS, ME, 1001.0), Span(*span)
+    assume(all(held or layer in serving for layer, held in enumerate(seen.held)))
     choice = choose(seen, hand(length, serving), 0.0, random.Random(seed))
     assert choice is not None
     assert all(seen.steady[n] > 0 for n in range(serving.start, serving.end) if n not in choice.span)
 
 
+@settings(max_examples=40)
 @given(SWARMS, st.integers(1, LAYERS), st.integers(0, 1000))
 def test_no_other_place_fills_more_holes(records: list[Record], length: int, seed: int) -> None:
-    """Of a joining donor, against every place that it could take."""
+    """Of a joining donor, against every place that it could take, where all together cannot hold the
+    model."""
     seen, mine = levels(records, LAYERS, ME, 1001.0), hand(length)
+    assume(sum(len(one.span) for one in records) + length < LAYERS)
     choice = choose(seen, mine, 0.0, random.Random(seed))
     assert choice is not None
     filled = seen.held[choice.span.start : choice.span.end].count(0)
     assert filled == max(seen.held[start:end].count(0) for start, end in enumerate(mine.ends))
 
 
-@given(SWARMS, st.integers(0, 50))
-def test_two_donors_of_a_layer_do_not_leave_it_at_once(records: list[Record], minute: int) -> None:
-    """Whatever all decide from the same records in one window, no layer that was held is left empty."""
-    now = 1001.0
-    after = [0] * LAYERS
+def decided(records: list[Record], seed: int) -> list[Span]:
+    """What all take after one window in which all look at the same records."""
+    found = []
     for one in records:
-        seen = levels(records, LAYERS, one.peer_id, now)
-        lot = turn(one.peer_id, int(now // 60))
-        choice = choose(seen, hand(len(one.span), one.span), lot, random.Random(minute))
+        seen = levels(records, LAYERS, one.peer_id, 1001.0)
+        lot = turn(one.peer_id, int(1001.0 // 60))
+        choice = choose(seen, hand(len(one.span), one.span), lot, random.Random(seed))
         assert choice is not None
-        for layer in range(choice.span.start, choice.span.end):
-            after[layer] += 1
-    before = levels(records, LAYERS, ME, now).held
-    assert all(now_ or not was for was, now_ in zip(before, after, strict=True))
+        found.append(choice.span)
+    return found
+
+
+def count(spans: list[Span]) -> list[int]:
+    return [sum(layer in span for span in spans) for layer in range(LAYERS)]
+
+
+@settings(max_examples=40)
+@given(SWARMS, st.integers(0, 50))
+def test_two_donors_of_a_layer_do_not_leave_it_at_once(records: list[Record], seed: int) -> None:
+    """Whatever all decide from the same records in one window, a model that was whole still is."""
+    assume(all(count([one.span for one in records])))
+    assert all(count(decided(records, seed)))
+
+
+@settings(max_examples=40)
+@given(SWARMS, st.integers(0, 50))
+def test_donors_enough_for_the_model_come_to_hold_it(records: list[Record], seed: int) -> None:
+    """In one window: while nobody can be served all go at once, each where the others expect it."""
+    assume(sum(len(one.span) for one in records) >= LAYERS)
+    assert all(count(decided(records, seed)))
+
+
+def test_a_filled_hole_moves_as_few_as_can_be() -> None:
+    """A donor that is not needed where it is fills the hole; those beside it stay."""
+    records = [record("a", 0, 2), record("b", 2, 4), record("c", 6, 8), record("d", 6, 8)]
+    spans = decided(records, 1)
+    assert spans[:2] == [Span(0, 2), Span(2, 4)] and sorted(spans[2:]) == [Span(4, 6), Span(6, 8)]
+
+
+def going(one: Record, start: int, end: int) -> Record:
+    return replace(one, going=Span(start, end))
+
+
+def test_a_donor_on_its_way_fills_the_hole_already() -> None:
+    """It fetches: nobody else goes there, and nobody counts on it where it still is."""
+    records = [record("a", 0, 4), going(record("b", 0, 4), 4, 8)]
+    seen = levels(records, LAYERS, ME, 1001.0)
+    assert seen.held == (1,) * 8 and seen.served == (2,) * 4 + (0,) * 4
+    first = next(window for window in range(20, 99) if turn(PeerId("b"), window) < turn(ME, window))
+    late = [replace(one, expires_at=9000.0) for one in records]
+    window = levels(late[1:], LAYERS, ME, first * 60.0)
+    assert window.steady == (0,) * 8
+
+
+def test_who_has_fetched_waits_until_nobody_needs_it_where_it_is() -> None:
+    """Unless nobody can be served anyway."""
+    alone = levels([record("a", 0, 4), record("b", 4, 8)], LAYERS, ME, 1001.0)
+    assert may_go(alone, Span(4, 8), Span(0, 4))
+    last = levels([record("a", 0, 4), record("c", 0, 4)], LAYERS, ME, 1001.0)
+    assert not may_go(last, Span(4, 8), Span(0, 4))
+    broken = levels([record("a", 0, 3)], LAYERS, ME, 1001.0)
+    assert may_go(broken, Span(4, 8), Span(0, 4))
 
 
 spans_of_donors = st.lists(

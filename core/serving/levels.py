@@ -1,0 +1,203 @@
+"""What a swarm's records say of its layers, for the choice of a place (``core.serving.choose``). Pure.
+
+Claims are not believed at once: each counts as much as its peer is trusted, and none for more than a few
+times what is usual. Everyone computes whose turn it is to move from the same records, so two donors of a
+layer do not leave it in the same moment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from core.terms import DonorState, PeerId, Record, Span
+
+LAYER_SECONDS = 0.001
+"""Assumed for a layer of a donor that has not measured itself yet."""
+STRANGER = 0.5
+"""Trust in a peer that nobody here has used yet. All strangers are discounted alike: it changes what
+they weigh beside peers that were seen, not beside each other."""
+BELIEVED = 0.25
+"""A layer is a hole where all its donors are trusted less than this."""
+LIKELY = 2.5
+"""The same where a small swarm is looked at as a whole: one boast would count much there."""
+PLAUSIBLE = 4.0
+"""A donor counts for at most so many times the median speed of a layer."""
+WINDOW_SECONDS = 60.0
+"""Turns to move are dealt out anew so often."""
+MOVERS = 0.01
+"""The part of a swarm's donors that may move in one window, but at least one of them on average."""
+HOLE_MOVERS = 3.0
+"""How many donors may move in one window, on average, while there is a hole."""
+CROWD = 64
+"""Above so many donors each looks at a part of the places only, by chance: else all that join in one
+minute would take the same."""
+LATE = 120.0
+"""A donor that is still joining so long after it expected to serve is not waited for."""
+Trust = Callable[[PeerId], float]
+Ends = Callable[[Record], Sequence[int]]
+"""The ends of the longest spans that fit a donor, as ``Hand.ends``: from what its record says."""
+
+
+def strangers(_peer: PeerId) -> float:
+    return STRANGER
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a donor holds or will, its steps a second through all of it: as it claims, within what is
+    plausible, and ``surely`` at most as much as is usual; and the ends of what would fit it. ``steady``: it
+    serves that and will not leave in this window."""
+
+    peer: PeerId
+    span: Span
+    rate: float
+    surely: float
+    ends: tuple[int, ...]
+    steady: bool = True
+
+
+@dataclass(frozen=True)
+class Levels:
+    """The swarm without this donor. Per layer: ``rates`` steps a second; ``held`` how many believed donors
+    hold it; ``steady`` how many of them will not move in this window. Of ``donors`` in all those may move
+    whose lot is below ``limit``."""
+
+    rates: tuple[float, ...]
+    held: tuple[int, ...]
+    steady: tuple[int, ...]
+    donors: int
+    limit: float
+    spans: tuple[Held, ...] = ()
+    """In a swarm of few donors: what each holds;"""
+    own: Held | None = None
+    """and what this one does, as the others see it."""
+    me: PeerId = PeerId("")
+    window: int = 0
+    served: tuple[int, ...] = ()
+    """How many serve each layer now, those that will leave included; empty where that is ``held``."""
+
+    @property
+    def holes(self) -> int:
+        return self.held.count(0)
+
+
+def turn(peer: PeerId, window: int) -> float:
+    """This peer's lot for one window, from 0 to 1: the lowest move first."""
+    digest = hashlib.sha256(f"{peer} {window}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def share(holes: int, donors: int, movable: int) -> float:
+    """The lots below which donors may move in one window. Never more than half of them: someone has to
+    stay while others go."""
+    movers = HOLE_MOVERS if holes else max(1.0, MOVERS * donors)
+    return min(0.5, movers / max(movable, 1))
+
+
+def levels(
+    records: Iterable[Record],
+    layers: int,
+    me: PeerId,
+    now: float,
+    trust: Trust = strangers,
+    *,
+    ends: Ends | None = None,
+) -> Levels:
+    """What the others' records say at Unix time ``now``. A donor that fetches other layers counts for
+    those: it goes there; but nobody leaves a layer to one that does not serve it yet."""
+    counted = [record for record in records if _counts(record, now, layers)]
+    typical = _typical([record for record in counted if record.peer_id != me])
+    rates = [0.0] * layers
+    believed: list[Record] = []
+    for record in counted:
+        weight = max(0.0, min(1.0, trust(record.peer_id)))
+        if record.peer_id == me or weight >= BELIEVED:
+            believed.append(record)
+        if record.peer_id != me:
+            rate = weight * min(_layer_rate(record), PLAUSIBLE * typical) / len(_goal(record))
+            for layer in range(_goal(record).start, _goal(record).end):
+                rates[layer] += rate
+    # With the own record: only so does everyone come to the same lots.
+    held = _held(map(_goal, believed), layers)
+    movable = [one for one in believed if min(held[_goal(one).start : _goal(one).end]) > 1]
+    limit, window = share(held.count(0), len(believed), len(movable)), int(now // WINDOW_SECONDS)
+    mine = turn(me, window)
+    going = {one.peer_id for one in movable if turn(one.peer_id, window) < limit}
+    others = [one for one in believed if one.peer_id != me]
+    serving = [one for one in others if one.state is DonorState.ONLINE]
+    staying = [one for one in serving if one.peer_id not in going and _stays(one, mine, window)]
+    small = len(believed) <= CROWD
+    known = _known(believed, layers, trust, ends, window) if small else []
+    return Levels(
+        tuple(rates),
+        tuple(_held(map(_goal, others), layers)),
+        tuple(_held((one.span for one in staying), layers)),
+        len(others),
+        limit,
+        tuple(held for held in known if held.peer != me),
+        next((held for held in known if held.peer == me), None),
+        me,
+        window,
+        tuple(_held((one.span for one in serving), layers)),
+    )
+
+
+def _known(
+    believed: Sequence[Record], layers: int, trust: Trust, ends: Ends | None, window: int
+) -> list[Held]:
+    typical, known = _typical(believed), []
+    for one in sorted(believed, key=lambda record: record.peer_id):
+        claimed, goal = _layer_rate(one), _goal(one)
+        part = trust(one.peer_id) / len(goal)
+        length = len(one.span)
+        fitting = ends(one) if ends else [min(layer + length, layers) for layer in range(layers)]
+        serves = one.state is DonorState.ONLINE and one.going is None
+        known.append(
+            Held(
+                one.peer_id,
+                goal,
+                part * min(claimed, LIKELY * typical),
+                part * min(claimed, typical),
+                tuple(fitting),
+                serves,
+            )
+        )
+    return known
+
+
+def _goal(record: Record) -> Span:
+    return record.going or record.span
+
+
+def _stays(record: Record, mine: float, window: int) -> bool:
+    """Whether one that serves goes on with that while this donor, whose lot is ``mine``, may go: of those
+    that are about to go only the one with the lowest lot counts on the others."""
+    return record.going is None or turn(record.peer_id, window) > mine
+
+
+def _held(spans: Iterable[Span], layers: int) -> list[int]:
+    held = [0] * layers
+    for span in spans:
+        for layer in range(span.start, span.end):
+            held[layer] += 1
+    return held
+
+
+def _counts(record: Record, now: float, layers: int) -> bool:
+    if max(record.span.end, _goal(record).end) > layers or record.state is DonorState.LEAVING:
+        return False
+    if record.state is DonorState.JOINING:
+        return now < record.started_at + record.expected_online + LATE
+    return True
+
+
+def _layer_rate(record: Record) -> float:
+    """Layers a second, as claimed."""
+    return len(record.span) / record.step_seconds if record.step_seconds > 0 else 1 / LAYER_SECONDS
+
+
+def _typical(records: Sequence[Record]) -> float:
+    return statistics.median(map(_layer_rate, records)) if records else 0.0
