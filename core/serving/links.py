@@ -3,6 +3,10 @@ sessions, opened before a session begins, so that a step needs neither a connect
 
 A stream that breaks is dialled again once; what was not acknowledged is then sent again by the
 sessions. Bulk goes out in pieces, so that a prompt on its way leaves gaps for an answer's steps.
+
+TCP forgets how fast a way is when it idles, and then needs a round trip for each doubling from 14 KB on: on a
+long way a prompt's first chunk would take several of them, at every stage. So when such a chunk is about to
+be computed here, padding goes ahead of it and has the window open meanwhile.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from core.errors import FrameError, SwarmError
 from core.ring.frames import Ack, Frame, Lane
 from core.serving.metering import Metering, on_this_pc
 from core.serving.upload import Upload, Way
-from core.swarm.frames import LANES, Dtype, Header, Kind, pack_frame, read_header
+from core.swarm.frames import LANES, Dtype, Header, Kind, pack_frame, pack_padding, read_header
 from core.swarm.peer import Peer, Stream, StreamClosed, Unreachable
 from core.terms import PeerId
 
@@ -27,6 +31,12 @@ log = logging.getLogger(__name__)
 PIECE = 64 << 10
 IDLE_SECONDS = 120.0
 HELD_UP_SECONDS = 0.002
+COLD_SECONDS = 0.25
+"""After so long without bulk a window counts as closed."""
+FAR_SECONDS = 0.02
+"""A shorter round trip is not worth any padding,"""
+LEAST_PADDING, MOST_PADDING = 28 << 10, 128 << 10
+"""nor is so little to send, which nearly fits the first window."""
 
 
 @dataclass
@@ -57,6 +67,9 @@ class Link:
     _outgoing: asyncio.Queue[tuple[bytes, bytes, bool]] = field(default_factory=asyncio.Queue)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _opening: asyncio.Task[None] | None = None
+    _sent_at: float = 0.0
+    _padding: int = 0
+    """Bytes of padding that have not been written yet."""
 
     async def open(self) -> None:
         """Returns when the stream is there; raises ``SwarmError`` when it cannot be had."""
@@ -76,13 +89,23 @@ class Link:
         header = pack_frame(frame, dtype)
         if self.lane is Lane.BULK:
             self._outgoing.put_nowait((header, frame.payload, own))
-            way = Way(self.remote, frame.session, frame.stage, frame.epoch)
-            self.upload.sent(way, frame.hop, len(frame.payload), time.monotonic())
+            way, self._sent_at = Way(self.remote, frame.session, frame.stage, frame.epoch), time.monotonic()
+            self.upload.sent(way, frame.hop, len(frame.payload) + self._padding, self._sent_at)
             return
         if not on_this_pc(self.addresses):
             self.metering.sends_step(len(header) + len(frame.payload))
         with suppress(StreamClosed):
             self.stream.write(header, frame.payload)
+
+    def warm_up(self, size: int, *, own: bool = False) -> None:
+        """A frame of ``size`` bytes will follow soon, after which more come: has the way to the peer ready."""
+        now, round_trip = time.monotonic(), self.upload.round_trip(self.remote) or 0.0
+        if self.stream is None or now - self._sent_at < COLD_SECONDS or round_trip < FAR_SECONDS:
+            return
+        length = min(size // 2, self.upload.on_the_way(self.remote) // 4, MOST_PADDING)
+        if length >= LEAST_PADDING and not on_this_pc(self.addresses):
+            self._sent_at, self._padding = now, length
+            self._outgoing.put_nowait((pack_padding(length), bytes(length), own))
 
     def close(self) -> None:
         for task in self._tasks:
@@ -153,6 +176,7 @@ class Link:
                     await stream.drain()
                     await self._wait(len(piece), own=own)
                     start += len(piece)
+                self._padding = 0
 
     @property
     def _piece(self) -> int:

@@ -33,6 +33,8 @@ class Kind(IntEnum):
     ACK = 2
     UNKNOWN = 3
     """The receiver knows no such session: its sender's part has nowhere to go."""
+    PADDING = 4
+    """Nothing: it only has TCP open its window again before a prompt's first chunk is there to be sent."""
 
 
 class Dtype(IntEnum):
@@ -115,6 +117,11 @@ def pack_unknown(header: Header) -> bytes:
     return HEADER.pack(
         Kind.UNKNOWN, header.session, header.stage, header.epoch, header.lane, 0, 0, 0, 0, Dtype.IDS, 0
     )
+
+
+def pack_padding(length: int) -> bytes:
+    """The header of so many bytes that mean nothing."""
+    return HEADER.pack(Kind.PADDING, bytes(16), 0, 0, Lane.BULK, 0, 0, 0, 0, Dtype.IDS, length)
 
 
 async def read_header(stream: Stream) -> Header:
