@@ -22,6 +22,7 @@ import psutil
 from benchmarks.measure import Timing
 from core.errors import SwarmError
 from core.model.config import ModelConfig, read_config, ref
+from core.ring.client import CHUNK
 from core.routing.connections import Connections
 from core.routing.opening import Way
 from core.routing.route import plan
@@ -104,7 +105,7 @@ async def workers(
     dtype: Dtype,
     threads: int,
     host: str = "127.0.0.1",
-    chunk: int = 128,
+    chunk: int = CHUNK,
     cache_tokens: int = 16_384,
     speculate: bool = False,
     more: Mapping[str, Any] = {},

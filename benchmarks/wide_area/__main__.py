@@ -37,8 +37,12 @@ the first; a step's time is the mean of an answer's, and a row's value the media
 *Chain alone* is the same engine with all layers in one process, without a network, in the same rounds; the
 *bound* is that and one delay a stage. *emulated*: around a small real model, a batch takes
 max(step, row × rows) + step / 100 × (readers - 1) seconds, the same for every donor of a row. 560m is
-BLOOM-560m's shape with a vocabulary of 32,768 and random weights, long 12 blocks of hidden 512: 2 KiB an
-activation both, where BLOOM-176B has 28.7 KB."""
+BLOOM-560m's shape with a vocabulary of 32,768 and random weights, long 12 blocks of hidden 512, thin three
+such blocks: 2 KiB an activation all of them, where BLOOM-176B has 28.7 KB, as wide has.
+The row of the first token is emulated around thin since the evening of 2026-11-27; before, around long, whose
+own computing of 1,024 rows could take longer than what is declared, in one piece more than in chunks. One set
+of donors gets the prompt in chunks, a second the whole in one piece, in turns; the opening of the session is
+part of the time to the first token."""
 
 
 Measure = Callable[[Bench, str], Awaitable[list[Row]]]

@@ -8,7 +8,6 @@ from benchmarks.measure import Bar, Contender, Interval, Row, rounds
 from benchmarks.swarm_of_workers import Dtype, split
 from benchmarks.wide_area.paced import Pace
 from benchmarks.wide_area.stand import (
-    CHUNK,
     DONORS,
     FAR,
     Bench,
@@ -19,6 +18,7 @@ from benchmarks.wide_area.stand import (
     stand,
 )
 from benchmarks.wide_area.swarm import Place
+from core.ring.client import CHUNK
 
 LONG = 1024
 EMULATED = Pace(0.19, 0.0013, 0.0019)
@@ -64,7 +64,7 @@ async def _measure(bench: Bench, name: str, chain: Chain) -> list[Row]:
         Row(
             name,
             f"{called(chain.shape, chain.pace)}, {DONORS} donors, {FAR}: first token of a {LONG:,}-token "
-            f"prompt, in chunks of {CHUNK} against in one piece",
+            f"prompt, in chunks of at most {CHUNK} against in one piece",
             "×",
             Interval.of(ours.first / theirs.first for ours, theirs in both),
             1,

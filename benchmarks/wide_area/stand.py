@@ -24,7 +24,6 @@ DONORS = 3
 READERS = 8
 AHEAD = 24
 """Timed steps at a position."""
-CHUNK = 128
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from benchmarks.swarm_of_workers import Dtype, Swarm
 from benchmarks.wide_area.paced import Pace
 from core.errors import SwarmError
 from core.model.config import read_config
+from core.ring.client import CHUNK
 from core.serving.supervisor import COMMAND, Worker
 from core.serving.worker import WorkerConfig
 from core.swarm.daemon import FOR_MEMBERS
@@ -75,7 +76,7 @@ class WideSwarm(Swarm):
 
 @asynccontextmanager
 async def wide_swarm(
-    net: Internet, folder: Path, places: Sequence[Place], *, dtype: Dtype, threads: int, chunk: int = 128
+    net: Internet, folder: Path, places: Sequence[Place], *, dtype: Dtype, threads: int, chunk: int = CHUNK
 ) -> AsyncIterator[WideSwarm]:
     """All donors serve when entered. Meanwhile this thread is on the host ``client``, which is also the
     meeting point and relays to who is behind NAT."""

@@ -24,6 +24,11 @@ from core.ring.frames import (
 from core.ring.outbox import Outbox
 from core.terms import Sampling, Token
 
+CHUNK = 160
+"""At most so many tokens of a prompt go through the ring at once. A batch of so many rows takes hardly
+longer than one row where reading the weights binds; fewer would cost more steps, more would let later stages
+wait."""
+
 
 def _any_ids() -> int:
     """Token ids are small: a whole prompt may be on its way to the entry."""
@@ -34,10 +39,10 @@ class Client:
     """The reader's side of one session: its ids, its turns, its credit.
 
     Methods return what to send, as pairs of a stage's index and a message. ``chunk`` is how many
-    prompt tokens a frame carries, ``window`` how far ahead of the answer credit is asked for.
+    prompt tokens a frame carries at most, ``window`` how far ahead of the answer credit is asked for.
     """
 
-    def __init__(self, session: bytes, *, chunk: int = 128, window: int = 64) -> None:
+    def __init__(self, session: bytes, *, chunk: int = CHUNK, window: int = 64) -> None:
         self.session, self.chunk, self.window = session, chunk, window
         self.epoch = 0
         self.rollback = 0
@@ -124,9 +129,11 @@ class Client:
         return sends
 
     def _frames(self, epoch: int, start: int) -> Iterator[Frame]:
-        """The ids from ``start`` on, in chunks for the entry."""
-        for first in range(start, len(self.ids), self.chunk):
-            ids = tuple(self.ids[first : first + self.chunk])
+        """The ids from ``start`` on, in near-equal chunks for the entry: a small rest costs a whole step."""
+        count = len(self.ids) - start
+        size = -(-count // max(-(-count // self.chunk), 1))
+        for first in range(start, len(self.ids), max(size, 1)):
+            ids = tuple(self.ids[first : first + size])
             yield Frame(self.session, 0, epoch, Lane.BULK, -1, self.rollback, first, len(ids), ids)
 
     def holds(self, ids: Sequence[int]) -> int:

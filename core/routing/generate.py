@@ -19,6 +19,7 @@ from functools import partial
 from core.errors import PromptError, TooLong
 from core.model.config import ModelConfig, ref
 from core.model.text import Pieces, Text
+from core.ring.client import CHUNK
 from core.routing.ask import Ask, Ended, Event, Ids, Moved, Piece, Started, Waiting, check
 from core.routing.connections import Connections
 from core.routing.planner import Planner
@@ -48,7 +49,7 @@ class _Kept:
 class Generator:
     """Answers over one model of one swarm. Belongs to one event loop."""
 
-    def __init__(self, peer: Peer, config: ModelConfig, text: Text, *, chunk: int = 128) -> None:
+    def __init__(self, peer: Peer, config: ModelConfig, text: Text, *, chunk: int = CHUNK) -> None:
         self.peer, self.config, self.text, self.chunk = peer, config, text, chunk
         self.model = ref(config)
         self._connections = Connections(peer)

@@ -16,7 +16,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
 from core.errors import NoDonor, Refused, StageLost, SwarmError
-from core.ring.client import Client, common
+from core.ring.client import CHUNK, Client, common
 from core.ring.frames import Ack, Breach, Broken, Drawn, Request, Reserved
 from core.routing.ask import Waiting
 from core.routing.connections import Connection, Connections
@@ -69,7 +69,7 @@ class Session:
         planner: Planner,
         max_length: int,
         *,
-        chunk: int = 128,
+        chunk: int = CHUNK,
         patience: float = PATIENCE_SECONDS,
         report: Report = lambda _trouble: None,
     ) -> None:

@@ -98,7 +98,7 @@ class Link:
             self.stream.write(header, frame.payload)
 
     def warm_up(self, size: int, *, own: bool = False) -> None:
-        """A frame of ``size`` bytes will follow soon, after which more come: has the way to the peer ready."""
+        """A frame of ``size`` bytes will follow soon: has the way to the peer ready for it."""
         now, round_trip = time.monotonic(), self.upload.round_trip(self.remote) or 0.0
         if self.stream is None or now - self._sent_at < COLD_SECONDS or round_trip < FAR_SECONDS:
             return
