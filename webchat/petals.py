@@ -41,6 +41,7 @@ FORM_KINDS: dict[str, type] = {
     "repetition_penalty": float,
     "max_length": int,
     "max_new_tokens": int,
+    "seed": int,
 }
 TRUTH = {
     "true": True,
@@ -209,8 +210,14 @@ def _sampling(body: Body) -> Sampling:
         top_k=(top_k or 0) if sampled else 0,
         top_p=number(body, "top_p", 1e-6, 1, 1.0) if sampled else 1.0,
         repetition_penalty=number(body, "repetition_penalty", 0.01, 100, 1.0),
-        seed=secrets.randbelow(2**31) if sampled else 0,
+        seed=_seed(body) if sampled else 0,
     )
+
+
+def _seed(body: Body) -> int:
+    """Petals had none; with one, the same text comes again."""
+    given = whole(body, "seed", 0, 2**31 - 1)
+    return secrets.randbelow(2**31) if given is None else given
 
 
 def _extra(body: Body, stop: str | None) -> tuple[str, ...]:

@@ -308,7 +308,10 @@ class Donor:
 
     def _record(self, state: DonorState) -> Record:
         now = time.time()
-        speed = self.engine.speed
+        engine, speed = self.engine, self.engine.speed
+        step = engine.with_rest(speed.decode_step)
+        slowed = step / speed.decode_step if step else 1.0
+        chunk = engine.with_rest(speed.prefill_row * engine.prefill_rows)
         return Record(
             peer_id=self.peer.peer_id,
             model=ref(self.model.config),
@@ -316,9 +319,9 @@ class Donor:
             state=state,
             started_at=self._started_at,
             expires_at=now + 90,
-            step_seconds=speed.decode_step,
-            decode_rate=1 / speed.decode_row if speed.decode_row else 0.0,
-            prefill_rate=1 / speed.prefill_row if speed.prefill_row else 0.0,
+            step_seconds=step,
+            decode_rate=1 / (speed.decode_row * slowed) if speed.decode_row else 0.0,
+            prefill_rate=engine.prefill_rows / chunk if chunk else 0.0,
             free_tokens=self.pool.free_tokens,
             log_bytes=self.sessions.places.free_log_bytes,
             quantization=self.model.quantization,

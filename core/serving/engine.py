@@ -278,6 +278,10 @@ class Engine:
         part = min(self.rest_part, 0.95)
         return self.rest + min(worked * part / (1 - part), LONGEST_REST)
 
+    def with_rest(self, worked: float) -> float:
+        """Seconds until the next batch can begin after so many of work: what readers wait for."""
+        return worked + self._pause(worked) if worked else 0.0
+
     @torch.inference_mode()
     def _timed(self, jobs: Sequence[Job]) -> list[Done]:
         started = time.perf_counter()

@@ -284,3 +284,23 @@ async def test_a_thin_upload_is_measured_and_announced(folder: Path) -> None:
         assert 0 < record.upload_rate < 300_000
         assert record.readers == 1
         assert tail._record(DonorState.ONLINE).upload_rate == 0
+
+
+async def test_a_donor_that_rests_promises_no_more_than_it_keeps(folder: Path) -> None:
+    """Part of the time held back makes its steps that much longer, and its rates lower, in its record."""
+    async with fake_ring(folder, [(0, 8)]) as ring:
+        (donor,) = ring.donors
+        session = ring.session()
+        await ring.ask(session, [3, 4, 5], 10)
+        session.close()
+        speed = donor.engine.speed
+        free = donor._record(DonorState.ONLINE)
+        donor.rest_for(0.75)
+        resting = donor._record(DonorState.ONLINE)
+        donor.engine.rest = 0.5
+        slow = donor._record(DonorState.ONLINE)
+    assert free.step_seconds == speed.decode_step > 0
+    assert resting.step_seconds == pytest.approx(4 * free.step_seconds)
+    assert resting.decode_rate == pytest.approx(free.decode_rate / 4)
+    assert resting.prefill_rate < free.prefill_rate
+    assert slow.step_seconds == pytest.approx(resting.step_seconds + 0.5)
