@@ -6,80 +6,27 @@ at the donors' own speed.
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
-from selenium.webdriver import Chrome
-from selenium.webdriver.common.by import By
+from selenium.webdriver import ActionChains
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.ui import WebDriverWait
 
 from core.model.text import Pieces, Text
 from core.paths import bundled_model
 from tests.browser import complaints, open_browser, view
 from tests.end_to_end.programs import Program, folder
+from tests.end_to_end.real_page import WATCH, Page
 
 pytestmark = pytest.mark.chromium
 
 REST_SECONDS = 0.05
 """Of each of the three donors: a token takes about 0.15 s."""
-WATCH = """
-window.heard = [];
-window.seen = [];
-const Original = WebSocket;
-window.WebSocket = class extends Original {
-  constructor(...given) {
-    super(...given);
-    this.addEventListener("message", ({ data }) => heard.push(data));
-  }
-};
-new MutationObserver(() => {
-  const texts = document.querySelectorAll(".bloomed .text");
-  const text = texts.length ? texts[texts.length - 1].textContent : "";
-  if (text && text !== seen.at(-1)?.text) {
-    seen.push({ text, turns: texts.length, time: (performance.timeOrigin + performance.now()) / 1000 });
-  }
-}).observe(document, { subtree: true, childList: true, characterData: true });
-"""
-
-
-@dataclass
-class Page:
-    chrome: Chrome
-    program: Program
-
-    def find(self, css: str) -> WebElement:
-        return self.chrome.find_element(By.CSS_SELECTOR, css)
-
-    def all(self, css: str) -> list[WebElement]:
-        return self.chrome.find_elements(By.CSS_SELECTOR, css)
-
-    def wait(self, until: Callable[[], object], seconds: float = 60) -> None:
-        WebDriverWait(self.chrome, seconds, poll_frequency=0.05).until(lambda _: until())
-
-    def states(self) -> list[str]:
-        script = "return [...document.querySelectorAll('.turn')].map((turn) => turn.dataset.state)"
-        found: list[str] = self.chrome.execute_script(script)
-        return found
-
-    def heard(self, kind: str) -> list[dict[str, Any]]:
-        """What the node told the page, of one kind."""
-        messages = map(json.loads, self.chrome.execute_script("return heard"))
-        return [message for message in messages if message["type"] == kind]
-
-    def seen(self, turn: int) -> list[tuple[float, str]]:
-        """The states of one answer's text, and when the page showed them."""
-        seen = self.chrome.execute_script("return seen")
-        return [(one["time"], one["text"]) for one in seen if one["turns"] == turn]
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +39,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
         chrome.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": WATCH})
         view(chrome, 1280, 800)
         chrome.get(f"{url}/")
-        opened = Page(chrome, program)
+        opened = Page(chrome, program, f"{url}/")
         opened.wait(lambda: len(opened.all("#questions button")) == 4)
         yield opened
         assert complaints(chrome) == []
@@ -129,7 +76,8 @@ def test_the_answer_is_shown_while_it_is_computed(page: Page) -> None:
     (ended,) = page.heard("ended")
     steps = steps_of(drawn(page.program))
     assert steps[0][0] == ended["prompt_tokens"]
-    pieces, text, shown = Pieces(Text(bundled_model())), "", {}
+    pieces, text = Pieces(Text(bundled_model())), ""
+    shown: dict[str, int] = {}
     for number, token in enumerate(ended["token_ids"]):
         text += pieces.feed(token)
         shown.setdefault(text.lstrip(), ended["prompt_tokens"] + number)
@@ -183,7 +131,7 @@ def test_an_unplugged_donor_ends_no_answer(page: Page) -> None:
     spare; the demo goes on too."""
     before = len(page.program.workers())
     page.find("#unplug").click()
-    page.wait(lambda: len(page.states()) == 4 and page.states()[3] in ("done", "failed", "stopped"))
+    page.wait(lambda: len(page.states()) == 4 and page.states()[3] in ("done", "failed", "stopped"), 90)
     assert page.states()[3] == "done"
     (unplugged,) = page.heard("unplugged")
     (moved,) = page.heard("moved")
@@ -212,3 +160,177 @@ def test_the_swarm_page_shows_the_real_donors(page: Page) -> None:
     picture(page, "swarm")
     page.chrome.get(home)
     page.wait(lambda: page.states())
+
+
+LIGHT, DARK = (1280, 800, "light"), (1280, 800, "dark")
+PHONE, DARK_PHONE = (390, 844, "light"), (390, 844, "dark")
+
+
+def shorten(page: Page, tokens: int) -> None:
+    """Say in the panel how long an answer may be; all that follows in this browser heeds it."""
+    page.find("#sampling-button").click()
+    page.find("#max_tokens").clear()
+    page.find("#max_tokens").send_keys(str(tokens))
+    ActionChains(page.chrome).send_keys(Keys.ESCAPE).perform()
+
+
+@pytest.mark.parametrize("screen", [LIGHT, DARK_PHONE], ids=str)
+def test_a_talk_with_branches(page: Page, screen: tuple[int, int, str]) -> None:
+    """Answered again, edited and asked again: each a branch, leafed through, and the donors keep what was
+    computed up to the edit."""
+    page.fresh(*screen)
+    shorten(page, 8)
+    page.ask("What is Idlebloom?")
+    page.done(1)
+    page.find(".under [data-icon=again]").click()
+    page.wait(lambda: page.each(".under .versions") == ["2/2"])
+    page.done(1)
+    page.find(".under [data-icon=left]").click()
+    page.wait(lambda: page.each(".under .versions") == ["1/2"])
+    page.ask("How does it work?")
+    page.done(2)
+    edit = page.all(".mine [data-icon=edit]")[1]
+    page.chrome.execute_script("arguments[0].scrollIntoView({block: 'center'})", edit)
+    edit.click()
+    ActionChains(page.chrome).send_keys(" And why?", Keys.ENTER).perform()
+    page.wait(lambda: page.each(".you .text")[1:] == ["How does it work? And why?"])
+    page.done(2)
+    asked = page.heard("started")
+    assert asked[3]["reused_tokens"] >= asked[2]["reused_tokens"] > 0
+    assert page.each(".mine .versions") == ["2/2"]
+    page.all(".mine [data-icon=left]")[0].click()
+    page.wait(lambda: page.each(".you .text")[1:] == ["How does it work?"])
+    page.all(".summary")[-1].click()
+    assert len(page.all(".route:last-child li")) >= 3
+    assert page.fits()
+    page.chrome.refresh()
+    page.done(2)
+    assert page.each(".you .text") == ["What is Idlebloom?", "How does it work?"]
+
+
+def test_a_reload_and_a_second_tab_show_the_whole_answer(page: Page) -> None:
+    """It goes on without the page; both tabs hear the rest of it, and what is kept is the same."""
+    page.fresh(*LIGHT)
+    shorten(page, 40)
+    page.ask("Tell me a story")
+    page.wait(lambda: page.answers() and len(page.answers()[0]) > 5)
+    page.chrome.refresh()
+    page.wait(lambda: page.states() == ["streaming"])
+    address, first = page.chrome.current_url, page.chrome.current_window_handle
+    page.chrome.switch_to.new_window("tab")
+    try:
+        page.chrome.get(address)
+        page.wait(lambda: page.states() == ["streaming"])
+        page.done(1)
+        other = page.answers()
+    finally:
+        page.chrome.close()
+        page.chrome.switch_to.window(first)
+    page.done(1)
+    kept = page.chrome.execute_script(
+        "return fetch(`/api/conversations/${location.hash.slice(1)}/export`).then((answer) => answer.json())"
+    )
+    said = kept["messages"][1]
+    assert (said["state"], said["facts"]["tokens"] > 20) == ("done", True)
+    assert page.answers() == other == [said["text"].strip()]
+
+
+@pytest.mark.parametrize("screen", [DARK, PHONE], ids=str)
+def test_the_keyboard_alone_is_enough(page: Page, screen: tuple[int, int, str]) -> None:
+    """Ask, stop, ask again, see the route, edit, begin a chat, find the old one, rename and delete it."""
+    page.fresh(*screen)
+    keys = ActionChains(page.chrome)
+
+    def press(*strokes: str, held: tuple[str, ...] = ()) -> None:
+        for one in held:
+            keys.key_down(one)
+        keys.send_keys(*strokes)
+        for one in reversed(held):
+            keys.key_up(one)
+        keys.perform()
+
+    def walk(what: str, wanted: str, *, back: bool = False) -> None:
+        """Tab until that has the keyboard."""
+        for _ in range(60):
+            press(Keys.TAB, held=(Keys.SHIFT,) if back else ())
+            if page.focused(what) == wanted:
+                return
+        raise AssertionError(f"no way to {wanted} by keyboard")
+
+    assert page.focused("id") == "question"
+    press("Tell me a story", Keys.ENTER)
+    page.wait(lambda: page.answers() and len(page.answers()[0]) > 3)
+    press(Keys.ESCAPE)
+    page.wait(lambda: page.states() == ["stopped"])
+    assert page.focused("id") == "question"
+    walk("dataset.icon", "again", back=True)
+    press(Keys.ENTER)
+    page.wait(lambda: page.states() == ["streaming"])
+    press(Keys.ESCAPE)
+    page.wait(lambda: page.states() == ["stopped"] and page.each(".under .versions") == ["2/2"])
+    walk("dataset.icon", "left", back=True)
+    press(Keys.ENTER)
+    page.wait(lambda: page.each(".under .versions") == ["1/2"])
+    walk("className", "summary")
+    press(Keys.ENTER)
+    page.wait(lambda: len(page.all(".route li")) >= 3 and page.find(".route").is_displayed())
+    walk("dataset.icon", "edit", back=True)
+    press(Keys.ENTER)
+    press(", a short one", Keys.ENTER)
+    page.wait(lambda: page.each(".you .text") == ["Tell me a story, a short one"])
+    page.wait(lambda: page.states() == ["streaming"])
+    press(Keys.ESCAPE)
+    page.wait(lambda: page.states() == ["stopped"])
+    press("o", held=(Keys.CONTROL, Keys.SHIFT))
+    page.wait(lambda: page.find("#welcome").is_displayed() and page.focused("id") == "question")
+    press("k", held=(Keys.CONTROL,))
+    page.wait(lambda: page.focused("id") == "search")
+    press("A STORY")
+    page.wait(lambda: page.each("#chats a")[:1] == ["Tell me a story"])
+    walk("className", "more")
+    press(Keys.ENTER)
+    page.wait(lambda: page.focused("id") == "menu-rename")
+    press(Keys.ENTER)
+    press(f"Old story {screen[0]}", Keys.ENTER)
+    page.wait(lambda: page.each("#chats a")[:1] == [f"Old story {screen[0]}"])
+    press("k", held=(Keys.CONTROL,))
+    page.wait(lambda: page.focused("id") == "search")
+    walk("className", "more")
+    press(Keys.ENTER)
+    page.wait(lambda: page.focused("id") == "menu-rename")
+    press(Keys.TAB, Keys.TAB, Keys.TAB, Keys.ENTER)
+    page.wait(lambda: page.focused("id") == "dialog-no")
+    press(Keys.TAB, Keys.ENTER)
+    page.wait(lambda: f"Old story {screen[0]}" not in page.each("#chats a"))
+    assert page.fits()
+
+
+def test_chats_are_found_saved_and_deleted(page: Page) -> None:
+    """On a phone: from the drawer, over what was really said."""
+    page.fresh(*DARK_PHONE)
+    shorten(page, 6)
+    page.ask("Do bees sleep?")
+    page.done(1)
+    page.find("#new").click()
+    page.wait(lambda: page.states() == [])
+    page.ask("Are there flowers at night?")
+    page.done(1)
+    page.find("#chats-button").click()
+    page.find("#search").send_keys("at NIGHT")
+    page.wait(lambda: page.each("#chats a") == ["Are there flowers at night?"])
+    page.find("#chats .more").click()
+    saved = page.chrome.execute_script(
+        "return fetch(document.querySelector('#menu-markdown').href).then((answer) => answer.text())"
+    )
+    assert "## You\n\nAre there flowers at night?\n\n## Idlebloom" in saved
+    assert page.answers()[0] in saved
+    page.find("#menu-delete").click()
+    page.find("#dialog-yes").click()
+    page.wait(lambda: page.each("#chats a") == [] and page.states() == [])
+    page.find("#chats-button").click()
+    page.find("#search").send_keys(*[Keys.BACKSPACE] * 8)
+    page.wait(lambda: page.each("#chats a") and page.find("#delete-all").is_displayed())
+    page.find("#delete-all").click()
+    page.find("#dialog-yes").click()
+    page.wait(lambda: page.each("#chats a") == [])
+    assert page.fits()

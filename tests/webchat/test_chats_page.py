@@ -46,40 +46,6 @@ def asked(page: Page) -> list[list[str]]:
     return [[one.text for one in ask.prompt] for ask in page.reader.asks]  # type: ignore[union-attr]
 
 
-def test_a_reload_shows_the_whole_answer(page: Page) -> None:
-    """The answer goes on without the page, which then shows all of it, and goes on hearing it."""
-    page.reader.pause = 0.06
-    page.ask("What is a flower?")
-    page.wait(lambda: page.answers() and len(page.answers()[0]) > 20)
-    page.chrome.refresh()
-    page.wait(lambda: page.states() == ["streaming"])
-    first = page.answers()[0]
-    assert ANSWER.startswith(first.strip())
-    done(page)
-    assert page.answers() == [ANSWER]
-    assert len(page.reader.asks) == 1 and not page.reader.cancelled.is_set()
-
-
-def test_a_second_tab_hears_the_same_answer(page: Page) -> None:
-    """Both show it as it grows, and one stop is for both."""
-    page.reader.pause = 0.08
-    page.ask("What is a flower?")
-    page.wait(lambda: page.states() == ["streaming"])
-    address, first = page.chrome.current_url, page.chrome.current_window_handle
-    page.chrome.switch_to.new_window("tab")
-    try:
-        page.chrome.get(address)
-        page.wait(lambda: page.states() == ["streaming"])
-        page.find("#stop").click()
-        page.wait(lambda: page.states() == ["stopped"])
-        said = page.answers()
-    finally:
-        page.chrome.close()
-        page.chrome.switch_to.window(first)
-    page.wait(lambda: page.states() == ["stopped"])
-    assert page.answers() == said
-
-
 def test_answering_again_makes_a_branch(page: Page) -> None:
     """Both versions are kept, one can leaf through them, and the talk goes on from the one shown."""
     page.ask("one")
