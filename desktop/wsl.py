@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +30,8 @@ VERSION = "/etc/idlebloom-version"
 ASK_SECONDS = 60.0
 """The first question after Windows has started boots the virtual machine."""
 LONG_SECONDS = 1800.0
-NO_WINDOW = 0x08000000
-"""CREATE_NO_WINDOW: programs of the tray open no console."""
+NO_WINDOW: int = getattr(subprocess, "CREATE_NO_WINDOW", 0)
+"""Programs of the tray open no console."""
 CODE = re.compile(r"0x[0-9a-fA-F]{8}|\b(?:Wsl|WSL)[/_][A-Za-z0-9_/]+\b|\b(?:HCS_E|ERROR)_[A-Z_]+\b")
 
 ABSENT = N_("Idlebloom needs Windows' own Linux (WSL2), which this PC does not have yet.")
@@ -189,10 +188,9 @@ class Wsl:
 
 
 def _started(command: Sequence[str], **streams: object) -> subprocess.Popen[bytes]:
-    flags = NO_WINDOW if sys.platform == "win32" else 0
     streams.setdefault("stdin", subprocess.DEVNULL)
     try:
-        return subprocess.Popen(command, env=environment(), creationflags=flags, **streams)  # type: ignore[call-overload, no-any-return]
+        return subprocess.Popen(command, env=environment(), creationflags=NO_WINDOW, **streams)  # type: ignore[call-overload, no-any-return]
     except OSError as error:
         raise Absent from error
 

@@ -18,6 +18,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, cast
@@ -65,7 +66,26 @@ def main(argv: Sequence[str]) -> int:
             return guarded(cast(Command, tray), args, Paths.of(args.data))
         parser.print_help()
         return 0
+    if sys.platform == "win32":
+        return guarded(Elsewhere(argv), args, Paths.of(args.data))
     return guarded(commands[args.command], args, Paths.of(args.data))
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Any command on Windows, whose node lives in its Linux."""
+
+    argv: Sequence[str]
+    NAME: str = "windows"
+    HELP: str = ""
+
+    def arguments(self, parser: argparse.ArgumentParser) -> None:
+        """The command's own."""
+
+    def run(self, args: argparse.Namespace, paths: Paths) -> int:
+        from idlebloom.on_windows import forward
+
+        return forward(self.argv)
 
 
 def offered() -> Iterator[Command]:

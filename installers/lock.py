@@ -1,11 +1,12 @@
-"""Writes installers/lock.json: every file that a first start may fetch, with its size and SHA-256.
+"""Writes installers/lock.json and windows/lock.json: every file that a first start may fetch, with size and
+SHA-256.
 
     python installers/lock.py
 
 Versions come from constraints.txt. *base* is what talks to a node, *screen* what the tray and its window need
 besides, so that they are there at once; *node* is the rest; *cuda* is PyTorch with its libraries, in place of
 which a PC without an NVIDIA driver takes *torch_cpu*. A package's files are listed for each Python in
-``PYTHONS``. Needs uv and the index.
+``PYTHONS``. Windows' list is of the tray alone, since the node runs in its Linux. Needs uv and the index.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ CUDA = re.compile(r"^(cuda-|nvidia-(?!ml-py)|torch$|triton$)")
 GLIBC = 36
 """Debian 12's C library is 2.36."""
 PLATFORM = f"x86_64-manylinux_2_{GLIBC}"
+WINDOWS, WINDOWS_PYTHON = "x86_64-pc-windows-msvc", "3.11.18"
+"""uv fetches that Python, and has its hash: the newest 3.11 that the pinned uv knows."""
 TORCH_CPU_URL = "https://download.pytorch.org/whl/cpu/"
 TORCH_CPU = {
     "3.11": (191_794_682, "6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b"),
@@ -53,6 +56,24 @@ def main() -> None:
             package["files"][python] = chosen(name, version, python)
     lock = {"pythons": list(PYTHONS), "packages": packages, "torch_cpu": torch_cpu(), "tools": tools()}
     (HERE / "lock.json").write_text(json.dumps(lock, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    windows()
+
+
+def windows() -> None:
+    """Writes the list for Windows."""
+    python = WINDOWS_PYTHON.rpartition(".")[0]
+    base = closure(python, [*BASE, "pywin32-ctypes==0.2.3"], WINDOWS)
+    packages = {
+        name: {
+            "version": version,
+            "group": "base" if name in base else "screen",
+            "files": {python: chosen(name, version, python, windows=True)},
+        }
+        for name, version in sorted({**closure(python, [*SCREEN], WINDOWS), **base}.items())
+    }
+    lock = {"python": WINDOWS_PYTHON, "pythons": [python], "packages": packages, "torch_cpu": {}}
+    text = json.dumps(lock, indent=1, sort_keys=True) + "\n"
+    (HERE / "windows" / "lock.json").write_text(text, encoding="utf-8")
 
 
 def requirements() -> list[str]:
@@ -60,23 +81,26 @@ def requirements() -> list[str]:
     return list(project["dependencies"])
 
 
-def closure(python: str, wanted: list[str]) -> dict[str, str]:
+def closure(python: str, wanted: list[str], platform: str = PLATFORM) -> dict[str, str]:
     """Names, normalised, and versions of ``wanted`` with all that they need, as the constraints pin them."""
     command = ["uv", "pip", "compile", "-q", "--no-header", "--no-annotate", "--python-version", python]
-    command += ["--python-platform", PLATFORM, "-c", str(TOP / "constraints.txt"), "-"]
+    command += ["--python-platform", platform, "-c", str(TOP / "constraints.txt"), "-"]
     done = subprocess.run(command, input="\n".join(wanted), text=True, capture_output=True, check=True)
     pairs = (line.split("==") for line in done.stdout.splitlines() if "==" in line)
     return {name.strip(): version.split(";")[0].strip() for name, version in pairs}
 
 
-def chosen(name: str, version: str, python: str) -> dict[str, Any]:
-    """The best file of the index for one Python on Linux x86-64: a wheel, or else the source archive."""
+def chosen(name: str, version: str, python: str, *, windows: bool = False) -> dict[str, Any]:
+    """The best file of the index for one Python on x86-64: a wheel, or else the source archive."""
     ranked = [
-        (rank(file["filename"], name, version, python), file) for file in index(name) if not file["yanked"]
+        (rank(file["filename"], name, version, python, windows=windows), file)
+        for file in index(name)
+        if not file["yanked"]
     ]
     best = min((pair for pair in ranked if pair[0] is not None), key=lambda pair: pair[0], default=None)
     if best is None:
-        raise SystemExit(f"{name} {version} has no file for Python {python} on Linux x86-64")
+        system = "Windows" if windows else "Linux"
+        raise SystemExit(f"{name} {version} has no file for Python {python} on {system} x86-64")
     return entry(best[1])
 
 
@@ -99,7 +123,9 @@ def entry(file: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def rank(filename: str, name: str, version: str, python: str) -> tuple[int, int] | None:
+def rank(
+    filename: str, name: str, version: str, python: str, *, windows: bool = False
+) -> tuple[int, int] | None:
     """How well a file suits, less is better; None where it does not."""
     if filename.endswith(".tar.gz"):
         stem = filename.removesuffix(".tar.gz").lower().replace("_", "-").replace(".", "-")
@@ -122,6 +148,8 @@ def rank(filename: str, name: str, version: str, python: str) -> tuple[int, int]
         return None
     if platform == "any":
         return (kind, 0)
+    if windows:
+        return (kind, 0) if platform == "win_amd64" else None
     glibc = [int(minor) for minor in re.findall(r"manylinux_2_(\d+)_x86_64", platform)]
     glibc += [17] * platform.count("manylinux2014_x86_64") + [5] * platform.count("manylinux1_x86_64")
     usable = [minor for minor in glibc if minor <= GLIBC]

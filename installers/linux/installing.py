@@ -24,7 +24,7 @@ def missing_files(group: str, release: Release, place: Place) -> list[File]:
 def installed(place: Place) -> set[tuple[str, str]]:
     """Names, normalised, and versions in the environment whose installation was completed."""
     found = set()
-    for record in place.env.glob("lib/python3*/site-packages/*.dist-info/RECORD"):
+    for record in place.env.glob(f"{place.packages}/*.dist-info/RECORD"):
         name, _, version = record.parent.name.removesuffix(".dist-info").partition("-")
         found.add((normal(name), version))
     return found
@@ -66,16 +66,32 @@ def install(files: Sequence[File], release: Release, place: Place, say: Say) -> 
 def works(python: Path) -> bool:
     """After an update of the system's Python an environment may point to nothing."""
     with contextlib.suppress(OSError):
-        return subprocess.run([python, "-I", "-c", "pass"], capture_output=True, check=False).returncode == 0
+        return quiet([python, "-I", "-c", "pass"]).returncode == 0
     return False
+
+
+def quiet(
+    command: Sequence[str | Path], environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Its words kept; on Windows no console opens for it."""
+    hidden = getattr(subprocess, "CREATE_NO_WINDOW", 0)
+    return subprocess.run(
+        command,
+        env=environment,
+        creationflags=hidden,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )
 
 
 def uv(release: Release, arguments: Sequence[str]) -> None:
     environment = {**os.environ, "UV_NO_CONFIG": "1", "UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "never"}
     environment["UV_CACHE_DIR"] = str(Place.of_user().root / "uv-cache")
-    done = subprocess.run(
-        [release.folder / "uv", *arguments], env=environment, capture_output=True, text=True, check=False
-    )
+    done = quiet([release.folder / "uv", *arguments], environment)
     shutil.rmtree(environment["UV_CACHE_DIR"], ignore_errors=True)
     if done.returncode == 0:
         return

@@ -85,6 +85,8 @@ class Place:
 
     @classmethod
     def of_user(cls) -> Place:
+        if os.name == "nt":
+            return cls(Path(os.environ["LOCALAPPDATA"]) / "Idlebloom")
         data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
         return cls(Path(data) / "idlebloom")
 
@@ -94,7 +96,12 @@ class Place:
 
     @property
     def python(self) -> Path:
-        return self.env / "bin" / "python"
+        return self.env / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+    @property
+    def packages(self) -> str:
+        """Where installed packages are, as a pattern below the environment."""
+        return "Lib/site-packages" if os.name == "nt" else "lib/python3*/site-packages"
 
     @property
     def wheels(self) -> Path:

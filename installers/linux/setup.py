@@ -13,11 +13,11 @@ an error ``{"error"}``; else a progress bar. Exit code 0: it is ready; 1: the er
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -86,16 +86,32 @@ def set_up(group: str, release: Release, place: Place, say: Say) -> None:
 @contextlib.contextmanager
 def alone(place: Place, say: Say) -> Iterator[None]:
     """One build a user at a time; a second one waits for the first."""
-    descriptor = os.open(place.root / "setup.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(place.root / "setup.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            take(descriptor, wait=False)
+        except (BlockingIOError, PermissionError):
             say({"phase": "waiting", "what": "another start that already fetches"})
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            take(descriptor, wait=True)
         yield
     finally:
         os.close(descriptor)
+
+
+def take(descriptor: int, *, wait: bool) -> None:
+    """Raises ``BlockingIOError``, on Windows ``PermissionError``, where another has it."""
+    if os.name == "posix":
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        return
+    import msvcrt
+
+    while True:  # its own waiting gives up after ten seconds
+        with contextlib.suppress(PermissionError) if wait else contextlib.nullcontext():
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+            return
+        time.sleep(0.5)
 
 
 def check_space(place: Place, files: Sequence[File]) -> None:
