@@ -305,8 +305,8 @@ def scratch() -> Iterator[Path]:
 
 
 def release(out: Path) -> Path:
-    """Everything of a release in ``out``: wheel, package, setup for Windows with its distribution, what all of
-    them bring along, checksums; signed where ``IDLEBLOOM_SIGNING_KEY`` names a minisign key. As root."""
+    """Everything of a release in ``out``: wheel, package, setup for Windows with its distribution, what all
+    of them bring along, checksums; signed where ``IDLEBLOOM_SIGNING_KEY`` names a minisign key. As root."""
     out = out.resolve()
     root = rootfs(out)
     built = [wheel(out), deb(out), root, windows(out, root)]
