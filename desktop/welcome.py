@@ -489,7 +489,7 @@ class Welcome(QDialog):
 
     def closeEvent(self, event: QCloseEvent) -> None:  # noqa: N802 – Qt's name
         self._end_demo()
-        super().closeEvent(event)
+        event.accept()  # QDialog's own asks reject(), which comes back here, and then stays open
         self.closed.emit()
 
     def reject(self) -> None:

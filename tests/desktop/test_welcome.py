@@ -95,6 +95,12 @@ def test_closing_it_leaves_all_as_it_was(app: App, monkeypatch: pytest.MonkeyPat
     assert settings(app) == {} and not app.consented and quits == [True]
 
 
+def test_it_does_not_keep_the_program_from_ending(app: App) -> None:
+    """Its cross closes it, and so does the session's end: Qt asks every window whether it will close."""
+    w = welcome(app)
+    assert w.isVisible() and w.close() and not w.isVisible()
+
+
 def test_what_others_see_is_there(app: App) -> None:
     """The privacy text is on the page before Start."""
     w = welcome(app)
