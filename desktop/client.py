@@ -75,6 +75,10 @@ class Client(QObject):
     def donate(self, body: Mapping[str, object], failed: Failed = nothing) -> None:
         self._ask("POST", "/api/donate", body, nothing, failed)
 
+    def tell(self, facts: Mapping[str, object]) -> None:
+        """What this side of the PC does, for a node that cannot see it. The next time says it anew."""
+        self._ask("POST", "/api/facts", facts, nothing, nothing)
+
     def _ask(
         self, method: str, path: str, body: Mapping[str, object] | None, done: Done, failed: Failed
     ) -> None:

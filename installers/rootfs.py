@@ -40,7 +40,8 @@ def sources() -> list[str]:
 
 def base(root: Path, moment: int) -> None:
     """A clean, minimal Debian in the folder ``root``."""
-    command = ["mmdebstrap", "--quiet", "--variant=apt", f"--include={','.join(PACKAGES)}"]
+    command = ["unshare", "--mount"]  # however it ends, its mounts do too
+    command += ["mmdebstrap", "--quiet", "--variant=apt", f"--include={','.join(PACKAGES)}"]
     command += ["--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr", "--skip=cleanup/apt/lists"]
     command += [RELEASE, str(root), *sources()]
     environment = {**os.environ, "SOURCE_DATE_EPOCH": str(moment)}

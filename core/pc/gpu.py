@@ -130,7 +130,8 @@ def _held(nvml: Any, handle: Any) -> dict[int, int]:
 
 def _busy(nvml: Any, handle: Any, ours: Collection[int], held: dict[int, int]) -> tuple[float | None, str]:
     """How busy others keep the GPU, and who of them the most. Where the driver does not tell processes
-    apart, all use is others' while ours hold nothing of it, and unknown while they do."""
+    apart, all use is others' while ours hold nothing of it, and unknown while they do. Where it tells of no
+    process at all, as inside WSL2, ours may hold something."""
     since = int((time.time() - SAMPLED_SECONDS) * 1e6)
     samples = _optional(nvml, nvml.nvmlDeviceGetProcessUtilization, handle, since)
     if samples:
@@ -140,7 +141,7 @@ def _busy(nvml: Any, handle: Any, ours: Collection[int], held: dict[int, int]) -
         others = {pid: percent for pid, percent in use.items() if pid not in ours and percent}
         return min(100.0, sum(others.values())), _name(max(others, key=others.__getitem__, default=0))
     largest = max((pid for pid in held if pid not in ours), key=held.__getitem__, default=0)
-    if any(pid in ours for pid in held):
+    if any(pid in ours for pid in held) or (ours and not held):
         return (0.0 if samples is not None else None), ""
     rates = _optional(nvml, nvml.nvmlDeviceGetUtilizationRates, handle)
     return (None if rates is None else float(rates.gpu)), _name(largest)

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 FIELDS = frozenset(field.name for field in fields(Facts)) - {"now", "clock", "minute", "own_chat_seconds"}
 """What sources may tell."""
 TOLD = frozenset(
-    {"idle_seconds", "locked", "switched_out", "inhibitor", "fullscreen", "on_battery", "metered"}
+    {"idle_seconds", "locked", "switched_out", "inhibitor", "fullscreen", "on_battery", "metered", "programs"}
 )
 """What another process may tell through the local door."""
 TOLD_SECONDS = 5.0
@@ -76,8 +76,10 @@ def sources(programs: Callable[[], Collection[str]], ours: Callable[[], Collecti
             linux.first(linux.Mains.open, Battery.open),
             linux.Metered.open(),
         ]
+    elif sys.platform == "win32":
+        found += windows.sources()
     else:
-        found += [windows.Desktop.open(), macos.Input.open(), Battery.open()]
+        found += [macos.Input.open(), Battery.open()]
     return [source for source in found if source is not None]
 
 
@@ -184,11 +186,15 @@ def check_told(said: object) -> dict[str, Any]:
         "inhibitor": str,
         "fullscreen": str,
     }
+    found = dict(said)
     for name, value in said.items():
         kind = kinds.get(name, bool)
         if name not in TOLD:
             raise ValueError(f"there is no fact “{name}”: there are {', '.join(sorted(TOLD))}")
         if value is None:
+            continue
+        if name == "programs":
+            found[name] = _names(value)
             continue
         if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
             raise ValueError(f"the fact {name} cannot be {value!r}")
@@ -196,7 +202,15 @@ def check_told(said: object) -> dict[str, Any]:
             raise ValueError(f"the fact {name} must be one short line")
         if isinstance(value, int | float) and not isinstance(value, bool) and not 0 <= value < 1e9:
             raise ValueError(f"the fact {name} must be 0 or more seconds")
-    return dict(said)
+    return found
+
+
+def _names(value: object) -> tuple[str, ...]:
+    names = value if isinstance(value, list) else [None]
+    found = tuple(name for name in names if isinstance(name, str) and 0 < len(name) <= 200)
+    if len(found) != len(names) or len(found) > 64 or not all(name.isprintable() for name in found):
+        raise ValueError("the fact programs must be a list of at most 64 short names")
+    return found
 
 
 def _both(name: str, one: Any, other: Any) -> Any:

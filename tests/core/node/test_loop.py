@@ -153,6 +153,15 @@ async def test_the_owner_is_back(desk: Desk) -> None:
     assert states[-3:] == [State.GIVING, State.LEAVING, State.WAITING]
 
 
+async def test_who_told_of_input_and_fell_silent_is_not_believed(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another process told holds for seconds; then nobody knows whether the owner is there."""
+    monkeypatch.setattr(observe, "TOLD_SECONDS", 0.2)
+    await desk.until(State.WAITING, Reason.NO_IDLE_SOURCE)
+    assert desk.worker.gone.is_set()
+
+
 async def test_leaving_as_planned_gives_readers_time(desk: Desk) -> None:
     """It says that it leaves while it still serves; when the last reader has gone, it waits."""
     desk.loop.tell({"idle_seconds": 900, "on_battery": True})

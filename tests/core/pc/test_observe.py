@@ -158,10 +158,12 @@ def test_another_process_may_tell_facts(watch: Any, monkeypatch: pytest.MonkeyPa
     """They join what is read here, and hold for a few seconds."""
     made = watch(Spoken(on_battery=False))
     made.settle()
-    made.observer.tell(check_told({"idle_seconds": 400, "fullscreen": "", "locked": None}))
+    said = {"idle_seconds": 400, "fullscreen": "", "locked": None, "programs": ["game.exe"]}
+    made.observer.tell(check_told(said))
     assert made.changes.acquire(timeout=10)
     facts = made.observer.facts()
     assert (facts.idle_seconds, facts.fullscreen, facts.locked) == (400, "", None)
+    assert facts.programs == ("game.exe",)
     monkeypatch.setattr(observe, "TOLD_SECONDS", 0.0)
     assert made.observer.facts().idle_seconds is None
 
@@ -180,6 +182,10 @@ def test_another_process_may_tell_facts(watch: Any, monkeypatch: pytest.MonkeyPa
         {"locked": 1},
         {"fullscreen": "a\nb"},
         {"inhibitor": "x" * 300},
+        {"programs": "game.exe"},
+        {"programs": ["a"] * 65},
+        {"programs": ["a\nb"]},
+        {"programs": [3]},
     ],
 )
 def test_odd_facts_are_refused(said: object) -> None:
