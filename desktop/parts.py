@@ -102,6 +102,7 @@ def page(*, width: int = WIDTH, margin: int = 28) -> tuple[QScrollArea, QVBoxLay
     area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
     outer = QWidget()
     outer.setProperty("kind", "page")
+    outer.setFocusPolicy(Qt.FocusPolicy.ClickFocus)  # a click beside a field leaves it: its text counts
     sides = QHBoxLayout(outer)
     sides.setContentsMargins(margin, margin, margin, margin)
     inner = QWidget()

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from PySide6.QtCore import QPoint, Qt
+from PySide6.QtCore import QPoint
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QApplication, QCheckBox, QComboBox, QLabel, QLineEdit, QScrollArea, QWidget
+from PySide6.QtWidgets import QApplication, QCheckBox, QComboBox, QLabel, QLineEdit, QScrollArea
 
 from core.kinds import Addresses, Decimal, Device, Folder, Hours, Names, Whole
 from core.settings import DECLARED, Section, Setting, to_json
@@ -18,6 +18,7 @@ from desktop.labels import SECTIONS, option
 from desktop.settings_panel import Field, SettingsPanel
 from desktop.window import Page
 from tests.desktop.door_server import FakeDoor
+from tests.desktop.hands import click, focus, press, write
 
 Until = Callable[[Callable[[], object]], None]
 TYPED: dict[type, tuple[str, Any]] = {
@@ -77,10 +78,6 @@ def other(setting: Setting, now: Any) -> tuple[str, Any]:
     return TYPED.get(type(kind), ("bigscience/bloomz-560m", "bigscience/bloomz-560m"))
 
 
-def click(widget: QWidget, where: QPoint | None = None) -> None:
-    QTest.mouseClick(widget, Qt.MouseButton.LeftButton, pos=where or widget.rect().center())
-
-
 @pytest.mark.xvfb
 def test_by_keyboard(app: App, door: FakeDoor, until: Until) -> None:
     """Each setting is changed with keys alone, and only it is sent."""
@@ -96,25 +93,24 @@ def by_keyboard(name: str, app: App, door: FakeDoor, until: Until) -> None:
     bring(panel, field)
     editor = field.editor
     main = editor.controls()[0]
+    if isinstance(editor, NumberEditor) and editor.unset is not None and editor.unset.isChecked():
+        focus(editor.unset, until)
+        press("space")
+        until(lambda: door.put and panel.values[name] is not None)
+    focus(main, until)
     if isinstance(editor, SwitchEditor):
         expected: Any = not panel.values[name]
-        QTest.keyClick(main, Qt.Key.Key_Space)
+        press("space")
     elif isinstance(editor, ChoiceEditor):
-        keys = (Qt.Key.Key_Down, Qt.Key.Key_Up)
         last = editor.combo.currentIndex() == editor.combo.count() - 1
         expected = editor.combo.itemData(editor.combo.currentIndex() + (-1 if last else 1))
-        QTest.keyClick(main, keys[last])
+        press("Up" if last else "Down")
     else:
-        if isinstance(editor, NumberEditor) and editor.unset is not None and editor.unset.isChecked():
-            editor.unset.setFocus()
-            QTest.keyClick(editor.unset, Qt.Key.Key_Space)
-            until(lambda: door.put and panel.values[name] is not None)
         assert isinstance(main, QLineEdit)
         text, expected = other(setting, panel.values[name])
-        main.setFocus()
-        main.selectAll()
-        QTest.keyClicks(main, text)
-        QTest.keyClick(main, Qt.Key.Key_Return)
+        press("ctrl+a")
+        write(text)
+        press("Return")
     until(lambda: door.put and door.put[-1] == {name: expected})
     until(lambda: to_json(door.settings)[name] == expected == panel_of(app).values.get(name))
     assert not panel_of(app).fields[name].error.isVisible()
@@ -146,6 +142,7 @@ def by_mouse(name: str, app: App, door: FakeDoor, until: Until) -> None:
         QTest.qWait(20)
         row = (editor.combo.currentIndex() + 1) % editor.combo.count()
         click(view.viewport(), view.visualRect(view.model().index(row, 0)).center())
+        until(lambda: not view.isVisible())
     elif isinstance(editor, NumberEditor):
         if editor.unset is not None and editor.unset.isChecked():
             click(editor.unset, QPoint(18, editor.unset.height() // 2))
@@ -156,9 +153,10 @@ def by_mouse(name: str, app: App, door: FakeDoor, until: Until) -> None:
         line = editor.controls()[0]
         assert isinstance(line, QLineEdit)
         click(line)
-        line.setText(other(setting, before)[0])
-        click(panel.tabs.tabBar(), panel.tabs.tabBar().tabRect(panel.tabs.currentIndex()).center())
-        panel.tabs.tabBar().setFocus()
+        until(line.hasFocus)
+        press("ctrl+a")
+        write(other(setting, before)[0])
+        click(field.help)
     until(lambda: door.put and list(door.put[-1]) == [name])
     until(lambda: panel_of(app).values.get(name, before) != before)
 

@@ -16,6 +16,7 @@ from desktop.host import Hosts
 from desktop.menu import Do
 from desktop.window import Page
 from tests.desktop.door_server import FakeDoor, reason, status
+from tests.desktop.hands import point
 
 pytestmark = pytest.mark.xvfb
 Until = Callable[[Callable[[], object]], None]
@@ -31,10 +32,6 @@ def panel() -> Iterator[None]:
     finally:
         host.terminate()
         host.wait()
-
-
-def point(*words: object) -> None:
-    subprocess.run(["xdotool", *map(str, words)], check=True)
 
 
 def place(app: App, until: Until) -> QPoint:
