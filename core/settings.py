@@ -66,6 +66,8 @@ class Setting:
     help: str
     unit: str
     section: Section
+    live: bool
+    """Whether a change reaches a running node; if not, it takes effect when the node starts again."""
 
 
 def _declare(
@@ -76,8 +78,9 @@ def _declare(
     help: str,  # noqa: A002 – the word of DESIGN and argparse
     unit: str = "",
     section: Section = Section.LIMITS,
+    live: bool = True,
 ) -> T:
-    words = {"label": label, "help": help, "unit": unit, "section": section}
+    words = {"label": label, "help": help, "unit": unit, "section": section, "live": live}
     declared: T = field(default=default, metadata={"kind": kind, **words})
     return declared
 
@@ -185,6 +188,7 @@ class Settings:
         "the Hugging Face hub, if need be with @ and a branch, tag or commit: of that, only the layers that "
         "this PC serves are fetched.",
         section=Section.MODEL,
+        live=False,
     )
     device: str = _declare(
         Device(),
@@ -268,6 +272,7 @@ class Settings:
         help="Addresses of the swarm's meeting points, with commas between them. "
         "Empty: this PC alone, until “idlebloom invite” makes a swarm of it.",
         section=Section.NETWORK,
+        live=False,
     )
     relay_for_strangers: bool = _declare(
         Switch(),
@@ -276,6 +281,7 @@ class Settings:
         help="Pass on what PCs that cannot be dialled send each other, where this one can be: up to 30 "
         "minutes and 4 GB a connection, counted as this PC's traffic.",
         section=Section.NETWORK,
+        live=False,
     )
     open_router_ports: bool = _declare(
         Switch(),
@@ -283,6 +289,7 @@ class Settings:
         label="Open router ports",
         help="Ask the router (UPnP, NAT-PMP) to let other PCs dial this one, so that it needs no relay.",
         section=Section.NETWORK,
+        live=False,
     )
     port: int = _declare(
         Whole(1024, 65535),
@@ -290,6 +297,7 @@ class Settings:
         label="Port",
         help="Where the chat page and the APIs listen on this PC; the next free one where it is taken.",
         section=Section.NETWORK,
+        live=False,
     )
     start_at_login: bool = _declare(
         Switch(),
@@ -399,4 +407,5 @@ def _section(setting: Setting) -> str:
     return (
         f"\n## {setting.name}\n\n{setting.label}. {setting.help}\n\n"
         f"- Value: {setting.kind.words}{unit}\n- Default: {default}{unit}\n"
+        + ("" if setting.live else "- Takes effect when the node starts again.\n")
     )

@@ -7,7 +7,7 @@ a click sends only what changed. One thread, Qt's own.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from PySide6.QtWidgets import QApplication, QFileDialog, QMessageBox, QWidget
 from core import words
 from core.paths import Paths
 from core.preferences import Preferences
+from core.settings import DECLARED
 from core.terms import Because, Progress, State, Status
 from core.words import _
 from desktop import commands, phrases, snapshot
@@ -70,7 +71,7 @@ class App(QObject):
         self.client = Client(self)
         self.setup = SetupProgram(parent=self)
         self.node = NodeProcess(paths, program, self) if wsl is None else WslNode(paths, wsl, self)
-        self.keeper = SettingsKeeper(self.client, preferences)
+        self.keeper = SettingsKeeper(self.client, preferences, self._saved)
         self.tray = Tray(there, self)
         self.live = Live(paths, program, self)
         self.snapshot: Snapshot | None = None
@@ -165,6 +166,8 @@ class App(QObject):
     def _saw(self, seen: Snapshot) -> None:
         before, self.snapshot = self.snapshot, seen
         self.trouble = ""
+        if self.welcome is not None:
+            self.welcome.node_runs()
         if before is None or _turn(before) != _turn(seen):
             self._own_events.insert(
                 0, Happening(time.time(), seen.status.state, seen.status.reason, seen.words)
@@ -308,6 +311,12 @@ class App(QObject):
             panel.refresh()
         if window.isVisible():
             self._read_more()
+
+    def _saved(self, names: Collection[str]) -> None:
+        """Some settings count from the node's next start: that is now. A node that is not ours is left to
+        whoever started it; the field says what it waits for."""
+        if not all(DECLARED[name].live for name in names):
+            self.node.restart()
 
     def _settings_seen(self, settings: dict[str, object]) -> None:
         if isinstance(self.node, WslNode):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from core.errors import IdlebloomError
@@ -15,10 +15,16 @@ Failed = Callable[[str], None]
 
 
 class SettingsKeeper:
-    """``preferences`` opens the file, with all that follows a change of it."""
+    """``preferences`` opens the file, with all that follows a change of it. ``saved`` is called with the
+    names of what was changed while a node runs."""
 
-    def __init__(self, client: Client, preferences: Callable[[], Preferences]) -> None:
-        self._client, self._preferences = client, preferences
+    def __init__(
+        self,
+        client: Client,
+        preferences: Callable[[], Preferences],
+        saved: Callable[[Collection[str]], None] = lambda names: None,
+    ) -> None:
+        self._client, self._preferences, self._saved = client, preferences, saved
 
     def load(self, done: Done, failed: Failed) -> None:
         if self._client.door is not None:
@@ -31,7 +37,12 @@ class SettingsKeeper:
 
     def save(self, changes: Mapping[str, object], done: Done, failed: Failed) -> None:
         if self._client.door is not None:
-            self._client.put_settings(changes, done, failed)
+
+            def took(settings: Any) -> None:
+                done(settings)
+                self._saved(tuple(changes))
+
+            self._client.put_settings(changes, took, failed)
             return
         try:
             done(to_json(self._preferences().change(changes).change.after))

@@ -148,7 +148,7 @@ def clear(layout: QLayout) -> None:
             clear(inner)
 
 
-def after(milliseconds: int, parent: QWidget, then: Callable[[], None]) -> QTimer:
+def after(milliseconds: int, parent: QObject, then: Callable[[], None]) -> QTimer:
     """Once, later; not if ``parent`` has gone by then."""
     timer = QTimer(parent)
     timer.setSingleShot(True)

@@ -39,7 +39,7 @@ from core.node.plan import (
 from core.pc.limits import Trail, judge
 from core.pc.observe import CALM_SECONDS, Observer, check_told, sources
 from core.serving.counts import Counts
-from core.settings import Change, Donate, Settings
+from core.settings import DECLARED, Change, Donate, Settings
 from core.terms import Because, Budget, Facts, Leave, Memory, Progress, Rates, Reason, State, Today
 
 log = logging.getLogger(__name__)
@@ -135,7 +135,7 @@ class Loop:
 
     def apply(self, change: Change) -> bool:
         asyncio.run_coroutine_threadsafe(self._change(change), self._loop)
-        return not set(change.names) & AT_START
+        return all(DECLARED[name].live for name in change.names)
 
     # One round
 
@@ -346,10 +346,6 @@ class Loop:
         if pid is not None:
             found.add(pid)
         return found
-
-
-AT_START = frozenset({"model", "swarm", "port", "relay_for_strangers", "open_router_ports"})
-"""Settings that take effect at the next start."""
 
 
 def _today(given: Given) -> Today:

@@ -15,7 +15,8 @@ from core.settings import Donate
 from desktop import pc
 from desktop.app import App
 from desktop.pc import Pc
-from desktop.welcome import Welcome, With
+from desktop.steps.with_whom import With
+from desktop.welcome import Welcome
 
 Until = Callable[[Callable[[], object]], None]
 GPU = Gpu("NVIDIA GeForce RTX 4090", 24 * 10**9, 23 * 10**9)
@@ -44,42 +45,44 @@ def test_just_this_pc(app: App, until: Until) -> None:
     """The largest BLOOMZ that fits is marked; the licence comes before Start; then settings are saved."""
     w = welcome(app)
     assert not w.next.isEnabled()
-    w.choices[With.ALONE].click()
+    w.first.choices[With.ALONE].click()
     w.next.click()
     assert w.model == "bigscience/bloomz-7b1" and w.chooser.buttons[w.model].isChecked()
     w.next.click()
-    assert w.summary.text().startswith("bigscience/bloomz-7b1: all of it, 14.1 GB to fetch, about 19 min")
+    assert w.terms.summary.text().startswith(
+        "bigscience/bloomz-7b1: all of it, 14.1 GB to fetch, about 19 min"
+    )
     w.next.click()
     assert "Accept the licence" in w.error.text() and settings(app) == {}
-    w.licence.accept.click()
+    w.terms.licence.accept.click()
     w.next.click()
     until(lambda: w.started)
     assert Licences(app.paths.licences_file).accepted(LICENCE)
     assert settings(app) == {"donate": "always", "model": "bigscience/bloomz-7b1"}
-    assert app.consented and w.give_now.isVisible()
+    assert app.consented and w.last.give_now.isVisible()
 
 
 def test_a_swarm_of_the_largest_model(app: App, until: Until) -> None:
     """Sizes are honest: a part of BLOOM-176B, what to fetch for it, and how many such PCs make it whole."""
     w = welcome(app)
-    w.choices[With.SWARM].click()
+    w.first.choices[With.SWARM].click()
     w.next.click()
     w.chooser.buttons["bigscience/bloom"].click()
     w.next.click()
-    assert "of 70 blocks" in w.summary.text() and "such PCs make it whole" in w.summary.text()
-    w.licence.accept.click()
-    w.when[Donate.OFF].click()
+    assert "of 70 blocks" in w.terms.summary.text() and "such PCs make it whole" in w.terms.summary.text()
+    w.terms.licence.accept.click()
+    w.terms.when[Donate.OFF].click()
     w.next.click()
     until(lambda: w.started)
     assert settings(app) == {"model": "bigscience/bloom"}
-    assert w.invitation.isVisible() and not w.give_now.isVisible()
+    assert w.last.invitation.isVisible() and not w.last.give_now.isVisible()
 
 
 def test_a_link_is_needed(app: App) -> None:
     """Joining without a link is refused where it is missing, with words."""
     w = welcome(app)
-    w.choices[With.LINK].click()
-    assert w.link.isVisible()
+    w.first.choices[With.LINK].click()
+    assert w.first.link.isVisible()
     w.next.click()
     assert w.error.isVisible() and w.stack.currentIndex() == 0
 
@@ -89,7 +92,7 @@ def test_closing_it_leaves_all_as_it_was(app: App, monkeypatch: pytest.MonkeyPat
     quits: list[bool] = []
     monkeypatch.setattr(App, "quit", lambda self: quits.append(True))
     w = welcome(app)
-    w.choices[With.ALONE].click()
+    w.first.choices[With.ALONE].click()
     w.next.click()
     w.reject()
     assert settings(app) == {} and not app.consented and quits == [True]

@@ -28,7 +28,7 @@ from desktop import privacy
 from desktop.app import App
 from desktop.menu import Do, Order
 from desktop.settings_panel import SettingsPanel
-from desktop.welcome import With
+from desktop.steps.with_whom import With
 from desktop.window import Page
 from tests.desktop.door_server import FakeDoor
 
@@ -112,7 +112,7 @@ def test_longer_words_from_right_to_left(
         assert not entry.text() or OPEN in entry.text(), entry.text()
     app.show_welcome()
     assert app.welcome is not None
-    app.welcome.choices[With.SWARM].click()
+    app.welcome.first.choices[With.SWARM].click()
     check(app.welcome)
     for _ in range(2):
         app.welcome.next.click()

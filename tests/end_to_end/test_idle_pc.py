@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.end_to_end.desk import Desk, desk, while_
+from tests.end_to_end.desk import SOON, Desk, desk, while_
 from tests.end_to_end.programs import START_SECONDS, kill, until
 from tests.fake_gpu import LOST, FakeGpu
 
@@ -27,10 +27,6 @@ def pc(nvml_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     gpu = FakeGpu(nvml_folder, tmp_path_factory.mktemp("gpu") / "state")
     with desk(gpu) as opened:
         yield opened
-        assert opened.program.process.poll() is None
-        opened.program.send(signal.SIGTERM)
-        assert opened.program.wait(10) == 0
-        assert opened.program.err == "" and opened.program.is_gone()
 
 
 def test_nobody_there_then_the_first_key(pc: Desk) -> None:
@@ -171,6 +167,20 @@ def test_settings_take_the_causes_away(pc: Desk) -> None:
     pc.gives()
 
 
+def test_waits_are_what_the_owner_chose(pc: Desk) -> None:
+    """Both waits, each at once: a longer one ends giving or keeps it away, a shorter one brings it back."""
+    pc.set(idle_minutes=1440)
+    assert pc.yields("input")["text"].startswith("waiting: 1440 more minutes")
+    pc.set(idle_minutes=0.05, return_minutes=60, yield_programs=["sleep"])
+    with subprocess.Popen(["sleep", "600"]) as game:
+        pc.yields("program")
+        game.kill()
+    until(lambda: pc.look()["reason"]["until"] is not None, SOON)
+    assert pc.look()["reason"]["until"] == pytest.approx(time.time() + 3600, abs=120)
+    pc.set(return_minutes=0.05, yield_programs=[])
+    pc.gives()
+
+
 def test_warm_is_rested_before_it_is_left(pc: Desk) -> None:
     """A little above the limit the worker goes on, with rests, and says so."""
     pc.gives()
@@ -201,7 +211,8 @@ def test_own_chats_keep_the_worker_from_the_owner(pc: Desk) -> None:
 
 
 def test_giving_now_and_pausing(pc: Desk) -> None:
-    """*Give now* gives while keys are pressed; a pause ends it and says until when; resuming ends both."""
+    """*Give now* gives while keys are pressed; *finish* ends it when readers have moved; a pause says until
+    when; resuming ends it."""
     pc.screen.press()
     status = json.loads(pc.place.run("give", "1h", "--json").out)
     assert status["version"]
@@ -210,17 +221,15 @@ def test_giving_now_and_pausing(pc: Desk) -> None:
     assert pc.look()["giving_until"] == pytest.approx(time.time() + 3600, abs=60)
     pc.screen.press()
     assert while_(lambda: pc.look()["state"] == "giving", 1)
-    pc.place.run("pause", "until", "tomorrow")
-    assert pc.yields("paused")["text"].startswith("paused until tomorrow 08:00")
-    assert pc.look()["giving_until"] is None
-    pc.order("resume")
-    pc.gives()
     pc.order("finish")
     pc.yields("paused")
-    pc.order("resume")
+    assert pc.look()["giving_until"] is None
+    pc.place.run("pause", "until", "tomorrow")
+    assert pc.yields("paused")["text"].startswith("paused until tomorrow 08:00")
     refused = pc.place.run("pause", "soon")
     assert refused.process.returncode == 1 and "15m, 1h or tomorrow" in refused.err
-    pc.gives()
+    pc.order("resume")
+    until(lambda: (pc.look()["reason"] or {}).get("kind") != "paused", 5)
 
 
 def counted(pc: Desk) -> dict[str, Any]:
@@ -254,56 +263,24 @@ def test_what_is_given_is_counted(pc: Desk) -> None:
 def test_a_killed_worker_comes_back_under_the_same_rules(pc: Desk) -> None:
     """It is trouble, with when it is tried again; and input meanwhile is still input."""
     pc.gives()
+    before = counted(pc)
     kill(pc.program.workers())
     until(lambda: pc.look()["state"] == "trouble", 5)
     pc.screen.press()
     pc.yields("input")
     pc.gives()
+    assert counted(pc)["tokens"] == before["tokens"] > 0
 
 
-def test_everything_killed_at_once_is_recovered_from(nvml_folder: Path, tmp_path: Path) -> None:
-    """A pause is still one, nothing is left running, and broken files are kept aside and said."""
-    with desk(FakeGpu(nvml_folder, tmp_path / "gpu"), donate="always") as pc:
-        pc.gives()
-        pc.order("pause", "3h")
-        pc.yields("paused")
-        kill(pc.program.processes())
-        pc.program.wait()
-        until(lambda: not pc.program.processes(), 5)
-        environment = pc.screen.environment | pc.bus.environment | pc.gpu.environment
-        again = pc.place.start("node", "--port", "0", environment=environment)
-        again.line()
-        assert pc.look()["state"] == "paused" and pc.look()["reason"]["until"] is not None
-        events = [event["state"] for event in pc.look("/api/events")]
-        assert "giving" in events
-        again.send(signal.SIGKILL)
-        again.wait()
-        for name in ("state.json", "ledger.json", "settings.json"):
-            (again.data / name).write_text("{broken")
-        third = pc.place.start("node", "--port", "0", environment=environment)
-        third.line()
-        assert pc.look()["state"] == "off"
-        third.send(signal.SIGTERM)
-        assert third.wait(10) == 0
-        assert third.err.count("kept as") == 3
-        assert {path.name.partition(".broken")[0] for path in third.data.glob("*.broken-*")} == {
-            "state.json",
-            "ledger.json",
-            "settings.json",
-        }
-
-
-def test_where_nothing_tells_of_input_it_is_said(nvml_folder: Path, tmp_path: Path) -> None:
+def test_where_nothing_tells_of_input_it_is_said(pc: Desk) -> None:
     """No display, no session: nothing is given, with the way out; and a bus that hangs holds up nothing."""
-    gpu = FakeGpu(nvml_folder, tmp_path / "gpu")
-    with desk(gpu) as pc:
-        pc.program.send(signal.SIGTERM)
-        pc.program.wait(10)
-        pc.bus.silent = True
-        headless = pc.place.start("node", "--port", "0", environment=pc.bus.environment | gpu.environment)
-        headless.line(START_SECONDS)
-        status = pc.look()
-        assert (status["state"], status["reason"]["kind"]) == ("waiting", "no_idle_source")
-        assert "idlebloom settings set donate always" in status["reason"]["text"]
-        pc.tell(idle_seconds=500)
-        until(lambda: (pc.tell(idle_seconds=500), pc.look()["state"] != "waiting")[1], 10)
+    pc.program.send(signal.SIGTERM)
+    assert pc.program.wait() == 0
+    assert pc.program.err == "" and pc.program.is_gone()
+    pc.bus.silent = True
+    headless = pc.place.start("node", "--port", "0", environment=pc.bus.environment | pc.gpu.environment)
+    headless.line(START_SECONDS)
+    status = pc.look()
+    assert (status["state"], status["reason"]["kind"]) == ("waiting", "no_idle_source")
+    assert "idlebloom settings set donate always" in status["reason"]["text"]
+    until(lambda: (pc.tell(idle_seconds=500), pc.look()["state"] != "waiting")[1], 10)

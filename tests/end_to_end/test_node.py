@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,7 +50,7 @@ def node() -> Iterator[Node]:
         yield opened
         assert program.process.poll() is None
         program.send(signal.SIGTERM)
-        assert program.wait(10) == 0
+        assert program.wait() == 0
         assert program.err == "" and program.is_gone()
 
 
@@ -156,6 +158,25 @@ def test_consent_is_taken_back_and_given_at_once(node: Node) -> None:
     until(lambda: not node.status()["swarm"]["whole"], 10)
     node.place.run("settings", "set", "donate", "always")
     until(lambda: node.status()["state"] == "giving", START_SECONDS)
+
+
+def test_layers_take_the_space_and_the_folder_that_were_chosen(node: Node, tmp_path: Path) -> None:
+    """A smaller ``disk_gb`` drops what was used least recently, at once; another ``data_dir`` takes
+    along what is left."""
+    until(lambda: node.status()["state"] == "giving", START_SECONDS)
+    kept = node.place.path / "data" / "cache" / "weights" / "maker--model" / ("0" * 40)
+    kept.mkdir(parents=True)
+    for name, gigabytes, used in (("old", 2, 1), ("new", 0.5, 2)):
+        (kept / f"{name}.safetensors").touch()
+        os.truncate(kept / f"{name}.safetensors", int(gigabytes * 1e9))  # takes no space in truth
+        os.utime(kept / f"{name}.safetensors", (used, used))
+    door = find_running(node.place.path / "data" / "run" / "door.json")
+    door.request("/api/settings", {"disk_gb": 1}, "PUT")
+    until(lambda: [path.name for path in kept.iterdir()] == ["new.safetensors"], 10)
+    door.request("/api/settings", {"data_dir": str(tmp_path)}, "PUT")
+    moved = tmp_path / "weights" / kept.parent.name / kept.name / "new.safetensors"
+    until(lambda: moved.exists() and not kept.exists(), 20)
+    assert moved.stat().st_size == 5 * 10**8
 
 
 def test_an_owned_node_ends_with_its_input(place: Folder) -> None:
