@@ -148,6 +148,8 @@ class App(QObject):
     def _found(self, door: object) -> None:
         self.trouble = ""
         self.client.attach(door)  # type: ignore[arg-type]
+        if self.welcome is not None:
+            self.welcome.node_runs()
         if isinstance(self.node, WslNode):
             self.client.get("/api/settings", self.node.keep)
 
@@ -166,8 +168,6 @@ class App(QObject):
     def _saw(self, seen: Snapshot) -> None:
         before, self.snapshot = self.snapshot, seen
         self.trouble = ""
-        if self.welcome is not None:
-            self.welcome.node_runs()
         if before is None or _turn(before) != _turn(seen):
             self._own_events.insert(
                 0, Happening(time.time(), seen.status.state, seen.status.reason, seen.words)
@@ -318,6 +318,15 @@ class App(QObject):
         if not all(DECLARED[name].live for name in names):
             self.node.restart()
 
+    def _restart(self) -> None:
+        if self.node.owned:
+            self.node.restart()
+        else:
+            self._message(
+                _("Start the node again"),
+                _("Something else started the node of this PC. End that one; a new one starts by itself."),
+            )
+
     def _settings_seen(self, settings: dict[str, object]) -> None:
         if isinstance(self.node, WslNode):
             self.node.keep(settings)
@@ -390,7 +399,9 @@ class App(QObject):
             self.welcome.closed.connect(self._welcome_closed)
             self.welcome.give.connect(lambda: self.order(Order(Do.GIVE, "15m")))
             self.welcome.chat.connect(lambda: self.order(Order(Do.CHAT)))
-            self.welcome.restart.connect(self.node.restart)
+            self.welcome.restart.connect(self._restart)
+            if self.client.door is not None:
+                self.welcome.node_runs()
         self.welcome.show()
         self.welcome.raise_()
         self.welcome.activateWindow()

@@ -22,6 +22,7 @@ class Done(QObject):
     def __init__(self, program: list[str], parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._program = program
+        self._again = False
         self.area, page = parts.page(width=680)
         page.addWidget(parts.label(_("Idlebloom runs"), "hero"))
         self.words = parts.label()
@@ -74,6 +75,9 @@ class Done(QObject):
         self.starting.hide()
         for button in (self.give_now, self.open_chat, self.make_link):
             button.setEnabled(True)
+        if self._again:
+            self._again = False
+            self._invite()
 
     def fill(self, *, gives: bool, invites: bool) -> None:
         self.words.setText(
@@ -90,14 +94,17 @@ class Done(QObject):
         commands.run(self, self._program, ["invite"], self._invited, self._not_invited)
 
     def _invited(self, said: Any) -> None:
+        if said.get("restart"):  # the first link makes the secret, and this PC is reached only with it
+            self._again = True
+            self.invite_words.setText(_("Idlebloom's node starts again as part of a private swarm…"))
+            self.restart.emit()
+            return
         self.make_link.setEnabled(True)
         self.invite_link.setText(str(said.get("link", "")))
         self.invite_link.show()
         self.copy_link.show()
         words = f"{said.get('reach', '')}. {said.get('fix', '')}".strip(" .")
         self.invite_words.setText(phrases.sentence(words))
-        if said.get("restart"):
-            self.restart.emit()
 
     def _not_invited(self, why: str) -> None:
         self.make_link.setEnabled(True)

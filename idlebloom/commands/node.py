@@ -139,17 +139,19 @@ async def _peer(
     from core.swarm.daemon import FOR_STRANGERS
     from core.swarm.p2p import start_peer
     from core.swarm.whereabouts import keep
+    from idlebloom import berth
 
     peer = await start_peer(
         identity=paths.state / "node.key",
         runtime=paths.runtime,
         initial_peers=peers,
-        host=host,
+        host=(berth.place(host, paths.state),),
         relaying=FOR_STRANGERS if settings.relay_for_strangers else None,
         open_router_ports=settings.open_router_ports,
         secret=secret,
         patient=True,
     )
+    berth.remember(peer.addresses, paths.state)
     return peer, keep(peer, paths.runtime, private=secret is not None)
 
 

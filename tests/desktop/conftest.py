@@ -88,11 +88,11 @@ def qt(
 
 
 @pytest.fixture
-def until(qt: QApplication) -> Callable[[Callable[[], object]], None]:
+def until(qt: QApplication) -> Callable[..., None]:
     """Lets Qt run until something is so."""
 
-    def wait(so: Callable[[], object]) -> None:
-        end = time.monotonic() + LIMIT
+    def wait(so: Callable[[], object], seconds: float = LIMIT) -> None:
+        end = time.monotonic() + seconds
         while not so():
             assert time.monotonic() < end, "it never came"
             qt.processEvents(QEventLoop.ProcessEventsFlag.AllEvents, 20)

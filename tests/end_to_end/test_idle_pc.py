@@ -181,6 +181,18 @@ def test_waits_are_what_the_owner_chose(pc: Desk) -> None:
     pc.gives()
 
 
+def test_the_device_and_what_is_left_of_it(pc: Desk) -> None:
+    """A device that is not there is said, and nothing runs; of one that is, so much is not taken."""
+    pc.set(device="cuda:7")
+    assert "there is no cuda:7" in pc.yields("no_room")["text"]
+    for leave in (11.5, 11):
+        pc.set(device="cuda:0", leave_vram_gb=leave)
+        left = pc.gpu.card.total - int(leave * 1e9)
+        until(lambda left=left: pc.look()["vram"]["cap"] == left, SOON, str(pc.look()["vram"]))
+    pc.set(device="cpu", leave_vram_gb=None)
+    pc.gives()
+
+
 def test_warm_is_rested_before_it_is_left(pc: Desk) -> None:
     """A little above the limit the worker goes on, with rests, and says so."""
     pc.gives()
