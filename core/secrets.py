@@ -30,12 +30,18 @@ class NoKeyring(Exception):
     """There is no keyring, or it does not answer; the words say which."""
 
 
+class Absent(NoKeyring):
+    """There is none, as on many PCs without a desktop: nothing is wrong."""
+
+
 class Secrets:
     def __init__(self, file: Path, limit_seconds: float = LIMIT_SECONDS) -> None:
         self._file = file
         self._limit = limit_seconds
         self.notice = ""
         """Why secrets are kept in a file; empty while the keyring works or was not asked yet."""
+        self.fails = False
+        """Whether there is a keyring, which may hold secrets, but it cannot be used."""
 
     def get(self, secret: Secret) -> str | None:
         found = self._ask(lambda ring: ring.get_password(SERVICE, secret))
@@ -73,6 +79,7 @@ class Secrets:
         try:
             return within(self._limit, lambda: question(_keyring()))
         except NoKeyring as error:
+            self.fails = not isinstance(error, Absent)
             self.notice = f"{error}; secrets are kept in {self._file}, readable by you alone"
             return None
 
@@ -110,7 +117,7 @@ def _keyring() -> Keyring:
 
     found = keyring.get_keyring()
     if isinstance(found, fail.Keyring | null.Keyring):
-        raise NoKeyring("there is no keyring on this PC")
+        raise Absent("there is no keyring on this PC")
     return found  # type: ignore[return-value]  # a backend has these methods
 
 

@@ -320,6 +320,7 @@ class Settings:
         label="Ask programs for the API key",
         help="Programs of yours that use the APIs under /v1, /api/v1 and /api/v2 must then send the key that "
         "“idlebloom key” prints. The chat page needs none. Other users of this PC always need it.",
+        section=Section.PROGRAM,
     )
 
 

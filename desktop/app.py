@@ -81,7 +81,9 @@ class App(QObject):
         self._has_events = True
         self.window: Window | None = None
         self.welcome: Welcome | None = None
-        self.language = preferences().settings.language.value
+        opened = preferences()
+        self.language = opened.settings.language.value
+        self._notice = opened.notice
         words.use(self.language)
         self._tick = QTimer(self)
         self._tick.setInterval(TICK_MS)
@@ -94,6 +96,7 @@ class App(QObject):
         self.setup.failed.connect(self._not_set_up)
         self.node.found.connect(self._found)
         self.node.gone.connect(self._gone)
+        self.node.noticed.connect(self._noticed)
         self.client.seen.connect(self._saw)
         self.client.lost.connect(self._lost)
         self.tray.ordered.connect(self.order)
@@ -108,6 +111,8 @@ class App(QObject):
         self._tick.start()
         self.redraw()
         self.tray.start()
+        if self._notice:
+            self._noticed(self._notice)
         if self.consented:
             self.setup.start()
             QTimer.singleShot(FIRST_LOOK_MS, self._open_without_host)
@@ -153,6 +158,13 @@ class App(QObject):
         if isinstance(self.node, WslNode):
             self.client.get("/api/settings", self.node.keep)
 
+    def _noticed(self, why: str) -> None:
+        """What its owner has to know, though everything goes on."""
+        if self.tray.visible:
+            self.tray.notify(_("Idlebloom needs you"), phrases.sentence(why))
+        else:
+            self._message(_("Idlebloom needs you"), phrases.sentence(why))
+
     def _gone(self, why: str) -> None:
         self.client.detach()
         self.snapshot = None
@@ -187,8 +199,9 @@ class App(QObject):
             )
         if seen.status.state is State.TROUBLE:
             why = phrases.why(seen)
-            if time.time() - self._told.get(why, 0.0) > TROUBLE_SECONDS:
-                self._told[why] = time.time()
+            now = time.monotonic()  # the wall's clock may be set
+            if now - self._told.get(why, -TROUBLE_SECONDS) >= TROUBLE_SECONDS:
+                self._told[why] = now
                 self.tray.notify(_("Idlebloom needs you"), why)
 
     def redraw(self) -> None:

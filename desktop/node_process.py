@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from PySide6.QtCore import QObject, QProcess, QProcessEnvironment, QTimer, Signal
+from shiboken6 import isValid
 
 from core import door
 from core.door import RunningNode
@@ -30,6 +31,8 @@ STEADY_SECONDS = 120.0
 """A node that ran for so long was well: the pauses begin anew."""
 ENDING_MS = 8000
 """What a node gets to end in good order."""
+OURS = "idlebloom: "
+"""How a line for people begins."""
 TAIL = 4000
 """Characters of what it said last that are kept to say why it ended."""
 
@@ -40,10 +43,12 @@ def command(data: Path | None) -> list[str]:
 
 
 class NodeProcess(QObject):
-    """``found``: the door of a running node. ``gone``: it has ended, with words about why."""
+    """``found``: the door of a running node. ``gone``: it has ended, with words about why. ``noticed``:
+    what it had to say as it started, such as of a file that was damaged."""
 
     found = Signal(object)
     gone = Signal(str)
+    noticed = Signal(str)
 
     def __init__(
         self,
@@ -119,6 +124,9 @@ class NodeProcess(QObject):
         self._running = running
         if self._process is not None:
             self._steady.start()
+            for notice in notices(self._said):
+                self.noticed.emit(notice)
+            self._said = ""  # none of that is why it ends, when it does
         self.found.emit(running)
 
     def _watch_other(self) -> None:
@@ -128,7 +136,7 @@ class NodeProcess(QObject):
             self._lost("")
 
     def _ended(self, process: QProcess) -> None:
-        if process is not self._process:
+        if process is not self._process or not isValid(process):
             return
         end_group(int(process.property("group") or 0))
         self._process = None
@@ -191,10 +199,15 @@ def end_group(group: int) -> None:
             pass  # nothing was left
 
 
+def notices(said: str) -> list[str]:
+    """Lines for people, as all commands say them."""
+    return [line.removeprefix(OURS) for line in said.splitlines() if line.startswith(OURS)]
+
+
 def last_line(said: str) -> str:
     """The last thing that a program said, without its name."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return lines[-1].removeprefix("idlebloom: ") if lines else ""
+    return lines[-1].removeprefix(OURS) if lines else ""
 
 
 def _timer(parent: QObject, interval: int, then: Callable[[], None], once: bool = False) -> QTimer:

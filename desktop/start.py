@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from PySide6.QtCore import QSocketNotifier, QTimer
-from PySide6.QtWidgets import QApplication
+from PySide6.QtWidgets import QApplication, QMessageBox
 
 from core.errors import IdlebloomError
 from core.paths import Paths
@@ -32,13 +32,18 @@ def run(
 ) -> int:
     """``program`` starts Idlebloom, with its data folder. Raises ``IdlebloomError``."""
     check_libraries()
-    paths.make()
     app = QApplication([phrases.NAME])
     app.setApplicationName(phrases.NAME)
     app.setDesktopFileName("idlebloom")
     app.setWindowIcon(icons.app())
     app.setQuitOnLastWindowClosed(False)
     style.dress(app)
+    try:
+        paths.make()
+    except IdlebloomError as error:
+        # Whoever started it from a menu sees no terminal.
+        QMessageBox.critical(None, phrases.NAME, phrases.sentence(str(error)))
+        raise
     address = socket_name(paths)
     if wake(address):
         return 0

@@ -24,6 +24,14 @@ class Screen:
         """As a person does: the server itself sees input."""
         subprocess.run(["xdotool", "key", key], env={**os.environ, **self.environment}, check=True)
 
+    def windows(self, title: str) -> list[str]:
+        """Those that are shown under that title."""
+        line = ["xdotool", "search", "--onlyvisible", "--name", title]
+        environment = {**os.environ, **self.environment}
+        return subprocess.run(
+            line, env=environment, capture_output=True, text=True, check=False
+        ).stdout.split()
+
     @contextmanager
     def fullscreen(self, pid: int | None = None) -> Iterator[None]:
         """A window that fills the screen, told by the hints that a window manager sets."""

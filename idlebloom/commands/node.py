@@ -81,7 +81,8 @@ async def _run(args: argparse.Namespace, paths: Paths, preferences: Preferences,
         end_with_input(end)
     sweep(paths.runtime)
     peers = settings.swarm if args.peers is None else args.peers
-    secret = await asyncio.to_thread(stored_secret, Secrets(paths.secrets_file))
+    secrets = Secrets(paths.secrets_file)
+    secret = await asyncio.to_thread(stored_secret, secrets)
     host = _host(peers, secret)
     peer, forget = await _peer(paths, settings, peers, host, secret)
     node = Node(peer, model, version())
@@ -90,8 +91,7 @@ async def _run(args: argparse.Namespace, paths: Paths, preferences: Preferences,
     ways = NodeWays(paths, preferences)
     try:
         told, ledger = Told(paths.state_file), Ledger(paths.ledger_file)
-        for notice in filter(None, (told.notice, ledger.notice)):
-            print(f"idlebloom: {notice}", file=sys.stderr)
+        _say(secrets.notice if secrets.fails else "", told.notice, ledger.notice)
         giver = Giver(
             node, paths, Standing(host, tuple(peers), secret, settings.open_router_ports), version()
         )
@@ -105,7 +105,7 @@ async def _run(args: argparse.Namespace, paths: Paths, preferences: Preferences,
             paths.door_file,
             preferences,
             history_file=paths.history_file,
-            secrets=Secrets(paths.secrets_file),
+            secrets=secrets,
             donor=loop,
             ways=ways,
             own_donors=partial(_own_donors, paths.state / "worker.key"),
@@ -123,6 +123,12 @@ async def _run(args: argparse.Namespace, paths: Paths, preferences: Preferences,
             await loop.close()
         await node.close()
         await peer.close()
+
+
+def _say(*notices: str) -> None:
+    """To whoever reads standard error, the tray included."""
+    for notice in filter(None, notices):
+        print(f"idlebloom: {notice}", file=sys.stderr, flush=True)
 
 
 def _own_donors(identity: Path) -> frozenset[PeerId]:

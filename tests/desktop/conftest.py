@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 import pytest
+import shiboken6
 from PySide6.QtCore import QCoreApplication, QEvent, QEventLoop
 from PySide6.QtWidgets import QApplication
 
@@ -56,8 +57,16 @@ def on_display(display: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def _applications() -> dict[str, QApplication]:
-    return {}
+def _applications() -> Iterator[dict[str, QApplication]]:
+    """Ended here: at the interpreter's own end Python and Qt take each other's objects away in any order,
+    which aborts the process now and then."""
+    made: dict[str, QApplication] = {}
+    yield made
+    if "app" in made:
+        app = made.pop("app")
+        QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete.value)
+        app.processEvents()
+        shiboken6.delete(app)
 
 
 @pytest.fixture

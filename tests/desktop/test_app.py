@@ -9,8 +9,10 @@ import pytest
 from PySide6.QtWidgets import QAbstractButton, QMessageBox, QWidget
 
 from core import words
+from core.paths import Paths
 from core.terms import State
-from desktop.app import CONSENTED, App
+from desktop.app import CONSENTED, JOINED, App
+from desktop.memory import Memory
 from desktop.menu import Do, Order
 from desktop.snapshot import Face
 from desktop.window import Page
@@ -143,6 +145,27 @@ def test_another_language_at_once(make_app: Callable[..., App], door: FakeDoor, 
     assert app.window is not None
     assert app.window.rail.item(1).text() == "Einstellungen" and app.window.page is Page.SETTINGS
     assert words.state(State.PAUSED) == "pausiert"
+
+
+def test_damaged_files_are_said(
+    make_app: Callable[..., App], door: FakeDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Settings that this tray itself found damaged, and what its node says as it starts: as a notification
+    where there is an icon, else in a window."""
+    told: list[str] = []
+    monkeypatch.setattr("desktop.tray.Tray.notify", lambda self, title, text: told.append(text))
+    paths = Paths.of()
+    paths.settings_file.write_text("{broken")
+    Memory(paths.state).keep(JOINED)
+    app = make_app(lambda: True)
+    assert len(told) == 1 and "kept as settings.json.broken-" in told[0]
+    assert told[0].endswith("The default settings are used.")
+    app.node.noticed.emit("ledger.json is damaged and was kept as x")
+    assert told[1:] == ["Ledger.json is damaged and was kept as x."]
+    app.tray.stop()
+    app.show_window()
+    app.node.noticed.emit("the keyring did not answer")
+    assert box_of(app).text() == "The keyring did not answer."
 
 
 def test_notifications_are_rare(

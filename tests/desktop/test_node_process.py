@@ -31,6 +31,7 @@ assert sys.argv[2:] == ["node", "--owned", "--json"], sys.argv
 if (run / "broken").exists():
     print("idlebloom: the port is taken", file=sys.stderr)
     sys.exit(1)
+print("idlebloom: a file was damaged", file=sys.stderr, flush=True)
 helper = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(60)"])
 (run / "helper").write_text(str(helper.pid))
 (run / "door.json").write_text(json.dumps({"url": "http://127.0.0.1:1", "pid": os.getpid(), "token": "t"}))
@@ -58,9 +59,12 @@ def ended(pid: int) -> bool:
 
 def test_started_and_ended_in_good_order(node: NodeProcess, paths: Paths, until: Until) -> None:
     """A node is started where none runs, in a session of its own, and ends with the tray's end."""
+    noticed: list[str] = []
+    node.noticed.connect(noticed.append)
     node.start()
     until(lambda: node.pid)
     pid = node.pid
+    assert noticed == ["a file was damaged"]
     assert node.owned and os.getsid(pid) == pid
     node.stop()
     assert ended(pid) and not paths.door_file.exists()

@@ -36,11 +36,14 @@ class Desktop:
     def look(self) -> dict[str, Any]:
         return self.place.look("/api/status?once=1")
 
-    def gives(self) -> bool:
+    def state(self) -> str:
         try:
-            return bool(self.look()["state"] == "giving")
+            return str(self.look()["state"])
         except NodeError:
-            return False  # it is just being started
+            return ""  # it is just being started
+
+    def gives(self) -> bool:
+        return self.state() == "giving"
 
     def node(self) -> int:
         """The process id of the node that is there now, 0 where none is."""
@@ -94,7 +97,8 @@ def test_node_and_everything_killed(desktop: Desktop) -> None:
     desktop.tray.wait()
     until(lambda: not desktop.tray.processes(), 10, "nothing left")
     desktop.restart()
-    assert desktop.look()["state"] == "paused" and desktop.look()["reason"]["until"] is not None
+    until(lambda: desktop.state() == "paused", START_SECONDS)
+    assert desktop.look()["reason"]["until"] is not None
     assert desktop.kept() == before
     desktop.tray.send(signal.SIGTERM)
     assert desktop.tray.wait() == 0
