@@ -35,7 +35,7 @@ from benchmarks.replicas import CUT, KINDS, Replicas, replicas
 from benchmarks.swarm_of_workers import split
 from core.errors import IdlebloomError
 from core.paths import bundled_model
-from core.routing.ask import Ask, Ended, Moved, Started, Waiting
+from core.routing.ask import Ask, Ended, Moved, Piece, Started, Waiting
 from core.routing.generate import Generator
 from core.swarm.loop import new_event_loop
 from core.terms import PeerId, Sampling
@@ -46,8 +46,11 @@ AT_ONCE = 3
 """Donors disturbed at the same time: of each span one, never both."""
 REST = 0.004
 """Seconds that a donor sleeps after each step, so that answers last."""
-BREATH_SECONDS = (0.5, 2.5)
-"""Between one disturbance and the next, three times at once, so that answers get on in between."""
+BREATH_SECONDS = (0.2, 0.8)
+"""Between one disturbance and the next, three times at once;"""
+GOT_ON, LONGEST_BREATH = 6, 10.0
+"""and until so many readers have had a token since, but no longer than these seconds: a PC that others keep busy
+is disturbed more slowly, and not until it does nothing but recover."""
 IN_USE = 0.75
 """Of so many of the disturbances the donor is one that a reader uses, while there is one."""
 RESULTS = Path(__file__).parent / "results"
@@ -95,6 +98,7 @@ class Readers:
         self.generator: Generator = swarm.generator()
         self.using: dict[int, frozenset[PeerId]] = {}
         """The donors of each reader's answer under way."""
+        self._token_at: dict[int, float] = {}
         self._asked, self._write = asked, write
         self._judge = Judge(swarm.folder)
         self._right: dict[Question, tuple[int, ...]] = {}
@@ -112,6 +116,14 @@ class Readers:
         while not self._stopped:
             question = chance.choice(self._asked)
             self._write(await self._answer(reader, question))
+
+    async def got_on(self, since: float) -> None:
+        """Returns when most readers have had a token after ``since``, or after a while."""
+        until = time.monotonic() + LONGEST_BREATH
+        while time.monotonic() < until:
+            if sum(at > since for at in self._token_at.values()) >= min(GOT_ON, len(self._token_at)):
+                return
+            await asyncio.sleep(0.05)
 
     def stop(self) -> None:
         """Lets what is being answered end."""
@@ -131,6 +143,8 @@ class Readers:
                             stalls.append(round(event.seconds, 4))
                     case Waiting():
                         waits += 1
+                    case Piece():
+                        self._token_at[reader] = time.monotonic()
                     case Ended():
                         ids = event.token_ids
         except IdlebloomError as failed:
@@ -161,9 +175,11 @@ async def disturb(swarm: Replicas, readers: Readers, plan: Plan, write: Write) -
     kinds = [*KINDS, CUT] if plan.hosts else list(KINDS)
 
     async def one_after_the_other() -> None:
+        started = time.monotonic()
         for _ in left:
             if time.monotonic() > until:
                 return
+            await readers.got_on(started)
             await asyncio.sleep(chance.uniform(*BREATH_SECONDS))
             kind, started = chance.choice(kinds), time.monotonic()
             using = frozenset[PeerId]().union(*readers.using.values())

@@ -278,11 +278,11 @@ class Session:
         self._warming = asyncio.create_task(self._warm(way))
 
     async def _warm(self, way: Way) -> None:
-        """Has streams to the standbys opened: ours, and those of the stages before them."""
+        """Has streams to the standbys opened: ours, and those of the stages before them; before the entry is
+        the tail, which sends it what it draws."""
         for index, peer in way.standbys.items():
-            before = self._stages[index - 1] if index and index <= len(self._stages) else None
-            if before is not None:
-                before.send(Standby(self.id, self._client.epoch, way.sealed[peer]))
+            if index < len(self._stages):
+                self._stages[index - 1].send(Standby(self.id, self._client.epoch, way.sealed[peer]))
             with suppress(SwarmError):
                 await self._connections.to(peer, way.records[peer].addresses)
 
@@ -347,6 +347,8 @@ class Session:
         connection.sessions.setdefault(self.id, (self._message, self._lost))
         epoch = self._client.fill()
         before = self._stages[index - 1] if index else None
+        if before is None:
+            self._stages[-1].send(Standby(self.id, self._client.epoch, way.sealed[peer]))
         opening = self._open_message(way, index, epoch)
         self._filling = Filling(self._client, connection, before, opening, way.sealed[peer])
         await self._filling.run(self._client.turn(epoch, 0), self._client.epoch)
