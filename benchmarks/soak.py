@@ -49,8 +49,8 @@ REST = 0.004
 BREATH_SECONDS = (0.2, 0.8)
 """Between one disturbance and the next, three times at once;"""
 GOT_ON, LONGEST_BREATH = 6, 10.0
-"""and until so many readers have had a token since, but no longer than these seconds: a PC that others keep busy
-is disturbed more slowly, and not until it does nothing but recover."""
+"""and until so many readers have had a token since, but no longer than these seconds: a PC that others keep
+busy is disturbed more slowly, and not until it does nothing but recover."""
 IN_USE = 0.75
 """Of so many of the disturbances the donor is one that a reader uses, while there is one."""
 RESULTS = Path(__file__).parent / "results"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from core.ring.frames import (
     NOWHERE,
@@ -63,7 +63,7 @@ class Client:
         self._stops: frozenset[int] = frozenset()
         self._out = Outbox(Lane.BULK, _any_ids)
         self._fill: Outbox | None = None
-        self._fill_epoch = 0
+        self._fill_epoch = self._ahead_epoch = 0
 
     @property
     def is_open(self) -> bool:
@@ -80,13 +80,32 @@ class Client:
     def open(self, stages: int) -> None:
         """A new epoch over ``stages`` stages. The caller opens them and reports each with ``ready``; a
         turn under way goes on from the tokens held."""
-        self.epoch = max(self.epoch, self._fill_epoch) + 1
+        self._begin_epoch(max(self.epoch, self._fill_epoch, self._ahead_epoch) + 1, stages)
+
+    def _begin_epoch(self, epoch: int, stages: int) -> None:
+        self.epoch, self.stages = epoch, stages
         self._fill = None
-        self.stages = stages
         self.lost = False
         self._resumed = False
         self._standing.clear()
         self._out = Outbox(Lane.BULK, _any_ids)
+
+    def ask_ahead(self) -> int:
+        """An epoch that stages are asked to open while this one goes on."""
+        self._ahead_epoch = max(self.epoch, self._fill_epoch, self._ahead_epoch) + 1
+        return self._ahead_epoch
+
+    def change_over(
+        self, epoch: int, standings: Mapping[int, Standing], staying: Collection[int]
+    ) -> list[tuple[int, Request]]:
+        """Begins the epoch that all stages have opened ahead, with what they held then. Those
+        ``staying`` have gone on since: what this client holds they have run."""
+        self._begin_epoch(epoch, len(standings))
+        now = self._truncated[-1][0] if self._truncated else self.rollback
+        for stage, told in standings.items():
+            stays = stage in staying and told.length <= self.cached
+            self._standing[stage] = Standing(now, self.cached, told.log_from) if stays else told
+        return self._launch() if self.answering else []
 
     def ready(self, stage: int, epoch: int, standing: Standing) -> list[tuple[int, Request]]:
         """A stage has acknowledged the epoch, with what it holds."""
@@ -99,7 +118,7 @@ class Client:
 
     def fill(self) -> int:
         """The epoch in which a replacement is filled."""
-        self._fill_epoch = max(self.epoch, self._fill_epoch) + 1
+        self._fill_epoch = max(self.epoch, self._fill_epoch, self._ahead_epoch) + 1
         return self._fill_epoch
 
     def fill_terms(self, epoch: int) -> Resume:

@@ -111,6 +111,8 @@ class Part:
         self.queue: deque[Step] = deque()
         self._received = {Lane.BULK: -1, Lane.DECODE: -1}
         self._out = {Lane.BULK: Outbox(Lane.BULK, way), Lane.DECODE: Outbox(Lane.DECODE)}
+        self._early: list[tuple[int, int]] = []
+        """Truncations that came before the epoch's terms: some may be of a later turn than those."""
         self._copy: Outbox | None = None
         self._copy_epoch = -1
         self._held: Token | None = None
@@ -148,7 +150,8 @@ class Part:
         if resume.epoch != self.epoch or self.broken or self.resumed:
             return []
         acks = self._truncate(resume.rollback, resume.keep) if resume.rollback > self.rollback else []
-        self.resumed, self.emit_from = True, resume.emit_from
+        later = [length for rollback, length in self._early if rollback > resume.rollback]
+        self.resumed, self.emit_from = True, min([resume.emit_from, *later])
         replay: list[Action] = []
         if not self.is_tail:
             for start, count, payload in self.log.pieces(resume.emit_from, REPLAY_ROWS):
@@ -356,6 +359,8 @@ class Part:
             self.credit = 0
         self._held = None
         self.rollback = rollback
+        if not self.resumed:
+            self._early.append((rollback, length))
         self.length = min(self.length, length)
         self.ran = min(self.ran, length)
         self.log.truncate(length)

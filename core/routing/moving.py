@@ -2,17 +2,21 @@
 
 The stage before it copies its log and all it sends to the replacement, in an epoch that only those two
 and the client know; the client does so itself for a new entry. When the replacement has nearly caught
-up, the session opens its new route, and little is left to replay.
+up, all stages of the new route are asked to open it ahead: the ring goes on until all have said that they
+could, and then changes over without waiting for anyone, just after a token. Little is left to replay.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from core.errors import Refused, StageLost
 from core.ring.client import Client
-from core.ring.frames import Ack, Turn
+from core.ring.frames import Ack, Standing, Turn
 from core.routing.connections import Connection
+from core.routing.opening import Way
 from core.swarm.messages import Copy, Message, Open, Probe, Pulse, Ready, Refuse
 from core.terms import PeerId
 
@@ -20,6 +24,51 @@ READY_SECONDS = 3.0
 LOOK_SECONDS = 0.05
 NEARLY = 8
 """Positions that the replacement may still lack when the route changes."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A way that all its stages have opened ahead, under ``epoch``; what they held when they did, and those
+    of them that serve already."""
+
+    way: Way
+    epoch: int
+    stages: tuple[Connection, ...]
+    standings: dict[int, Standing]
+    staying: frozenset[int]
+
+
+class Asking:
+    """All stages of ``way`` asked to open it ahead; ``opens`` are the messages, one a stage."""
+
+    def __init__(self, way: Way, stages: Sequence[Connection], opens: Sequence[Open]) -> None:
+        self.epoch = opens[0].epoch
+        self._way, self._stages, self._opens = way, tuple(stages), opens
+        self._standings: dict[int, Standing] = {}
+        self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def run(self, staying: frozenset[int]) -> Prepared:
+        """Returns when all could. Raises ``SwarmError``."""
+        for connection, message in zip(self._stages, self._opens, strict=True):
+            connection.send(message)
+        try:
+            await asyncio.wait_for(self._ready, READY_SECONDS)
+        except TimeoutError:
+            raise StageLost(self._stages[0].remote, "not all stages answered") from None
+        return Prepared(self._way, self.epoch, self._stages, self._standings, staying)
+
+    def hear(self, remote: PeerId, message: Ready | Refuse) -> None:
+        """What a stage answers."""
+        if self._ready.done() or not 0 <= message.stage < len(self._stages):
+            return
+        if self._stages[message.stage].remote != remote:
+            return
+        if isinstance(message, Refuse):
+            self._ready.set_exception(Refused(remote, message.kind, message.why))
+            return
+        self._standings[message.stage] = message.standing
+        if len(self._standings) == len(self._stages):
+            self._ready.set_result(None)
 
 
 class Filling:

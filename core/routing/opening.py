@@ -122,6 +122,7 @@ def open_message(
     max_length: int,
     source: Source | None = None,
     narrow: bool = False,
+    ahead: bool = False,
 ) -> Open:
     """What the stage of this index is asked to be."""
     stages = way.route.stages
@@ -144,6 +145,7 @@ def open_message(
         source_rollback=source.rollback if source else 0,
         shared=source.shared if source else 0,
         narrow=narrow,
+        ahead=ahead,
     )
 
 

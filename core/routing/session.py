@@ -20,7 +20,7 @@ from core.ring.client import CHUNK, Client, common
 from core.ring.frames import Ack, Breach, Broken, Drawn, Request, Reserved
 from core.routing.ask import Waiting
 from core.routing.connections import Connection, Connections
-from core.routing.moving import Filling
+from core.routing.moving import Asking, Filling, Prepared
 from core.routing.opening import (
     OPEN_SECONDS,
     UNANSWERED,
@@ -83,8 +83,9 @@ class Session:
         self._client = Client(self.id, chunk=chunk)
         self._stages: list[Connection] = []
         self._opening: Opening | None = None
-        self._events: asyncio.Queue[Token | _Lost | Way] = asyncio.Queue()
+        self._events: asyncio.Queue[Token | _Lost | Way | Prepared] = asyncio.Queue()
         self._filling: Filling | None = None
+        self._asking: Asking | None = None
         self._moving: asyncio.Task[None] | None = None
         self._leaver: Connection | None = None
         self._broken: _Lost | None = None
@@ -153,12 +154,12 @@ class Session:
         self._source = None
         avoid: set[PeerId] = set()
         patience = Patience(self._clock, self.patience)
-        ready: Way | None = None
+        ready: Way | Prepared | None = None
         self._watch.begin()
         try:
             while client.answering or not self._events.empty():
                 event = await self._next()
-                if isinstance(event, Way):
+                if isinstance(event, Way | Prepared):
                     ready = event  # just after a token, when least is under way that would be lost
                     continue
                 lost = event if isinstance(event, _Lost) else None
@@ -333,13 +334,26 @@ class Session:
                 self._events.put_nowait(way)  # other stages change too: their logs do the rest
                 return
             await self._fill_stage(way, index)
+            prepared = await self._ask_ahead(way)
         except SwarmError as error:
             log.info("a replacement could not be filled: %s", error)
         else:
             if self.route is route and self._client.answering:
-                self._events.put_nowait(way)
+                self._events.put_nowait(prepared)
         finally:
-            self._filling = None
+            self._filling = self._asking = None
+
+    async def _ask_ahead(self, way: Way) -> Prepared:
+        """Has all stages open the way while the ring still goes over the one before."""
+        stages = await self._connect_all([way.records[stage.peer_id] for stage in way.route.stages])
+        epoch = self._client.ask_ahead()
+        opens = [self._open_message(way, index, epoch, ahead=True) for index in range(len(stages))]
+        here = [connection.remote for connection in self._stages]
+        staying = frozenset(index for index, line in enumerate(stages) if here[index] == line.remote)
+        for connection in stages:
+            connection.sessions.setdefault(self.id, (self._message, self._lost))
+        self._asking = Asking(way, stages, opens)
+        return await self._asking.run(staying)
 
     async def _fill_stage(self, way: Way, index: int) -> None:
         peer = way.route.stages[index].peer_id
@@ -353,15 +367,29 @@ class Session:
         self._filling = Filling(self._client, connection, before, opening, way.sealed[peer])
         await self._filling.run(self._client.turn(epoch, 0), self._client.epoch)
 
-    async def _switch(self, way: Way) -> _Lost | None:
-        """Opens the way that was made ready; what is wrong with it otherwise."""
+    async def _switch(self, ready: Way | Prepared) -> _Lost | None:
+        """Changes over to the way that was made ready; what is wrong with it otherwise."""
+        if isinstance(ready, Prepared):
+            self._change_over(ready)
+            return None
         try:
-            await self._open_way(way)
+            await self._open_way(ready)
         except (Refused, StageLost) as error:
             return _Lost(error.peer_id, error.why, tell=isinstance(error, StageLost))
         return None
 
-    def _open_message(self, way: Way, index: int, epoch: int | None = None) -> Open:
+    def _change_over(self, ready: Prepared) -> None:
+        """All its stages wait for it."""
+        self._part_from(connection.remote for connection in ready.stages)
+        self._stages = list(ready.stages)
+        for connection in self._stages:
+            connection.sessions[self.id] = (self._message, self._lost)
+        self.route, self._broken = ready.way.route, None
+        self._watch.begin()
+        self._send(self._client.change_over(ready.epoch, ready.standings, ready.staying))
+        self._warming = asyncio.create_task(self._warm(ready.way))
+
+    def _open_message(self, way: Way, index: int, epoch: int | None = None, *, ahead: bool = False) -> Open:
         return open_message(
             way,
             index,
@@ -371,6 +399,7 @@ class Session:
             max_length=self._max_length,
             source=self._source,
             narrow=self._is_narrow(way),
+            ahead=ahead,
         )
 
     def _is_narrow(self, way: Way) -> bool:
@@ -401,7 +430,7 @@ class Session:
 
     # Messages
 
-    async def _next(self) -> Token | _Lost | Way:
+    async def _next(self) -> Token | _Lost | Way | Prepared:
         """The next token, or what broke, or a way that was made ready. A silence that is too long for
         this ring is looked into."""
         while True:
@@ -439,6 +468,10 @@ class Session:
             filling.hear(message)
             return
         self._watch.heard()
+        asking = self._asking
+        if asking is not None and isinstance(message, Ready | Refuse) and message.epoch == asking.epoch:
+            asking.hear(remote, message)
+            return
         match message:
             case Drawn() if self._is_at(remote, len(self._stages) - 1):
                 self._drawn(message)

@@ -62,6 +62,8 @@ class Clients:
         if isinstance(message, Heard):
             raise FrameError("a client sent what only donors say")
         for held in self.table.of(stream.remote, message.session):
+            self.opening.enter(held, getattr(message, "epoch", -1))
+        for held in self.table.of(stream.remote, message.session):
             held.control = stream
             held.parked = False
             held.used_at = time.monotonic()

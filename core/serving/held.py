@@ -12,11 +12,21 @@ from core.ring.frames import Lane
 from core.ring.part import Part
 from core.serving.links import Link
 from core.swarm.frames import Dtype
+from core.swarm.messages import Open
 from core.swarm.peer import Stream
 from core.terms import PeerId, Span
 
 READER_SECONDS = 10.0
 """For so long after its last step a session counts as someone who reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """An opening that was asked for ahead: ready, its streams open, to take over from the epoch before."""
+
+    control: Stream
+    message: Open
+    links: dict[Lane, Link]
 
 
 @dataclass(eq=False, slots=True)
@@ -50,6 +60,7 @@ class Held:
     answered: bool = False
     """A step of an answer was run here."""
     bulk_run: int = -1
+    ahead: Ahead | None = None
     freed: bool = False
     hidden: int = 0
     """How many numbers a position's activations are."""

@@ -28,6 +28,8 @@ class Incoming:
         self.outgoing = Outgoing(peer, table, deliver=self.deliver, changed=changed)
         self._changed = changed
         self.taken_bytes = 0
+        self.enter: Callable[[Held, int], None] = lambda _held, _epoch: None
+        """Told of the first frame of an epoch that was opened ahead."""
 
     async def serve_lane(self, stream: Stream, lane: Lane) -> None:
         """One neighbour's frames, until its stream ends."""
@@ -47,7 +49,7 @@ class Incoming:
             log.warning("a neighbour was cut off: %s", error)
 
     async def _frame(self, stream: Stream, header: Header) -> None:
-        held = self.table.get(header.session, header.stage)
+        held = self._of(stream, header)
         if held is None or held.previous != stream.remote or header.epoch != held.part.epoch:
             await self._read_over(stream, header)
             if held is None:
@@ -64,6 +66,16 @@ class Incoming:
         self.taken_bytes += header.length + HEADER.size
         held.inbound[header.lane] = stream
         self.deliver(held, header.frame(payload))
+
+    def _of(self, stream: Stream, header: Header) -> Held | None:
+        """Whose frame it is; the first of an epoch that was opened ahead begins that."""
+        held = self.table.get(header.session, header.stage)
+        ahead = held.ahead if held is not None else None
+        if held is None or ahead is None or ahead.message.epoch != header.epoch:
+            return held
+        if ahead.message.previous == stream.remote:
+            self.enter(held, header.epoch)
+        return self.table.get(header.session, header.stage)
 
     def _warm_up(self, held: Held, lane: Lane, rows: int) -> None:
         """A part of a prompt is coming, which will be sent on when it was run here."""

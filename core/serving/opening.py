@@ -13,7 +13,7 @@ from core.model.config import ModelConfig
 from core.ring.frames import Breach, Lane, turn_of
 from core.ring.part import Part
 from core.serving.dials import Dials
-from core.serving.held import Held, Table
+from core.serving.held import Ahead, Held, Table
 from core.serving.links import Link
 from core.serving.outgoing import Outgoing
 from core.serving.places import Places
@@ -89,7 +89,7 @@ class Opening:
         except Refused as refusal:
             answer = Refuse(message.session, message.stage, message.epoch, refusal.kind, refusal.why[:300])
         else:
-            answer = self._take(stream, message, links)
+            answer = self._wait_for(stream, message, links) or self._take(stream, message, links)
         with suppress(StreamClosed):
             stream.write(pack(answer))
 
@@ -160,6 +160,24 @@ class Opening:
             self.places.release(links)
             raise
         return links
+
+    def _wait_for(self, stream: Stream, message: Open, links: dict[Lane, Link]) -> Message | None:
+        """Has an opening wait that was asked for ahead, for the part that it will take over from; ``None``
+        where it need not."""
+        before = self._same_layers(stream.remote, message) if message.ahead else None
+        if before is None or before.part.stage != message.stage:
+            return None
+        if before.ahead is not None:
+            self.places.release(before.ahead.links)
+        before.ahead = Ahead(stream, message, links)
+        return Ready(message.session, message.stage, message.epoch, before.part.standing)
+
+    def enter(self, held: Held, epoch: int) -> None:
+        """Something of this epoch has come: if it was opened ahead, it begins."""
+        ahead = held.ahead
+        if ahead is not None and ahead.message.epoch == epoch:
+            held.ahead = None
+            self._take(ahead.control, ahead.message, ahead.links)
 
     def _take(self, stream: Stream, message: Open, links: dict[Lane, Link]) -> Message:
         """The session is this donor's from here on, in the epoch of the message."""

@@ -150,6 +150,9 @@ class Places:
         for link in (*held.standby, *([held.copying] if held.copying else [])):
             self.outgoing.links.release(link, time.monotonic())
         held.standby, held.copying = [], None
+        if held.ahead is not None:
+            self.release(held.ahead.links)
+            held.ahead = None
 
     def release(self, links: dict[Lane, Link]) -> None:
         for link in links.values():

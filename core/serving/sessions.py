@@ -56,6 +56,7 @@ class Sessions:
         self.outgoing = self.incoming.outgoing
         self.places = Places(self.table, pool, self.outgoing, log_bytes)
         self.opening = Opening(peer, config, span, wires, self.places)
+        self.incoming.enter = self.opening.enter
         self.clients = Clients(self.incoming, self.opening, changed=changed, speculate=speculate)
         self._no_memory = no_memory
 

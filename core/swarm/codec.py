@@ -70,6 +70,7 @@ _CHECKS: dict[int, tuple[type, tuple[Check, ...]]] = {
             a.rollback,
             a.position,
             a.truth,
+            a.truth,
         ),
     ),
     2: (Ready, (a.session, a.stage, a.epoch, a.standing)),

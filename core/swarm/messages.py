@@ -47,6 +47,8 @@ class Open:
     shared: int = 0
     narrow: bool = False
     """Prompts travel from stage to stage in int8 blocks."""
+    ahead: bool = False
+    """The epoch before goes on until something of this one comes: then this one begins."""
 
 
 @dataclass(frozen=True, slots=True)

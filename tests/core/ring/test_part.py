@@ -38,6 +38,15 @@ def test_a_frame_of_another_epoch_is_dropped() -> None:
     assert part().receive(frame(0, 0, epoch=2)) == []
 
 
+def test_terms_that_a_later_turn_has_overtaken_hide_nothing_of_it() -> None:
+    """The next stage holds positions of the turn before, which it must not keep."""
+    mine = Part(b"s" * 16, 1, 3, 1, lambda upto: True)
+    mine.receive(frame(0, 0, 4))
+    mine.receive(frame(1, 2, 2, rollback=2 * TURN))
+    mine.resume(Resume(b"s" * 16, 1, TURN, 4, 4))
+    assert mine.emit_from == 2
+
+
 def test_a_doubled_frame_is_acknowledged_and_not_run_again() -> None:
     """A hop already seen changes nothing."""
     mine = part()

@@ -18,8 +18,10 @@ from core.ring.frames import (
     Reserve,
     Reserved,
     Resume,
+    Standing,
     Truncate,
     Turn,
+    turn_of,
 )
 from core.ring.part import Part
 from core.terms import Sampling, Token
@@ -95,6 +97,15 @@ class World:
     prompt: int = 0
     answer: list[int] = field(default_factory=list)
     """What the answer will be, for guesses."""
+    source: World | None = None
+    """Another session of the same client on the same stages, which this one takes tokens over from,"""
+    shared: int = 0
+    moving: float = 0.0
+    """The chance a step that the ring is to change over."""
+    """so many."""
+    adopted: int = 0
+    changes: int = 0
+    """How often the ring changed over to an epoch that was opened ahead."""
 
     def __post_init__(self) -> None:
         self.client = Client(
@@ -103,6 +114,10 @@ class World:
         self.parts: list[Part | None] = [None] * self.stages
         self.layers = [Layers(stage) for stage in range(self.stages)]
         self.busy: list[Layers] = []  # an engine runs one step at a time, across epochs too
+        self.ahead: dict[int, tuple[int, int, bool]] = {}  # by stage: epoch, rollback, and whether it is new
+        self.told: dict[int, Any] = {}
+        self.asked, self.new = 0, -1
+        self.way = self.random.choice((0, 4, 20))
 
     # The network
 
@@ -130,11 +145,22 @@ class World:
 
     def stage_gets(self, index: int, message: Any) -> None:
         if isinstance(message, tuple) and message[0] == "open":
-            self.open_stage(index, message[1], message[2])
+            self.open_stage(index, *message[1:])
+            return
+        if isinstance(message, tuple) and message[0] == "ahead":
+            self.ahead[index] = message[1:]
+            part = None if message[3] else self.parts[index]
+            standing = part.standing if part is not None else Standing()
+            self.post(index, "client", ("waiting", index, message[1], standing))
             return
         if isinstance(message, tuple):  # the engine has finished a step
             self.finish(index, *message[1:])
             return
+        if index in self.ahead and self.ahead[index][0] == message.epoch:
+            epoch, rollback, is_new = self.ahead.pop(index)
+            if is_new:
+                self.parts[index] = None
+            self.open_stage(index, epoch, rollback)
         part = self.parts[index]
         if part is None:
             return
@@ -150,7 +176,7 @@ class World:
         self.send(index, handlers[type(message)](message))
         self.engine(index)
 
-    def open_stage(self, index: int, epoch: int, rollback: int) -> None:
+    def open_stage(self, index: int, epoch: int, rollback: int, source: World | None = None) -> None:
         part = self.parts[index]
         if part is None:
             self.layers[index] = Layers(index)
@@ -163,14 +189,30 @@ class World:
                 lambda upto: True,
                 rollback=rollback,
                 before=part,
+                way=lambda: self.way,
             )
             self.parts[index] = part
+            if source is not None:
+                self.take_over(index, part, source)
             part.proposer = self
             if self.random.random() < 0.2:
                 part.log.clear(part.ran)  # the log's memory was needed for something else
         elif part.epoch > epoch:
             return
         self.post(index, "client", ("ready", index, epoch, part.standing))
+
+    def take_over(self, index: int, part: Part, source: World) -> None:
+        """What another session has run of the same tokens need not be run again, unless a later turn may have
+        changed it."""
+        its = source.parts[index]
+        if its is None or part.ran or turn_of(its.rollback) != source.client.rollback:
+            return
+        upto = min(self.shared, its.ran)
+        if not upto or self.random.random() < 0.2:
+            return
+        self.layers[index].prefix = source.layers[index].prefix[:upto]
+        part.adopt(its, upto)
+        self.adopted += 1
 
     def engine(self, index: int) -> None:
         part = self.parts[index]
@@ -234,11 +276,15 @@ class World:
         sends: Any = []
         if getattr(message, "epoch", client.epoch) == client.epoch:
             self.progress = self.now  # slow is not stuck
-        if isinstance(message, tuple):
+        if isinstance(message, tuple) and message[0] == "waiting":
+            if message[2] == self.asked:
+                self.told[message[1]] = message[3]
+        elif isinstance(message, tuple):
             sends = client.ready(*message[1:])
         elif isinstance(message, Drawn):
             new, sends = client.drawn(message)
             self.got += new
+            sends = [*sends, *self.change_over()] if new else sends
         elif isinstance(message, Reserved):
             sends = client.reserved(message)
         elif isinstance(message, Ack):
@@ -249,6 +295,23 @@ class World:
         if client.lost and client.answering:
             self.reopen()
 
+    def ask_ahead(self) -> None:
+        """Has all stages open an epoch while this one goes on; one of them may be another donor's then."""
+        self.asked, self.told = self.client.ask_ahead(), {}
+        self.new = self.random.randrange(-1, self.stages)
+        for stage in range(self.stages):
+            message = ("ahead", self.asked, self.client.rollback, stage == self.new)
+            self.post("client", stage, message)
+
+    def change_over(self) -> list[Any]:
+        """Just after a token, once all stages wait for it."""
+        if len(self.told) < self.stages or self.asked <= self.client.epoch or not self.client.answering:
+            return []
+        self.changes += 1
+        staying = {stage for stage in range(self.stages) if stage != self.new}
+        told, self.told = self.told, {}
+        return self.client.change_over(self.asked, told, staying)
+
     def dispatch(self, sends: Any) -> None:
         for stage, message in sends:
             self.post("client", stage, message)
@@ -258,11 +321,12 @@ class World:
         self.progress = self.now
         self.client.open(self.stages)
         for stage in range(self.stages):
-            self.post("client", stage, ("open", self.client.epoch, self.client.rollback))
+            self.post("client", stage, ("open", self.client.epoch, self.client.rollback, self.source))
 
     def turn(self, ids: list[int], limit: int, stop_after: int | None) -> None:
         """Runs one answer to its end, or to the reader's stop."""
         self.got = []
+        self.source = None
         self.progress = self.now
         self.dispatch(self.client.begin(ids, Sampling(), limit, frozenset({STOP_ID})))
         while self.client.answering:
@@ -274,6 +338,8 @@ class World:
         assert self.now < 20_000, "the session is stuck"
         if self.random.random() < self.chaos.kill and self.now < self.chaos.until:
             self.kill(self.random.randrange(self.stages))
+        if self.client.answering and self.client.is_open and self.random.random() < self.moving:
+            self.ask_ahead()
         if not self.heap or self.now - self.progress > 60:
             self.now += 1
             if self.now - self.progress > 60:

@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 
+from core.ring.frames import Reserve, Reserved
 from core.serving.dials import A_CLIENT
 from core.swarm.codec import pack
 from core.swarm.identity import Identity
-from core.swarm.messages import Ready, Refuse, Standby
+from core.swarm.messages import Close, Ready, Refuse, Standby
 from core.swarm.peer import Unreachable
 from core.swarm.records import seal
 from core.terms import DonorState, PeerId, Span
 from tests.core.rings import FakeRing
-from tests.core.serving.strangers import Stranger, still_serves, tail
+from tests.core.serving.strangers import Stranger, hidden_frame, still_serves, tail
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,24 @@ async def test_a_session_is_its_first_clients(ring: FakeRing) -> None:
     refusal = await thief.say(thief.opening(epoch=9))
     assert isinstance(refusal, Refuse)
     assert refusal.kind == "bad"
+
+
+async def test_what_is_opened_ahead_begins_with_the_first_word_of_its_epoch(ring: FakeRing) -> None:
+    """Until then the epoch before goes on; a later opening takes its place."""
+    stranger, lane = await tail(ring)
+    lane.write(hidden_frame(stranger.session))
+    for epoch in (2, 3):
+        assert isinstance(await stranger.say(stranger.opening(epoch=epoch, ahead=True)), Ready)
+        [held] = ring.donors[1].sessions.table
+        assert held.part.epoch == 1
+    assert held.part.length == 4
+    reserved = await stranger.say(Reserve(stranger.session, 3, 10))
+    assert isinstance(reserved, Reserved)
+    [held] = ring.donors[1].sessions.table
+    assert (held.part.epoch, held.ahead) == (3, None)
+    await stranger.say(stranger.opening(epoch=4, ahead=True))
+    stranger.stream.write(pack(Close(stranger.session)))
+    await still_serves(ring)
 
 
 async def test_a_client_cannot_make_a_donor_dial_ever_new_strangers(
