@@ -8,10 +8,12 @@ import urllib.request
 from typing import Any
 
 import psutil
+import pytest
 from websocket import WebSocket, create_connection
 
 from core.door import RunningNode, find_running
-from tests.end_to_end.programs import Folder, until
+from core.errors import NodeError
+from tests.end_to_end.programs import Folder, folder, until
 
 
 def door_of(place: Folder) -> RunningNode:
@@ -34,9 +36,30 @@ def hear(ws: WebSocket, kind: str) -> dict[str, Any]:
             return message
 
 
+def joined(place: Folder, link: str) -> None:
+    """Another PC's page: a spoilt link is refused in words; with the right one its model is whole."""
+    first = place.start("node", "--json", "--port", "0")
+    first.ready()
+    door = door_of(place)
+    assert not door.request("/api/status?once=1")["swarm"]["whole"]
+    with pytest.raises(NodeError, match="link"):
+        door.request("/api/ways/join", {"link": link[:-3]}, seconds=60)
+    assert door.request("/api/ways/join", {"link": link}, seconds=60)["restart"]
+    first.send(signal.SIGTERM)
+    assert first.wait() == 0
+    second = place.start("node", "--json", "--port", "0")
+    second.ready()
+    door = door_of(place)
+    until(lambda: door.request("/api/status?once=1")["swarm"]["whole"], 60, "the joined swarm is whole")
+    assert door.request("/api/ways/just", {}, seconds=60)["restart"]
+    assert door.request("/api/settings")["swarm"] == []
+    second.send(signal.SIGTERM)
+    assert second.wait() == 0
+
+
 def test_a_killed_node_loses_no_finished_message(place: Folder) -> None:
     """What the page has seen to be finished is there after the next start; the demo that the page had
-    started goes with the node."""
+    started goes with the node. The link that the page makes leads another PC into this one's swarm."""
     assert place.run("settings", "set", "donate", "always").out == "always\n"
     program = place.start("node", "--json", "--port", "0")
     program.ready()
@@ -51,6 +74,8 @@ def test_a_killed_node_loses_no_finished_message(place: Folder) -> None:
     url = door.request("/api/ways/try", {}, seconds=60)["url"]
     with urllib.request.urlopen(f"{url}/v1/models") as answer:
         assert json.loads(answer.read())["data"][0]["id"] == "idlebloom/demo"
+    invited = door.request("/api/ways/invite", {}, seconds=60)
+    assert invited["private"] and invited["restart"] and invited["reach"] == "only on this PC"
     (demo,) = [one for one in program.processes("demo") if "--owned" in one.cmdline()]
     program.send(signal.SIGKILL)
     ws.shutdown()
@@ -68,5 +93,7 @@ def test_a_killed_node_loses_no_finished_message(place: Folder) -> None:
     assert kept["messages"][1]["tokens"] == ended["tokens"] and kept["messages"][1]["text"]
     cut = door.request(f"/api/conversations/{half}")
     assert cut["messages"][1]["state"] in ("stopped", "done")
+    with folder() as other:
+        joined(other, invited["link"])
     again.send(signal.SIGTERM)
     assert again.wait() == 0

@@ -163,7 +163,7 @@ def test_the_swarms_other_models_are_shown(page: Page, server: Server, screensho
     page.chrome.get(f"{server.url}/swarm")
     page.wait(lambda: page.all(".other"))
     (shown,) = page.all(".other")
-    assert "bigscience/bloomz-560m has 24 blocks. Blocks 12 to 24, words out have no donor." in shown.text
+    assert "It has 24 blocks. Blocks 12 to 24, words out have no donor." in shown.text
     assert len(page.all(".other .layer.hole")) == 14
     page.find(".other summary").click()
     assert page.find(".other tbody tr").text.startswith("eARoseQ7 words in, blocks 1 to 11 online")

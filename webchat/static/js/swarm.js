@@ -63,7 +63,7 @@ function otherModel(state, opened) {
     "article",
     { class: "other" },
     element("h3", { text: state.model, dir: "auto" }),
-    element("p", { class: "soft", text: `${summary(state)} Version ${state.revision}.` }),
+    element("p", { class: "soft", text: `${summary(state).replace(state.model, "It")} Version ${state.revision}.` }),
     element("p", { class: "unseen", text: mapWords(state, online, layers) }),
     element("div", { "aria-hidden": "true" }, ...mapRows(state, online, layers)),
     donors,
@@ -116,12 +116,12 @@ function lanes(donors) {
 // How many donors each layer has; none is a hole.
 function coverage(online, layers) {
   const cells = [];
-  const every = Math.ceil(layers / 24);
+  const every = Math.ceil(layers / (innerWidth < 640 ? 11 : 24));
   for (let layer = 0; layer < layers; layer++) {
     const held = holders(online, layer);
     const cell = element("span", { class: held ? "layer" : "layer hole", title: layerTitle(layer, layers, held) });
     if (layer === 0) cell.textContent = "in";
-    else if (layer === layers - 1) cell.textContent = "out";
+    else if (layer === layers - 1) cell.textContent = every < 3 ? "out" : "";
     else if (layer % every === 0 && (every === 1 || layer < layers - 2)) cell.textContent = layer;
     cells.push(cell);
   }

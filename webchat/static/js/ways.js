@@ -63,14 +63,15 @@ async function go(name) {
   say(done.restart ? "Done. It counts when Idlebloom is started again." : "Done. It begins at once; the line at the top shows it.");
 }
 
-function show({ link, reach, fix }) {
+function show({ link, reach, fix, restart }) {
   byId("way-field").hidden = false;
   byId("way-link").value = link;
   byId("way-link").readOnly = true;
   byId("way-link").select();
   byId("way-copy").hidden = false;
   byId("way-yes").hidden = true;
-  say(`Its meeting points: ${reach}. ${fix ?? ""}`.trim());
+  const later = restart ? "The swarm is private from the next start of Idlebloom on." : "";
+  say([`Its meeting points: ${reach}.`, fix, later].filter(Boolean).join(" "));
 }
 
 function say(words) {
