@@ -13,7 +13,7 @@ from websocket import WebSocket, create_connection
 
 from core.door import RunningNode, find_running
 from core.errors import NodeError
-from tests.end_to_end.programs import Folder, folder, until
+from tests.end_to_end.programs import Folder, until
 
 
 def door_of(place: Folder) -> RunningNode:
@@ -36,30 +36,20 @@ def hear(ws: WebSocket, kind: str) -> dict[str, Any]:
             return message
 
 
-def joined(place: Folder, link: str) -> None:
-    """Another PC's page: a spoilt link is refused in words; with the right one its model is whole."""
-    first = place.start("node", "--json", "--port", "0")
-    first.ready()
-    door = door_of(place)
-    assert not door.request("/api/status?once=1")["swarm"]["whole"]
+def join(door: RunningNode, link: str) -> None:
+    """A spoilt link is refused in words; the right one is what the node belongs to, until it leaves."""
     with pytest.raises(NodeError, match="link"):
         door.request("/api/ways/join", {"link": link[:-3]}, seconds=60)
-    assert door.request("/api/ways/join", {"link": link}, seconds=60)["restart"]
-    first.send(signal.SIGTERM)
-    assert first.wait() == 0
-    second = place.start("node", "--json", "--port", "0")
-    second.ready()
-    door = door_of(place)
-    until(lambda: door.request("/api/status?once=1")["swarm"]["whole"], 60, "the joined swarm is whole")
+    told = door.request("/api/ways/join", {"link": link}, seconds=60)
+    assert told["restart"] and told["private"]
+    assert door.request("/api/settings")["swarm"] == told["swarm"] != []
     assert door.request("/api/ways/just", {}, seconds=60)["restart"]
     assert door.request("/api/settings")["swarm"] == []
-    second.send(signal.SIGTERM)
-    assert second.wait() == 0
 
 
 def test_a_killed_node_loses_no_finished_message(place: Folder) -> None:
     """What the page has seen to be finished is there after the next start; the demo that the page had
-    started goes with the node. The link that the page makes leads another PC into this one's swarm."""
+    started goes with the node. The link that the page makes is one that it takes."""
     assert place.run("settings", "set", "donate", "always").out == "always\n"
     program = place.start("node", "--json", "--port", "0")
     program.ready()
@@ -93,7 +83,6 @@ def test_a_killed_node_loses_no_finished_message(place: Folder) -> None:
     assert kept["messages"][1]["tokens"] == ended["tokens"] and kept["messages"][1]["text"]
     cut = door.request(f"/api/conversations/{half}")
     assert cut["messages"][1]["state"] in ("stopped", "done")
-    with folder() as other:
-        joined(other, invited["link"])
+    join(door, invited["link"])
     again.send(signal.SIGTERM)
     assert again.wait() == 0
