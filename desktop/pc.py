@@ -97,6 +97,18 @@ def holds(of: Outlook, blocks: int) -> str:
     )
 
 
+def holds_in(of: Outlook, blocks: int) -> str:
+    """The same with the time that fetching takes."""
+    if of.whole:
+        return f"{holds(of, blocks)}, {minutes(of.fetch)}"
+    if of.pcs == 0:
+        return holds(of, blocks)
+    words = _("about {held} of {blocks} blocks, {size} to fetch, {time}; about {pcs} such PCs make it whole")
+    return words.format(
+        held=of.blocks, blocks=blocks, size=size(of.fetch), time=minutes(of.fetch), pcs=of.pcs
+    )
+
+
 def minutes(count: int, mbit: float = 100.0) -> str:
     """How long fetching takes at a usual speed."""
     return _("about {count} min at {mbit} Mbit/s").format(

@@ -194,9 +194,7 @@ class Welcome(QDialog):
         entry = known(self.model)
         if entry is None:
             return _("The model {name} is on this PC already.").format(name=self.model)
-        outlook = self.pc.outlook(entry.config)
-        words = f"{entry.model_id}: {pc.holds(outlook, entry.config.blocks)}"
-        return f"{words}, {pc.minutes(outlook.fetch)}." if outlook.fetch else f"{words}."
+        return f"{entry.model_id}: {pc.holds_in(self.pc.outlook(entry.config), entry.config.blocks)}."
 
     # What it does
 

@@ -19,8 +19,9 @@ WATCHER = Path(__file__).with_name("watcher.py")
 
 
 @pytest.mark.xvfb
-def test_a_host_on_the_bus_that_comes_late(door: FakeDoor, paths: Paths, tmp_path: Path) -> None:
-    """The icon registers with a watcher that starts after it, shows its line and its menu, and obeys."""
+def test_a_host_on_the_bus_comes_late_goes_and_returns(door: FakeDoor, paths: Paths, tmp_path: Path) -> None:
+    """The icon registers with a watcher that starts after it, shows its line and its menu, and obeys; when
+    that one has gone and come back, it registers again."""
     if shutil.which("dbus-run-session") is None:
         pytest.skip("no dbus-run-session")
     memory = Memory(paths.state)

@@ -1,6 +1,6 @@
 """A StatusNotifier watcher and host, to be run on a session bus: says what it sees of the icon, and clicks.
 
-The first argument: seconds after which it begins. Prints one line of JSON.
+The first argument: seconds after which it begins. In between it goes, and returns. Prints one line of JSON.
 """
 
 import asyncio
@@ -17,6 +17,8 @@ from dbus_fast.service import ServiceInterface, dbus_method, dbus_property
 NAME = "org.kde.StatusNotifierWatcher"
 ITEM, PATH = "org.kde.StatusNotifierItem", "/StatusNotifierItem"
 MENU = "com.canonical.dbusmenu"
+GONE_SECONDS = 3.0
+"""Long enough for the tray to have seen that nobody watches any more."""
 PROPERTIES = "org.freedesktop.DBus.Properties"
 
 
@@ -96,7 +98,13 @@ async def main() -> None:
     tooltip = (await item.call(PATH, PROPERTIES, "Get", "ss", ITEM, "ToolTip"))[0].value
     await item.call(PATH, ITEM, "Activate", "ii", 0, 0)
     await item.click(menu, seen["For 3 hours"])
-    await asyncio.sleep(0.5)
+    await bus.release_name(NAME)
+    await asyncio.sleep(GONE_SECONDS)
+    await bus.request_name(NAME)
+    item = Item(bus, await asyncio.wait_for(watcher.items.get(), 20))
+    found = (await item.call(PATH, PROPERTIES, "GetAll", "s", ITEM))[0]
+    menu = found["Menu"].value
+    seen = await item.entries(menu, "Quit")
     said = {
         "entries": list(seen),
         "tooltip": [part for part in tooltip if isinstance(part, str)],
