@@ -130,9 +130,8 @@ class App(QObject):
         self.node.stop()
 
     def quit(self) -> None:
-        app = QApplication.instance()
-        if app is not None:
-            app.quit()
+        # Not Qt's quit(): that asks every window first, and one without a tray icon answers with a question.
+        QApplication.exit(0)
 
     # What a package still fetches before there is a node
 
