@@ -57,6 +57,8 @@ class Length:
 
 NEAR, FAR = Length(40, 60, 200), Length(20, 28, 60)
 DRAIN_SECONDS = 20.0
+AFTERWARDS = 5
+"""Tokens after a change of route that may still come later for it."""
 ROUND_TRIPS = 8
 """What a stall may take longer without a standby."""
 ENOUGH = 15
@@ -68,7 +70,8 @@ GREEDY = Sampling()
 NOTES = """\
 A stall is the time from SIGKILL to the first token over the new route, less a usual step: detection, opening,
 replay; the replay is left out of the value, as the bar says. A pause is the longest time between two tokens
-from the word to leave on, less a usual step, in usual steps. The bundled model in float32; a prompt of 100
+from the word to leave to five tokens after the change of route, less a usual step, in usual steps (until late
+on 2026-11-27: to the end of the answer). The bundled model in float32; a prompt of 100
 tokens, disturbed amid the answer. Without a standby the client keeps no streams to who would replace a stage;
 donors may still have some to each other from earlier answers. *Rates* are tokens a second where each step one
 donor of four stages dies with the chance p; emulated in one process over a swarm in memory, the first token's
@@ -150,7 +153,8 @@ def _kill(swarm: Replicas, session: Session, stage: int) -> Place:
 
 
 async def leave_once(swarm: Replicas, role: str, length: Length) -> float:
-    """One answer in which the donor of this role leaves as planned: the pause, in usual steps."""
+    """One answer in which the donor of this role leaves as planned: the pause, in usual steps. It is
+    looked for from the word to leave to some tokens after the change of route, no longer."""
     connections = Connections(swarm.peer)
     planner = Planner(swarm.peer, ref(swarm.config), swarm.config.hidden, connections)
 
@@ -158,13 +162,15 @@ async def leave_once(swarm: Replicas, role: str, length: Length) -> float:
         return await planner.way(0, avoid, before)
 
     session = Session(connections, way, swarm.config.max_length)
-    clock, times, leaving = asyncio.get_running_loop().time, list[float](), None
+    clock, times, leaving, moved_at = asyncio.get_running_loop().time, list[float](), None, 0
     ids = [5 + (7 * number) % 900 for number in range(PROMPT)]
     try:
         async for event in session.answer(ids, GREEDY, length.leaving, frozenset()):
             if not isinstance(event, Token):
                 continue
             times.append(clock())
+            if session.moves and not moved_at:
+                moved_at = len(times)
             if len(times) == length.disturbed:
                 place = _serving(swarm, session, ROLES.index(role))
                 assert place.worker is not None
@@ -180,7 +186,8 @@ async def leave_once(swarm: Replicas, role: str, length: Length) -> float:
         connections.close()
         await planner.close()
     step = statistics.median(b - a for a, b in pairwise(times[10 : length.disturbed]))
-    return max(b - a for a, b in pairwise(times[length.disturbed - 1 :])) / step - 1
+    leaves = times[length.disturbed - 1 : moved_at + AFTERWARDS]
+    return max(b - a for a, b in pairwise(leaves)) / step - 1
 
 
 def host(name: str) -> Host:
