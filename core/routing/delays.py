@@ -2,7 +2,9 @@
 
 Best is what the two have measured themselves and told in their records; of two that differ the larger
 counts, so nobody alone can make itself near. Then their coordinates. What this reader has measured
-bounds both: the ways from here to one and to the other differ by no more than the way between them.
+bounds both: the ways from here to one and to the other differ by no more than the way between them, and that
+is hardly longer than the way round by here. So what two donors measured of each other while they were busy
+starting, several times what it is, is not believed where both are near.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from core.terms import NEAR_NAME, PeerId, Record
 
 UNKNOWN_SECONDS = 0.05
 """Assumed of a round trip that nothing is known of."""
+DETOUR = 2.0
+"""The internet's ways between two PCs may be so many times as long as a way round by a third."""
 
 
 class Delays:
@@ -37,11 +41,11 @@ class Delays:
     def _round_trip(self, one: PeerId, other: PeerId) -> float:
         here, there = self._measured.get(one), self._measured.get(other)
         least = abs(here - there) if here is not None and there is not None else 0.0
+        round_by_here = here + there if here is not None and there is not None else FARTHEST
         claimed = self._claimed(one, other)
         if claimed is None:
-            most = here + there if here is not None and there is not None else FARTHEST
-            claimed = min(UNKNOWN_SECONDS, most)
-        return min(max(claimed, least), FARTHEST)
+            claimed = min(UNKNOWN_SECONDS, round_by_here)
+        return min(max(min(claimed, DETOUR * round_by_here), least), FARTHEST)
 
     def _claimed(self, one: PeerId, other: PeerId) -> float | None:
         told = [
