@@ -54,6 +54,8 @@ class Generator:
         self.model = ref(config)
         self._connections = Connections(peer)
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._passing: dict[int, _Kept] = {}
+        """Answers under way of no conversation, by number."""
         self._planner = Planner(peer, self.model, config.hidden, self._connections)
         self._chance = random.Random()
 
@@ -88,7 +90,7 @@ class Generator:
                         yield event
         finally:
             self._planner.end(kept.number)
-            if ask.conversation is None:
+            if self._passing.pop(kept.number, None) is not None:
                 self._close(kept)
 
     async def _show(
@@ -209,14 +211,17 @@ class Generator:
             kept = _Kept(number, session, asyncio.Lock())
             if conversation is not None:
                 self._kept[conversation] = kept
+            else:
+                self._passing[number] = kept
         if conversation is not None:
             self._kept.move_to_end(conversation)
             self._drop_oldest()
         return kept
 
     def _share(self, session: Session, ids: Sequence[int]) -> None:
-        """A system prompt that another conversation began with is not computed again."""
-        others = [kept.session for kept in self._kept.values()]
+        """A system prompt that another conversation began with, or an answer of an API's that is under way,
+        is not computed again."""
+        others = [kept.session for kept in (*self._kept.values(), *self._passing.values())]
         best = max(others, key=lambda other: other.alike(ids), default=None)
         if best is not None and best.alike(ids) >= SHARED_LEAST:
             session.take_over(best, ids)
@@ -240,9 +245,10 @@ class Generator:
         self._planner.forget(kept.number)
 
     def close(self) -> None:
-        for kept in self._kept.values():
+        for kept in (*self._kept.values(), *self._passing.values()):
             self._close(kept)
         self._kept.clear()
+        self._passing.clear()
 
     async def leave(self) -> None:
         """Closes everything, and gives the messages a moment to leave."""

@@ -236,6 +236,25 @@ async def test_a_system_prompt_is_computed_once_for_all_conversations(
     assert all(rows <= most for rows in run)
 
 
+async def test_api_requests_at_the_same_time_share_what_they_begin_with(
+    ring: FakeRing, generator: Generator
+) -> None:
+    """Of no conversation, and freed when they end; texts are those without that."""
+    system = Message("system", "Be kind. " + "The moon is a computer. " * 8)
+    asks = [Ask((system, Message("user", words))) for words in ("What is Idlebloom?", "Tell me a story")]
+    alone = [(await told(generator, ask))[1] for ask in asks]
+    text, other = "", None
+    async for event in generator.generate(asks[0]):
+        if isinstance(event, Piece):
+            text += event.text
+            other = other or await told(generator, asks[1])
+    assert other is not None
+    assert [text, other[1]] == alone
+    assert other[0].reused_tokens > 30
+    await asyncio.sleep(0.1)
+    assert not any(len(donor.sessions) for donor in ring.donors)
+
+
 async def test_what_was_taken_over_survives_a_lost_donor(ring: FakeRing, generator: Generator) -> None:
     """The copied log fills the replacement."""
     system = Message("system", "Be kind. " + "The moon is a computer. " * 8)
