@@ -1,13 +1,13 @@
 """What a lost donor costs a reader.
 
-    python -m benchmarks.failures [--kills N] [--minutes M] [--tokens 128,1024] [--only kill,far,rates]
+    python -m benchmarks.failures [--kills N] [--minutes M] [--tokens 128,1024] [--only kill,far,leave,rates]
 
 *Kill*: one of three donors, a real worker process on loopback, gets SIGKILL amid an answer: its stall is
 the time from the kill to the first token over the new route, less a usual step. With a warm standby, and
-without one. Then one leaves as planned. *Far*: the same, 100 ms round trip apart; needs root. *Rates*: a ring
-of four stages in this process over a swarm in memory (emulated: real processes would take hours), where each
-step a donor dies with the chance p, beside what two others would take with the same steps: starting the
-answer again from its prompt, and keeping no cache at all.
+without one. Then one leaves as planned. *Far*: the same, 100 ms round trip apart; needs root. *Leave*: of
+both the leavings alone. *Rates*: a ring of four stages in this process over a swarm in memory (emulated: real
+processes would take hours), where each step a donor dies with the chance p, beside what two others would take
+with the same steps: starting the answer again from its prompt, and keeping no cache at all.
 """
 
 from __future__ import annotations
@@ -195,7 +195,10 @@ def host(name: str) -> Host:
     return Host(name, 100, 100, 25)
 
 
-async def kills(count: int, minutes: float, results: Results, run: Run, *, far: bool = False) -> None:
+async def kills(
+    count: int, minutes: float, results: Results, run: Run, *, far: bool = False, killing: bool = True
+) -> None:
+    """Rounds of a kill of each role with a standby, one without, and a planned leaving, or that alone."""
     length = FAR if far else NEAR
     spans, until = split(LAYERS, len(ROLES)), time.monotonic() + 60 * minutes
     how = {"hosts": host, "rest": 0.0} if far else {"rest": REST}
@@ -206,7 +209,7 @@ async def kills(count: int, minutes: float, results: Results, run: Run, *, far: 
             if number and time.monotonic() > until:
                 break
             for role in ROLES:
-                for warm in (True, False):
+                for warm in (True, False) if killing else ():
                     stall = await kill_once(swarm, role, length, warm=warm)
                     found.setdefault((role, warm), []).append(stall)
                 pauses.setdefault(role, []).append(await leave_once(swarm, role, length))
@@ -328,7 +331,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20, help="kills a role, with and without a standby (20)")
     parser.add_argument("--repeats", type=int, default=3, help="answers a failure rate (3)")
     parser.add_argument("--tokens", default="128,1024", help="lengths of answers (128,1024)")
-    parser.add_argument("--only", default="kill,far,rates", help="kill, far, rates or several")
+    parser.add_argument("--only", default="kill,far,rates", help="kill, far, leave, rates or several")
     parser.add_argument("--minutes", type=float, default=math.inf, help="no round is begun after so long")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     chosen = parser.parse_args()
@@ -338,10 +341,11 @@ def main() -> None:
         if "rates" in chosen.only:
             lengths = [int(length) for length in chosen.tokens.split(",")]
             runner.run(rates(lengths, chosen.repeats, results, run))
-        if "kill" in chosen.only:
-            runner.run(kills(chosen.kills, chosen.minutes, results, run))
-        if "far" in chosen.only:
-            runner.run(kills(chosen.kills, chosen.minutes, results, run, far=True))
+        wanted = {name: name in chosen.only for name in ("kill", "far", "leave")}
+        for far in (False, True):
+            killing = wanted["far" if far else "kill"]
+            if killing or (wanted["leave"] and (not far or not os.geteuid())):
+                runner.run(kills(chosen.kills, chosen.minutes, results, run, far=far, killing=killing))
     print(results.markdown())
 
 
