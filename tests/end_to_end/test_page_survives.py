@@ -36,6 +36,21 @@ def hear(ws: WebSocket, kind: str) -> dict[str, Any]:
             return message
 
 
+def hang_up_on_an_answer(door: RunningNode) -> None:
+    """A program that goes in the middle of its answer frees what the donor, this node's own, held for it."""
+    url = f"ws{door.url.removeprefix('http')}/api/v2/generate"
+    ws = create_connection(url, timeout=60, suppress_origin=True)
+    for message in (
+        {"type": "open_inference_session", "model": "idlebloom/demo", "max_length": 1000},
+        {"type": "generate", "inputs": "The moon", "max_new_tokens": 1, "stop_sequence": "never"},
+    ):
+        ws.send(json.dumps(message))
+        assert json.loads(ws.recv())["ok"]
+    until(lambda: door.request("/api/status?once=1")["sessions"] == 1, 30, "the donor holds a session")
+    ws.shutdown()
+    until(lambda: door.request("/api/status?once=1")["sessions"] == 0, 30, "the donor holds none")
+
+
 def join(door: RunningNode, link: str) -> None:
     """A spoilt link is refused in words; the right one is what the node belongs to, until it leaves."""
     with pytest.raises(NodeError, match="link"):
@@ -55,6 +70,7 @@ def test_a_killed_node_loses_no_finished_message(place: Folder) -> None:
     program.ready()
     door = door_of(place)
     until(lambda: door.request("/api/status?once=1")["swarm"]["whole"], 60, "the model is whole")
+    hang_up_on_an_answer(door)
     ws = opened(door)
     ws.send(json.dumps({"type": "say", "conversation": None, "text": "What is Idlebloom?"}))
     ended = hear(ws, "ended")
