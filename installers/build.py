@@ -34,6 +34,7 @@ LINUX = HERE / "linux"
 sys.path[:0] = [str(HERE), str(LINUX)]
 import fetching
 import nsis
+from bill import materials
 from release import File, Place
 
 LIB = "/usr/lib/idlebloom"
@@ -310,71 +311,30 @@ def release(out: Path) -> Path:
     out = out.resolve()
     root = rootfs(out)
     built = [wheel(out), deb(out), root, windows(out, root)]
+    listed = out / f"{root.name}.packages.json"
     bill = out / f"idlebloom-{version()}.cdx.json"
-    put(bill, json.dumps(bill_of_materials(), indent=1) + "\n")
-    built.append(bill)
-    sums = out / "SHA256SUMS"
-    lines = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n" for file in sorted(built)]
-    put(sums, "".join(lines))
-    if key := os.environ.get("IDLEBLOOM_SIGNING_KEY"):
-        comment = f"Idlebloom {version()}"
-        subprocess.run(["minisign", "-S", "-s", key, "-t", comment, "-m", str(sums)], check=True)
+    locks = [json.loads((folder / "lock.json").read_text(encoding="utf-8")) for folder in (HERE, nsis.HERE)]
+    debian = json.loads(listed.read_text(encoding="utf-8"))
+    put(bill, json.dumps(materials(*locks, debian, version(), moment()), indent=1) + "\n")
+    listed.unlink()  # the bill has it now
+    seal([*built, bill])
     return out
 
 
-def bill_of_materials() -> dict[str, Any]:
-    """All that a first start may fetch, and what package and setup carry, in CycloneDX 1.6."""
-    lock = json.loads((HERE / "lock.json").read_text(encoding="utf-8"))
-    tray = json.loads((nsis.HERE / "lock.json").read_text(encoding="utf-8"))["packages"]
-    named = {**tray, **lock["packages"]}
-    files = {
-        name: [*tray.get(name, package)["files"].values(), *package["files"].values()]
-        for name, package in named.items()
-    }
-    packages = [
-        {
-            "type": "library",
-            "bom-ref": f"pkg:pypi/{name}@{package['version']}",
-            "name": name,
-            "version": package["version"],
-            "purl": f"pkg:pypi/{name}@{package['version']}",
-            "hashes": [
-                {"alg": "SHA-256", "content": digest}
-                for digest in sorted({file["sha256"] for file in files[name]})
-            ],
-            "properties": [{"name": "idlebloom:group", "value": package["group"]}],
-        }
-        for name, package in sorted(named.items())
-    ]
-    carried = [
-        {
-            "type": "application",
-            "bom-ref": tool,
-            "name": "uv",
-            "version": uv["file"].split("-")[1],
-            "hashes": [{"alg": "SHA-256", "content": uv["sha256"]}],
-            "licenses": [{"expression": "Apache-2.0 OR MIT"}],
-            "properties": [{"name": "idlebloom:group", "value": "carried"}],
-        }
-        for tool, uv in sorted(lock["tools"].items())
-    ]
-    when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment()))
-    return {
-        "bomFormat": "CycloneDX",
-        "specVersion": "1.6",
-        "version": 1,
-        "metadata": {
-            "timestamp": when,
-            "component": {
-                "type": "application",
-                "bom-ref": "idlebloom",
-                "name": "idlebloom",
-                "version": version(),
-                "licenses": [{"license": {"id": "Apache-2.0"}}],
-            },
-        },
-        "components": [*carried, *packages],
-    }
+def seal(files: list[Path]) -> Path:
+    """``SHA256SUMS`` beside the files; with a key its signature too, which then holds for all of them."""
+    sums = files[0].parent / "SHA256SUMS"
+    lines = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n" for file in sorted(files)]
+    put(sums, "".join(lines))
+    if key := os.environ.get("IDLEBLOOM_SIGNING_KEY"):
+        command = ["minisign", "-S", "-s", key, "-t", f"Idlebloom {version()}", "-m", str(sums)]
+        try:
+            done = subprocess.run(command, check=False)
+        except FileNotFoundError:
+            raise SystemExit("signing needs minisign. Install it: sudo apt install minisign") from None
+        if done.returncode:
+            raise SystemExit(f"SHA256SUMS was not signed with {key}, see above")
+    return sums
 
 
 BUILDERS = {"wheel": wheel, "deb": deb, "rootfs": rootfs, "windows": windows, "release": release}
