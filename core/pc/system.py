@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 
 import psutil
 
-from core.pc.source import Reading
+from core.pc.source import Reading, Unreadable
 
 
 class Battery:
@@ -18,8 +18,12 @@ class Battery:
         return cls() if hasattr(psutil, "sensors_battery") else None
 
     def read(self) -> Reading:
-        """A PC without a battery is not on it."""
-        battery = psutil.sensors_battery()
+        """A PC without a battery is not on it. Where the system's own folder of devices is not mounted, as in
+        some containers, nobody knows."""
+        try:
+            battery = psutil.sensors_battery()
+        except OSError as error:
+            raise Unreadable(f"the battery: {error}") from error
         return {"on_battery": battery is not None and battery.power_plugged is False}
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ ENTER = """set -e
 root=$1; shift
 mount --make-rprivate /
 mount -t proc proc "$root/proc"
+mount --bind /sys "$root/sys"
 mount --bind /dev "$root/dev"
 mount -t tmpfs tmpfs "$root/dev/shm"
 while [ "$1" != -- ]; do mount --bind "$1" "$root$2"; shift 2; done

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,15 +12,6 @@ from typing import Any
 import pytest
 
 INSTALLERS = Path(__file__).resolve().parents[2] / "installers"
-
-
-@pytest.fixture(scope="module")
-def build() -> Iterator[ModuleType]:
-    sys.path.insert(0, str(INSTALLERS))
-    import build as module
-
-    yield module
-    sys.path.remove(str(INSTALLERS))
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -16,10 +17,15 @@ UNIT = Path(__file__).resolve().parents[2] / "installers" / "idlebloom.service"
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze")
-def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("packaged", [False, True], ids=["source", "package"])
+def test_systemd_takes_the_unit(build: ModuleType, tmp_path: Path, packaged: bool) -> None:
     """Its own checker finds nothing, once the program is where it would be."""
+    text, program = UNIT.read_text(), "%h/.local/bin/idlebloom"
+    if packaged:
+        text, program = build.unit(), "/usr/bin/idlebloom"
+    assert f"ExecStart={program} node\n" in text
     unit = tmp_path / UNIT.name
-    unit.write_text(UNIT.read_text().replace("%h/.local/bin/idlebloom", "/bin/true"))
+    unit.write_text(text.replace(program, "/bin/true"))
     environment = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}
     checked = subprocess.run(
         ["systemd-analyze", "verify", "--user", unit],

@@ -215,6 +215,13 @@ def test_a_pc_without_a_battery_is_not_on_it() -> None:
     assert source is not None and source.read()["on_battery"] in (True, False)
 
 
+def test_without_the_systems_devices_the_battery_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container without /sys; the thread that reads goes on."""
+    monkeypatch.setattr("psutil._pslinux.POWER_SUPPLY_PATH", "/nowhere")
+    with pytest.raises(Unreadable, match="battery"):
+        Battery().read()
+
+
 def test_a_gpu_that_never_was_is_no_fact(fake_gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that was there and is lost is."""
     fake_gpu.load()
