@@ -340,8 +340,8 @@ class App(QObject):
             )
 
     def _settings_seen(self, settings: dict[str, object]) -> None:
-        if isinstance(self.node, WslNode):
-            self.node.keep(settings)
+        if isinstance(self.node, WslNode) and self.client.door is not None:
+            self.node.keep(settings)  # the node's own, not this side's copy
         language = str(settings.get("language", self.language))
         if language != self.language:
             self.language = language

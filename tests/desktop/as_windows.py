@@ -1,0 +1,79 @@
+"""Starts Idlebloom as on Windows, as far as Linux can: without the modules and calls that Windows lacks.
+
+Libraries that look at the system when they are imported have been imported before, as the ones for Linux.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import uuid
+from types import SimpleNamespace
+
+import appdirs
+import psutil
+import pynvml
+import PySide6.QtDBus
+import PySide6.QtNetwork
+import PySide6.QtWidgets
+
+LACKING = ("fcntl", "pwd", "grp", "resource", "termios", "Xlib", "jeepney")
+LOADED = (asyncio, shutil, subprocess, tempfile, uuid, appdirs, psutil, pynvml, PySide6)
+
+
+def no_call(*_arguments: object) -> int:
+    """A call of Windows that fails: its reading is unknown."""
+    return 0
+
+
+class Registry:
+    """The user's, kept nowhere."""
+
+    HKEY_CURRENT_USER = KEY_SET_VALUE = REG_SZ = 1
+
+    def __init__(self, *_arguments: object) -> None:
+        self.CreateKeyEx = Registry
+
+    def __enter__(self) -> None:
+        """A key is one of these too."""
+
+    def __exit__(self, *_arguments: object) -> None:
+        """Nothing was opened."""
+
+    def SetValueEx(self, *_arguments: object) -> None:  # noqa: N802
+        """Kept nowhere."""
+
+    def DeleteValue(self, *_arguments: object) -> None:  # noqa: N802
+        raise FileNotFoundError
+
+
+class Library:
+    def __getattr__(self, name: str) -> object:
+        return no_call
+
+
+def change() -> None:
+    for name in LACKING:
+        sys.modules[name] = None  # type: ignore[assignment]
+    for name in ("getuid", "geteuid", "getgid", "killpg", "getpgid", "setsid", "uname"):
+        delattr(os, name)
+    for name in ("SIGHUP", "SIGKILL"):
+        delattr(signal, name)
+    libraries = ("user32", "kernel32", "shell32", "wtsapi32", "powrprof", "ole32")
+    vars(ctypes)["windll"] = SimpleNamespace(**{name: Library() for name in libraries})
+    vars(ctypes)["WINFUNCTYPE"] = ctypes.CFUNCTYPE
+    vars(sys)["modules"]["winreg"] = Registry()
+    sys.platform = "win32"
+
+
+if __name__ == "__main__":
+    change()
+    from idlebloom.__main__ import main
+
+    sys.exit(main())
