@@ -34,6 +34,7 @@ from desktop.privacy import PrivacyPage
 from desktop.settings_panel import SettingsPanel
 from desktop.setup_program import SetupProgram
 from desktop.snapshot import Face, Happening, Ledger, Snapshot
+from desktop.teller import Teller
 from desktop.tray import Tray
 from desktop.welcome import Welcome
 from desktop.window import Page, Window
@@ -71,6 +72,7 @@ class App(QObject):
         self.client = Client(self)
         self.setup = SetupProgram(parent=self)
         self.node = NodeProcess(paths, program, self) if wsl is None else WslNode(paths, wsl, self)
+        self.teller = Teller(self.client, self) if wsl is not None else None
         self.keeper = SettingsKeeper(self.client, preferences, self._saved)
         self.tray = Tray(there, self)
         self.live = Live(paths, program, self)
@@ -122,6 +124,8 @@ class App(QObject):
     def stop(self) -> None:
         """End in good order; the node goes too, if it is ours."""
         self._tick.stop()
+        if self.teller is not None:
+            self.teller.stop()
         self.client.detach()
         self.tray.stop()
         if self.welcome is not None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
-from core.pc import linux, macos, wayland, windows, x11
+from core.pc import macos, windows
 from core.pc.gpu import GpuWatch
 from core.pc.source import Reading, Source, Unreadable
 from core.pc.system import Battery, Programs
@@ -62,6 +62,8 @@ def sources(programs: Callable[[], Collection[str]], ours: Callable[[], Collecti
     processes."""
     found: list[Source | None] = [Programs(programs), GpuSource(0, ours)]
     if sys.platform == "linux":
+        from core.pc import linux, wayland, x11  # over packages that only Linux has
+
         found += [
             linux.first(
                 x11.X11Input.open,

@@ -32,6 +32,11 @@ def no_call(*_arguments: object) -> int:
     return 0
 
 
+def no_object(*_arguments: object) -> int:
+    """A class that is not registered."""
+    return -2147221164
+
+
 class Registry:
     """The user's, kept nowhere."""
 
@@ -67,6 +72,7 @@ def change() -> None:
         delattr(signal, name)
     libraries = ("user32", "kernel32", "shell32", "wtsapi32", "powrprof", "ole32")
     vars(ctypes)["windll"] = SimpleNamespace(**{name: Library() for name in libraries})
+    vars(ctypes)["windll"].ole32 = SimpleNamespace(CoInitializeEx=no_call, CoCreateInstance=no_object)
     vars(ctypes)["WINFUNCTYPE"] = ctypes.CFUNCTYPE
     vars(sys)["modules"]["winreg"] = Registry()
     sys.platform = "win32"

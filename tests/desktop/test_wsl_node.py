@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -189,23 +188,3 @@ def test_settings_travel_once(make: Make, pc: Windows, paths: Paths, until: Unti
     assert heard.at_login == [True]
     node.keep({"no such": 1})
     assert Preferences(paths.settings_file).settings.start_at_login
-
-
-def test_the_real_node(make: Make, pc: Windows, paths: Paths, until: Until, tmp_path: Path) -> None:
-    """Idlebloom's own node takes token and settings, and answers to that token at the address it told."""
-    data = str(tmp_path / "linux")
-    pc.has(
-        "node.py",
-        f"import os, sys\nos.execv({sys.executable!r}, "
-        f"[{sys.executable!r}, '-m', 'idlebloom', *sys.argv[1:], '--data', {data!r}, '--port', '0'])\n",
-    )
-    Preferences(paths.settings_file).change({"idle_minutes": 7})
-    node, heard = make()
-    node.start()
-    end = time.monotonic() + 60
-    while not heard.found and time.monotonic() < end:
-        QApplication.processEvents()
-        time.sleep(0.05)
-    (found,) = heard.found
-    assert found.request("/api/settings")["idle_minutes"] == 7
-    assert found.request("/api/facts", {"idle_seconds": 3, "locked": False}) == {}
