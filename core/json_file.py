@@ -30,7 +30,7 @@ def read(file: Path) -> dict[str, Any]:
         return {}
     except OSError as error:
         raise DiskError(f"cannot read {file}: {words(error)}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Broken(file, keep_aside(file), "not JSON") from error
     if not isinstance(found, dict):
         raise Broken(file, keep_aside(file), "not a JSON object")

@@ -5,7 +5,6 @@ A kind's methods raise ``ValueError`` with words that follow "NAME must be": ``o
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,9 +168,11 @@ class Decimal:
     def check(self, value: object) -> float | None:
         if value is None and self.unset:
             return None
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise ValueError(self.words)
-        if not self.low <= value <= self.high:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not self.low <= value <= self.high
+        ):
             raise ValueError(self.words)
         return float(value)
 

@@ -111,7 +111,10 @@ class Paths:
 def make_folder(folder: Path) -> Path:
     """Create a folder for this user's eyes alone, or say in words why it cannot be used."""
     try:
+        str(folder).encode()  # it is written into files and told to other programs
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except UnicodeEncodeError as error:
+        raise DiskError(f"the name of the folder {str(folder)!a} is not text in UTF-8", ADVICE) from error
     except OSError as error:
         raise DiskError(f"cannot create the folder {folder}: {words(error)}", ADVICE) from error
     if not os.access(folder, os.W_OK | os.X_OK):

@@ -66,5 +66,5 @@ class Preferences:
             self.notice = f"{error}. The default settings are used."
         except SettingError as error:
             kept = json_file.keep_aside(self._file)
-            self.notice = f"{self._file} was kept as {kept.name}: {error}. The default settings are used."
+            self.notice = f"{self._file} was kept as {kept.name}: {str(error).rstrip('.')}. The default settings are used."
         return Settings()

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import importlib
 import importlib.util
 import os
+import signal
 import sys
 import time
 import traceback
@@ -24,7 +26,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol, cast
 
 from core.errors import DiskError, IdlebloomError
-from core.paths import HOME_VARIABLE, Paths, make_folder
+from core.paths import HOME_VARIABLE, Paths, make_folder, words
 from idlebloom import tray
 
 COMMANDS = (
@@ -46,6 +48,9 @@ COMMANDS = (
     "bundle",
 )
 """In the order that help shows. A name without a module yet is not offered."""
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Command(Protocol):
@@ -96,6 +101,8 @@ def offered() -> Iterator[Command]:
 
 def guarded(command: Command, args: argparse.Namespace, paths: Paths) -> int:
     """Run a command; no traceback reaches a user."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # while the program was read, see __main__
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         code = command.run(args, paths)
         sys.stdout.flush()
@@ -104,12 +111,20 @@ def guarded(command: Command, args: argparse.Namespace, paths: Paths) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Whoever read our output has gone. What is still buffered must not raise again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read our output has gone.
+        _forget_output()
         return 141
     except Exception as error:  # noqa: BLE001 – the last place that can turn it into words
+        if isinstance(error, OSError) and error.errno in FULL:
+            _forget_output()
+            return _say(f"{words(error)}. Free some space, or let the output go elsewhere.")
         return _say(f"unexpected {type(error).__name__}: {error}; {_log(command.NAME, paths)}")
     return code
+
+
+def _forget_output() -> None:
+    """What is still buffered must not raise again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say(line: str) -> int:

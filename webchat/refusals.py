@@ -6,6 +6,7 @@ import logging
 
 from flask import Flask, Response, jsonify
 from werkzeug.exceptions import HTTPException
+from wsproto.utilities import RemoteProtocolError
 
 from core.errors import (
     IdlebloomError,
@@ -74,6 +75,8 @@ def refusal_of(error: Exception) -> Refusal:
             return error
         case BadValue():
             return Refusal(400, str(error), param=error.field, code=error.code)
+        case RemoteProtocolError():
+            return Refusal(400, "this is no WebSocket handshake")
         case RecursionError():
             return Refusal(400, "the request is nested too deeply")
         case HTTPException():

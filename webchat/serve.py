@@ -179,6 +179,10 @@ class Handler(WSGIRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What cannot be read as a request is refused as all else is, not with a page."""
+        self._turn_away(code, "this is not a request that can be read")
+
     def version_string(self) -> str:
         return "Idlebloom"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping
 from typing import cast
 
@@ -27,8 +27,8 @@ def number(body: Body, field: str, low: float, high: float, default: float) -> f
     value = body.get(field)
     if value is None:
         return default
-    # bool is an int in Python, and json.loads reads NaN and Infinity.
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    # bool is an int in Python, and json.loads reads NaN, Infinity and whole numbers beyond any float.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
         raise BadValue(field, f"must be a number from {low:g} to {high:g}")
     if not low <= value <= high:
         raise BadValue(field, f"must be from {low:g} to {high:g}, not {value:g}")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import aclosing
 from typing import Self, TypeVar
 
-from core.errors import IdlebloomError
+from core.errors import IdlebloomError, UserError
 from core.node.loop import Loop
 from core.node.node import Node
 from core.preferences import Preferences
@@ -135,7 +135,7 @@ class NodeReader:
 
     def _giving(self) -> Loop:
         if self._donor is None:
-            raise IdlebloomError("the demo gives nothing to others")
+            raise UserError("the demo gives nothing to others")
         return self._donor
 
     def _call(self, what: Callable[[], T]) -> T:
@@ -154,6 +154,6 @@ class NodeReader:
 
     def change_settings(self, changes: Mapping[str, object]) -> dict[str, object]:
         if self._preferences is None:
-            raise IdlebloomError("the demo has no settings to change")
+            raise UserError("the demo has no settings to change")
         self._preferences.change(changes)
         return self.settings()

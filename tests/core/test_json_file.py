@@ -25,7 +25,9 @@ def test_no_file_is_empty(tmp_path: Path) -> None:
     assert json_file.read(tmp_path / "a.json") == {}
 
 
-@pytest.mark.parametrize("content", [b"", b'{"a": 1', b"[1]", b"\xff\xfe", b"null"])
+@pytest.mark.parametrize(
+    "content", [b"", b'{"a": 1', b"[1]", b"\xff\xfe", b"null", b"[" * 100_000], ids=range(6)
+)
 def test_a_broken_file_is_kept_aside(tmp_path: Path, content: bytes) -> None:
     """Whatever is no JSON object is moved out of the way unchanged, and said once."""
     file = tmp_path / "a.json"

@@ -152,6 +152,31 @@ def test_a_reader_that_has_gone(home: Path) -> None:
     assert done.stderr == b""
 
 
+def test_closed_standard_streams(home: Path) -> None:
+    """Then the program works all the same, and nobody hears of it."""
+    closed = f"exec {sys.executable} -m idlebloom key <&- >&- 2>&-"
+    assert subprocess.run(["/bin/sh", "-c", closed], check=False).returncode == 0
+    assert json.loads((home / "secrets.json").read_text())["api_key"]
+
+
+def test_a_full_disk_under_the_output(home: Path) -> None:
+    """It is said in words."""
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "idlebloom", "settings"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("idlebloom: no space left on device. Free some space")
+
+
+def test_what_a_terminal_cannot_show(home: Path) -> None:
+    """It is written as a code, also where it is no text at all."""
+    command = [sys.executable, "-m", "idlebloom", "--data", os.fsdecode(os.fsencode(home) + b"\xff"), "key"]
+    ascii_only = os.environ | {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=ascii_only)
+    assert done.returncode == 1
+    assert "\\udcff' is not text in UTF-8. Choose another folder" in done.stderr
+
+
 def test_a_module_that_is_missing_is_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only what is there is offered."""
     monkeypatch.setattr(launch, "COMMANDS", ("settings", "not_there"))

@@ -290,8 +290,8 @@ def test_malformed_bodies_are_refused(client: FlaskClient, body: bytes) -> None:
 
 
 def test_numbers_that_json_does_not_know_are_refused(client: FlaskClient) -> None:
-    """Python reads NaN and Infinity; they are no temperature."""
-    for word in ("NaN", "Infinity", "1e999"):
+    """Python reads NaN, Infinity and whole numbers without end; they are no temperature."""
+    for word in ("NaN", "Infinity", "1e999", "9" * 400):
         body = f'{{"model": "{MODEL}", "prompt": "a", "temperature": {word}}}'
         answer = client.post("/v1/completions", data=body, content_type="application/json")
         assert answer.get_json()["error"]["param"] == "temperature"

@@ -112,6 +112,24 @@ def test_malformed_requests_harm_nobody(server: Server, sent: bytes) -> None:
     assert is_well(server)
 
 
+HANDSHAKES = ["X: y", "Sec-WebSocket-Version: 99", "Sec-WebSocket-Key: x"]
+
+
+@pytest.mark.parametrize("line", HANDSHAKES)
+def test_half_a_handshake_is_refused(server: Server, line: str) -> None:
+    """It is no fault of ours."""
+    answer = get(server, "/api/v2/generate", "Connection: Upgrade", "Upgrade: websocket", line)
+    assert answer.startswith(b"HTTP/1.1 400") and b"no WebSocket handshake" in answer
+
+
+def test_no_request_at_all_is_refused_in_json(server: Server) -> None:
+    """As everything that is refused."""
+    answer = raw(server, b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 500 + b"\r\n")
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 431")
+    assert json.loads(body)["error"]["message"] == "This is not a request that can be read."
+
+
 def test_a_second_request_is_not_smuggled(server: Server, reader: FakeReader) -> None:
     """What follows a request on its connection is never taken for another one."""
     hidden = f"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n\r\n"
