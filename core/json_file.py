@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import DiskError
-from core.paths import make_folder, words
+from core.paths import ADVICE, FULL, make_folder, words
 
 
 class Broken(DiskError):
@@ -51,7 +51,8 @@ def write(file: Path, content: Mapping[str, Any]) -> None:
         draft.replace(file)
     except OSError as error:
         draft.unlink(missing_ok=True)
-        raise DiskError(f"cannot write {file}: {words(error)}") from error
+        advice = "Make room there." if error.errno in FULL else ADVICE
+        raise DiskError(f"cannot write {file}: {words(error)}", advice) from error
 
 
 def keep_aside(file: Path) -> Path:

@@ -6,6 +6,7 @@ puts everything into one folder instead, so that several Idleblooms can live bes
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
@@ -19,6 +20,7 @@ from core.errors import DiskError
 
 APP = "idlebloom"
 HOME_VARIABLE = "IDLEBLOOM_HOME"
+FULL = (errno.ENOSPC, errno.EDQUOT)
 ADVICE = f"Choose another folder with --data DIR or {HOME_VARIABLE}."
 
 

@@ -66,5 +66,6 @@ class Preferences:
             self.notice = f"{error}. The default settings are used."
         except SettingError as error:
             kept = json_file.keep_aside(self._file)
-            self.notice = f"{self._file} was kept as {kept.name}: {str(error).rstrip('.')}. The default settings are used."
+            why = str(error).rstrip(".")
+            self.notice = f"{self._file} was kept as {kept.name}: {why}. The default settings are used."
         return Settings()

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import errno
 import importlib
 import importlib.util
 import os
@@ -26,7 +25,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol, cast
 
 from core.errors import DiskError, IdlebloomError
-from core.paths import HOME_VARIABLE, Paths, make_folder, words
+from core.paths import FULL, HOME_VARIABLE, Paths, make_folder, words
 from idlebloom import tray
 
 COMMANDS = (
@@ -48,9 +47,6 @@ COMMANDS = (
     "bundle",
 )
 """In the order that help shows. A name without a module yet is not offered."""
-
-
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Command(Protocol):
