@@ -205,8 +205,11 @@ def test_names_of_peers_and_chats_are_text(page: Page, server: Server) -> None:
     done(page)
     page.wait(lambda: page.chats() == [evil])
     page.find(".summary").click()
+    stranger = ModelRef(evil, evil, 10)
+    page.reader.elsewhere = {stranger: tuple(replace(one, model=stranger) for one in page.reader.swarm())}
     page.chrome.get(f"{server.url}/swarm")
-    page.wait(lambda: page.all("#rows tr"))
+    page.wait(lambda: page.all("#rows tr") and page.all(".other"))
+    assert page.find(".other h3").text == evil
     assert page.chrome.title == "The swarm · Idlebloom"
     assert not page.all("main img")
 
