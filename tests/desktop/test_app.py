@@ -167,6 +167,21 @@ def test_damaged_files_are_said(
     assert box_of(app).text() == "The keyring did not answer."
 
 
+def test_the_node_starts_again_for_settings_that_need_it(
+    make_app: Callable[..., App], until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And for no other."""
+    again: list[bool] = []
+    app = make_app()
+    monkeypatch.setattr(app.node, "restart", lambda: again.append(True))
+    saved: list[object] = []
+    for name, value, count in (("idle_minutes", 7, 0), ("port", 7800, 1), ("on_battery", True, 1)):
+        saved.clear()
+        app.keeper.save({name: value}, saved.append, saved.append)
+        until(lambda: saved)
+        assert len(again) == count, name
+
+
 def test_notifications_are_rare(
     make_app: Callable[..., App], door: FakeDoor, until: Until, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -251,7 +252,8 @@ def counted(pc: Desk) -> dict[str, Any]:
 
 
 def test_what_is_given_is_counted(pc: Desk) -> None:
-    """Tokens, conversations and bytes of answers, to the token; and a crash of everything loses nothing."""
+    """Tokens, conversations and bytes of answers; neither ledger nor logs nor bundle hold a word of them, nor
+    who asked."""
     pc.gives()
     before = counted(pc)
     answers = [pc.place.answer("ask", "What is Idlebloom?", "--max-tokens", str(n)) for n in (7, 12)]
@@ -268,8 +270,14 @@ def test_what_is_given_is_counted(pc: Desk) -> None:
     assert pc.look()["today"]["tokens"] == after["tokens"]
     kept = json.loads((pc.program.data / "ledger.json").read_text())
     assert sum(day["tokens"] for day in kept["days"].values()) == after["tokens"]
-    text = json.dumps(kept)
-    assert "Idlebloom?" not in text and "12D3Koo" not in text and "/ip4/" not in text
+    bundle = pc.place.path / "bundle.zip"
+    assert pc.place.run("bundle", str(bundle)).process.returncode == 0
+    with zipfile.ZipFile(bundle) as packed:
+        told = [packed.read(name).decode() for name in packed.namelist()]
+    told += [log.read_text() for log in pc.program.data.rglob("*.log")]
+    said = [answer["text"].strip() for answer in answers]
+    for text in (json.dumps(kept), *told):
+        assert not any(words in text for words in ("Idlebloom?", "12D3Koo", "/ip4/", *said))
 
 
 def test_a_killed_worker_comes_back_under_the_same_rules(pc: Desk) -> None:
