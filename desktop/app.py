@@ -134,7 +134,6 @@ class App(QObject):
         self.node.stop()
 
     def quit(self) -> None:
-        # Not Qt's quit(): that asks every window first, and one without a tray icon answers with a question.
         QApplication.exit(0)
 
     # What a package still fetches before there is a node

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from PySide6.QtCore import QSocketNotifier, QTimer
+from PySide6.QtCore import QEvent, QSocketNotifier, QTimer
 from PySide6.QtWidgets import QApplication, QMessageBox
 
 from core.errors import IdlebloomError
@@ -32,7 +32,7 @@ def run(
 ) -> int:
     """``program`` starts Idlebloom, with its data folder. Raises ``IdlebloomError``."""
     check_libraries()
-    app = QApplication([phrases.NAME])
+    app = Application([phrases.NAME])
     app.setApplicationName(phrases.NAME)
     app.setDesktopFileName("idlebloom")
     app.setWindowIcon(icons.app())
@@ -81,6 +81,17 @@ def check_libraries() -> None:
                 "libxkbcommon-x11-0. "
                 "Without a window: idlebloom node.",
             ) from None
+
+
+class Application(QApplication):
+    """Ends when it is asked to, by a session that ends too. Qt would ask every window first, and one without
+    a tray icon to go to answers with a question."""
+
+    def event(self, event: QEvent) -> bool:
+        if event.type() is QEvent.Type.Quit:
+            self.exit(0)
+            return True
+        return super().event(event)
 
 
 class _Signals:

@@ -22,6 +22,7 @@ from core.preferences import Preferences
 from desktop import style
 from desktop.app import CONSENTED, App
 from desktop.memory import Memory
+from desktop.start import Application
 from tests.desktop.door_server import FakeDoor
 
 LIMIT = 10.0
@@ -82,7 +83,7 @@ def qt(
     monkeypatch.setattr(sys, "excepthook", hook)
     words.use("en")
     if not _applications:
-        app = QApplication(["Idlebloom"])
+        app = Application(["Idlebloom"])
         app.setQuitOnLastWindowClosed(False)
         style.dress(app)
         _applications["app"] = app

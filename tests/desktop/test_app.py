@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 
 import pytest
-from PySide6.QtWidgets import QAbstractButton, QMessageBox, QWidget
+from PySide6.QtCore import QCoreApplication, QEvent
+from PySide6.QtWidgets import QAbstractButton, QApplication, QMessageBox, QWidget
 
 from core import words
 from core.paths import Paths
@@ -108,6 +109,19 @@ def test_closing_without_a_tray_asks(
     app.window.close()
     button(box_of(app), "Quit").click()
     until(lambda: quits)
+
+
+def test_a_session_that_ends_is_not_asked(
+    make_app: Callable[..., App], qt: QApplication, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is *Quit*: the window's question is for who closes it."""
+    ended: list[int] = []
+    monkeypatch.setattr(type(qt), "exit", lambda *code: ended.append(0))
+    app = make_app()
+    app.show_window()
+    QCoreApplication.sendEvent(qt, QEvent(QEvent.Type.Quit))
+    assert ended and app.window is not None
+    assert app.window.isVisible() and not app.window.findChildren(QMessageBox)
 
 
 def test_a_node_that_goes_is_said(make_app: Callable[..., App], door: FakeDoor, until: Until) -> None:
