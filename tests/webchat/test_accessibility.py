@@ -12,7 +12,7 @@ from flask import Flask
 from selenium.webdriver import ActionChains
 from selenium.webdriver.common.keys import Keys
 
-from core.terms import Span, SwarmView
+from core.terms import ModelRef, Span, SwarmView
 from tests.axe import violations
 from tests.browser import view
 from tests.chat_page import Page
@@ -134,8 +134,11 @@ def test_axe_finds_nothing_wrong(
         page.chrome.save_screenshot(str(screenshots / f"axe-{name}-{width}-{scheme}.png"))
         if leave is not None:
             leave(page)
+    other = ModelRef("another/model", "main", 26)
+    page.reader.elsewhere = {other: tuple(replace(one, model=other) for one in page.reader.swarm())}
     page.chrome.get(f"{server.url}/swarm")
-    page.wait(lambda: page.all("#rows tr"))
+    page.wait(lambda: page.all("#rows tr") and page.all(".other"))
+    page.find(".other summary").click()
     found["swarm"] = violations(page.chrome)
     wrong = {f"{name}: {one}" for name, ones in found.items() for one in ones}
     assert not wrong, "\n\n".join(sorted(wrong))
