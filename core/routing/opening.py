@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-from core.errors import Refused, StageLost
+from core.errors import Refused, StageLost, SwarmError
 from core.ring.client import Client
+from core.routing.connections import Connection, Connections
 from core.swarm.messages import Open, Refuse
 from core.terms import PeerId, Record, Route, WireDtype
 
@@ -72,6 +73,28 @@ class CannotDial(Refused):
     def __init__(self, one: PeerId, other: PeerId, why: str) -> None:
         super().__init__(other, "unreachable", why)
         self.pair = Undialable(one, other)
+
+
+async def connect_all(connections: Connections, way: Way, report: Report) -> list[Connection]:
+    """To all stages at once. Of several that are lost, all but one are reported; that one is raised."""
+    records = [way.records[stage.peer_id] for stage in way.route.stages]
+    connecting = (connect(connections, record) for record in records)
+    found = await asyncio.gather(*connecting, return_exceptions=True)
+    errors = [one for one in found if isinstance(one, BaseException)]
+    for error in errors[1:]:
+        if isinstance(error, StageLost):
+            report(Failed(error.peer_id))
+    if errors:
+        raise errors[0]
+    return [one for one in found if isinstance(one, Connection)]
+
+
+async def connect(connections: Connections, record: Record) -> Connection:
+    """Raises ``StageLost``."""
+    try:
+        return await connections.to(record.peer_id, record.addresses)
+    except SwarmError as error:
+        raise StageLost(record.peer_id, error.message) from error
 
 
 class Opening:

@@ -13,13 +13,13 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
 
 from core.errors import NoDonor, Refused, StageLost, SwarmError
 from core.ring.client import CHUNK, Client, common
-from core.ring.frames import Ack, Breach, Broken, Drawn, Request, Reserved
+from core.ring.frames import Ack, Broken, Drawn, Request, Reserved
 from core.routing.ask import Waiting
 from core.routing.connections import Connection, Connections
+from core.routing.losses import Lost, loss
 from core.routing.moving import Asking, Filling, Prepared
 from core.routing.opening import (
     OPEN_SECONDS,
@@ -32,27 +32,19 @@ from core.routing.opening import (
     Source,
     Undialable,
     Way,
+    connect,
+    connect_all,
     open_message,
 )
 from core.routing.patience import Patience
 from core.routing.watch import LATE_TIMES, AskAll, Blame, Wait, Watch
 from core.swarm.messages import Close, Leaving, Message, Open, Probe, Pulse, Ready, Refuse, Standby
 from core.swarm.watch import spread
-from core.terms import PeerId, Record, Route, Sampling, Token
+from core.terms import PeerId, Route, Sampling, Token
 
 log = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 30.0
-NONSENSE = frozenset({Breach.NONSENSE, Breach.INPUT})
-
-
-@dataclass(frozen=True)
-class _Lost:
-    peer: PeerId | None
-    why: str
-    tell: bool = True
-    """Whether the peer failed, so that other sessions should know."""
-    heals: bool = True
 
 
 class _Unanswered(NoDonor):
@@ -83,12 +75,12 @@ class Session:
         self._client = Client(self.id, chunk=chunk)
         self._stages: list[Connection] = []
         self._opening: Opening | None = None
-        self._events: asyncio.Queue[Token | _Lost | Way | Prepared] = asyncio.Queue()
+        self._events: asyncio.Queue[Token | Lost | Way | Prepared] = asyncio.Queue()
         self._filling: Filling | None = None
         self._asking: Asking | None = None
         self._moving: asyncio.Task[None] | None = None
         self._leaver: Connection | None = None
-        self._broken: _Lost | None = None
+        self._broken: Lost | None = None
         self._warming: asyncio.Task[None] | None = None
         self._clock = asyncio.get_running_loop().time
         self._watch = Watch(self._clock, connections.lateness)
@@ -162,7 +154,7 @@ class Session:
                 if isinstance(event, Way | Prepared):
                     ready = event  # just after a token, when least is under way that would be lost
                     continue
-                lost = event if isinstance(event, _Lost) else None
+                lost = event if isinstance(event, Lost) else None
                 if isinstance(event, Token):
                     patience.progress()
                     avoid.clear()  # for longer than this, the planner remembers who failed
@@ -182,7 +174,7 @@ class Session:
             self._send(client.stop())
             self._part_from_leaver()
 
-    async def _bear(self, lost: _Lost, avoid: set[PeerId], patience: Patience) -> None:
+    async def _bear(self, lost: Lost, avoid: set[PeerId], patience: Patience) -> None:
         """Notes who was lost, and pauses where that happens again and again without a token between."""
         if lost.peer is not None:
             avoid.add(lost.peer)
@@ -258,7 +250,7 @@ class Session:
     async def _open_way(self, way: Way) -> None:
         stages = way.route.stages
         self._part_from(stage.peer_id for stage in stages)
-        self._stages = await self._connect_all([way.records[s.peer_id] for s in stages])
+        self._stages = await connect_all(self._connections, way, self._report)
         for connection in self._stages:
             connection.sessions[self.id] = (self._message, self._lost)
         self.route, self._broken = way.route, None
@@ -272,7 +264,7 @@ class Session:
             late = LATE_TIMES * self._connections.lateness.shared
             await self._opening.wait(OPEN_SECONDS + 8 * farthest + late, self._client)
         except (Refused, StageLost) as error:
-            self._broken = self._broken or _Lost(error.peer_id, error.why)
+            self._broken = self._broken or Lost(error.peer_id, error.why)
             raise
         finally:
             self._opening = None
@@ -286,23 +278,6 @@ class Session:
                 self._stages[index - 1].send(Standby(self.id, self._client.epoch, way.sealed[peer]))
             with suppress(SwarmError):
                 await self._connections.to(peer, way.records[peer].addresses)
-
-    async def _connect_all(self, records: Sequence[Record]) -> list[Connection]:
-        """All at once. Of several that are lost, all but one are reported here."""
-        found = await asyncio.gather(*map(self._connect, records), return_exceptions=True)
-        errors = [one for one in found if isinstance(one, BaseException)]
-        for error in errors[1:]:
-            if isinstance(error, StageLost):
-                self._report(Failed(error.peer_id))
-        if errors:
-            raise errors[0]
-        return [one for one in found if isinstance(one, Connection)]
-
-    async def _connect(self, record: Record) -> Connection:
-        try:
-            return await self._connections.to(record.peer_id, record.addresses)
-        except SwarmError as error:
-            raise StageLost(record.peer_id, error.message) from error
 
     # Planned leaving
 
@@ -320,7 +295,7 @@ class Session:
         leaver, self._leaver = self._leaver, None
         if leaver is not None and leaver in self._stages:
             leaver.send(Close(self.id))
-            self._broken = _Lost(leaver.remote, "it is leaving")
+            self._broken = Lost(leaver.remote, "it is leaving")
 
     async def _fill(self, leaving: Leaving) -> None:
         """Fills a replacement, then has the answer change over. If that fails, the answer goes on as it
@@ -345,7 +320,7 @@ class Session:
 
     async def _ask_ahead(self, way: Way) -> Prepared:
         """Has all stages open the way while the ring still goes over the one before."""
-        stages = await self._connect_all([way.records[stage.peer_id] for stage in way.route.stages])
+        stages = await connect_all(self._connections, way, self._report)
         epoch = self._client.ask_ahead()
         opens = [self._open_message(way, index, epoch, ahead=True) for index in range(len(stages))]
         here = [connection.remote for connection in self._stages]
@@ -357,7 +332,7 @@ class Session:
 
     async def _fill_stage(self, way: Way, index: int) -> None:
         peer = way.route.stages[index].peer_id
-        connection = await self._connect(way.records[peer])
+        connection = await connect(self._connections, way.records[peer])
         connection.sessions.setdefault(self.id, (self._message, self._lost))
         epoch = self._client.fill()
         before = self._stages[index - 1] if index else None
@@ -367,7 +342,7 @@ class Session:
         self._filling = Filling(self._client, connection, before, opening, way.sealed[peer])
         await self._filling.run(self._client.turn(epoch, 0), self._client.epoch)
 
-    async def _switch(self, ready: Way | Prepared) -> _Lost | None:
+    async def _switch(self, ready: Way | Prepared) -> Lost | None:
         """Changes over to the way that was made ready; what is wrong with it otherwise."""
         if isinstance(ready, Prepared):
             self._change_over(ready)
@@ -375,7 +350,7 @@ class Session:
         try:
             await self._open_way(ready)
         except (Refused, StageLost) as error:
-            return _Lost(error.peer_id, error.why, tell=isinstance(error, StageLost))
+            return Lost(error.peer_id, error.why, tell=isinstance(error, StageLost))
         return None
 
     def _change_over(self, ready: Prepared) -> None:
@@ -415,7 +390,7 @@ class Session:
             if connection.remote not in stay:
                 connection.send(Close(self.id))
         self._leave()
-        self._broken = self._broken or _Lost(None, "its route was being changed")
+        self._broken = self._broken or Lost(None, "its route was being changed")
 
     def _leave(self) -> None:
         for task in (self._warming, self._moving):
@@ -430,7 +405,7 @@ class Session:
 
     # Messages
 
-    async def _next(self) -> Token | _Lost | Way | Prepared:
+    async def _next(self) -> Token | Lost | Way | Prepared:
         """The next token, or what broke, or a way that was made ready. A silence that is too long for
         this ring is looked into."""
         while True:
@@ -450,7 +425,7 @@ class Session:
             case Wait(seconds):
                 return seconds
             case Blame(stage, why, silent):
-                self._note(_Lost(self._stages[stage].remote, why, heals=silent))
+                self._note(Lost(self._stages[stage].remote, why, heals=silent))
             case AskAll(number):
                 for connection in {c.remote: c for c in self._stages}.values():
                     connection.send(Probe(self.id, self._client.epoch, number))
@@ -489,7 +464,7 @@ class Session:
             case Leaving() if message.epoch == self._client.epoch and self._is_at(remote, message.stage):
                 self._move_away(message)
             case Broken() if message.epoch == self._client.epoch and self._is_at(remote, message.stage):
-                self._note(self._loss(message))
+                self._note(loss(message, self.route))
 
     def _drawn(self, message: Drawn) -> None:
         tokens, sends = self._client.drawn(message)
@@ -499,7 +474,7 @@ class Session:
             self._filling.drawn(len(tokens))
         self._send(sends)
         if self._client.lost:
-            self._note(_Lost(None, "tokens were lost"))
+            self._note(Lost(None, "tokens were lost"))
 
     def _ready(self, message: Ready) -> None:
         self._send(self._client.ready(message.stage, message.epoch, message.standing))
@@ -510,17 +485,6 @@ class Session:
         """Whether this peer is that stage: no donor speaks for another."""
         return 0 <= stage < len(self._stages) and self._stages[stage].remote == remote
 
-    def _loss(self, broken: Broken) -> _Lost:
-        """Whom the next route avoids: the next stage that cannot be reached, the one before that sent
-        nonsense, or a donor that is full, leaving or computes nonsense; nobody for what a network does."""
-        breach, why = broken.breach, broken.why
-        if self.route is None or breach in {Breach.GAP, Breach.POSITION, Breach.LAPSED}:
-            return _Lost(None, why)
-        stages = self.route.stages
-        step = {Breach.UNREACHABLE: 1, Breach.INPUT: -1}.get(breach, 0)
-        peer = stages[(broken.stage + step) % len(stages)].peer_id
-        return _Lost(peer, why, tell=breach is not Breach.FULL, heals=breach not in NONSENSE)
-
     def _lost(self, remote: PeerId, why: str) -> None:
         if self._filling is not None and remote == self._filling.peer:
             self._filling.lost(why)
@@ -529,9 +493,9 @@ class Session:
         if self._opening is not None and not self._opening.is_done:
             self._opening.lost(remote, why)
         else:
-            self._note(_Lost(remote, why))
+            self._note(Lost(remote, why))
 
-    def _note(self, lost: _Lost) -> None:
+    def _note(self, lost: Lost) -> None:
         """Once an epoch: the first sign of trouble is the one that counts."""
         if self._broken is None:
             self._broken = lost
