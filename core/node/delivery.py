@@ -19,6 +19,8 @@ class Delivery:
     config: WorkerConfig
     phase: str = "loading"
     whole: bool = True
+    goal: Span | None = None
+    """What it will be, once the rest has come."""
 
     @property
     def span(self) -> Span:

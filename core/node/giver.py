@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from core.errors import DiskError, IdlebloomError, SettingError, TooLittle
 from core.meter import Caps, Throttle, cap_of, left_for_downloads
+from core.model.config import ref
 from core.model.hub import Hub, Source
 from core.node.delivery import Delivery, Report
+from core.node.herald import Herald
 from core.node.licences import Licences
 from core.node.models import chosen, hub_token
+from core.node.mover import Mover
 from core.node.node import Node
 from core.node.placing import Means, cpu_budget, gpu_budget, log_budget, means
 from core.node.storage import Storage
@@ -57,6 +60,9 @@ class Giver:
     def __init__(self, node: Node, paths: Paths, standing: Standing, version: str) -> None:
         self._node, self._paths, self._standing, self._version = node, paths, standing, version
         self._resizing: asyncio.Task[None] | None = None
+        self._settings = Settings()
+        self._goal: Span | None = None
+        """Where it decided to go while it served."""
         self.downloads = Throttle()
         """What is fetched, held to what the worker leaves of the cap."""
         self.cap = 0
@@ -66,7 +72,38 @@ class Giver:
 
     def begin(self, settings: Settings) -> None:
         """Serve what fits, from now on and also after failures, until the node is told to stop."""
-        self._node.give(lambda report: self._deliver(settings, report), self._paths.state / "worker.log")
+        self._settings, self._goal = settings, None
+        self._node.give(
+            lambda report: self._deliver(self._settings, report, serves=True),
+            self._paths.state / "worker.log",
+            beside=Mover(self, self._options).run,
+        )
+
+    # Where it serves
+
+    @property
+    def serving(self) -> Span | None:
+        settled = not self._node.extends and (self._resizing is None or self._resizing.done())
+        return self._node.serving if settled else None
+
+    @property
+    def whole(self) -> bool:
+        return self._node.status.swarm.whole
+
+    def goes(self, span: Span | None) -> None:
+        if self._node.worker is not None:
+            self._node.worker.going(span)
+
+    def report(self) -> Report:
+        return self._node.fetching
+
+    async def _options(self) -> _Options:
+        supply = await self._supply(self._settings)
+        return _Options(supply, await asyncio.to_thread(self._allowed, self._settings), self._go)
+
+    async def _go(self, span: Span, budget: int) -> None:
+        self._goal = span  # for a worker that is started anew
+        await self._node.move(span, budget)
 
     async def fetch(self, settings: Settings, report: Report) -> None:
         """Have the layers on the disk that would be served, where they come from the hub; raises what
@@ -93,6 +130,7 @@ class Giver:
     async def change(self, change: Change) -> bool:
         """Follow a change while it gives. ``False``: only a new worker can."""
         names = set(change.names)
+        self._settings = change.after
         if names & CAPS and self._node.worker is not None:
             self._node.worker.hold(Caps(change.after.upload_mbit, change.after.download_mbit))
         if names & ANOTHER_FORM:
@@ -125,10 +163,26 @@ class Giver:
         pid = self._node.worker_pid
         return Memory(memory_of(pid) if pid is not None else 0, self.cap)
 
-    async def _deliver(self, settings: Settings, report: Report) -> AsyncIterator[Delivery]:
+    async def _deliver(
+        self, settings: Settings, report: Report, *, serves: bool = False
+    ) -> AsyncIterator[Delivery]:
+        """``serves``: a worker waits for it, and others are told."""
         supply, allowed = await self._supply(settings), await asyncio.to_thread(self._allowed, settings)
-        async for delivery in supply.deliver(allowed.means, allowed.budget, allowed.logs, report):
-            yield delivery
+        herald = None
+        if serves:
+            identity = await asyncio.to_thread(load_identity, self._paths.state / "worker.key")
+            herald = Herald(self._node.peer.directory, identity, ref(self._node.model.config))
+        deliveries = supply.deliver(
+            allowed.means,
+            allowed.budget,
+            allowed.logs,
+            report,
+            herald=herald,
+            goal=self._goal if serves else None,
+        )
+        async with aclosing(deliveries):  # type: ignore[type-var]
+            async for delivery in deliveries:
+                yield delivery
 
     def _allowed(self, settings: Settings) -> Allowed:
         gpus = read_gpus().found
@@ -181,6 +235,27 @@ class Giver:
             open_router_ports=standing.open_router_ports,
             version=self._version,
         )
+
+
+@dataclass(frozen=True)
+class _Options:
+    """What the mover may choose among (``core.node.mover.Options``)."""
+
+    supply: Supply
+    allowed: Allowed
+    go: Callable[[Span, int], Awaitable[None]]
+
+    async def elsewhere(self, goal: Span, *, alone: bool) -> Span | None:
+        return await self.supply.elsewhere(self.allowed.means, self.allowed.budget, goal, alone=alone)
+
+    async def may_leave(self, serving: Span, goal: Span) -> bool:
+        return await self.supply.may_leave(self.allowed.means, self.allowed.budget, serving, goal)
+
+    async def fetch(self, span: Span, report: Report) -> None:
+        await self.supply.fetch(self.allowed.means, self.allowed.budget, span, report)
+
+    async def move(self, span: Span) -> None:
+        await self.go(span, self.allowed.budget)
 
 
 @dataclass(frozen=True)

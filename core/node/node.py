@@ -10,11 +10,11 @@ import json
 import logging
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from core.errors import DiskError, IdlebloomError, ModelError, NotAccepted, SwarmError, TooLittle, UserError
 from core.model.config import ModelConfig, read_config, ref
@@ -28,6 +28,7 @@ from core.routing.ask import Ask, Event, ModelCard
 from core.routing.generate import Generator
 from core.routing.route import missing
 from core.serving.supervisor import OnCounts, Worker, WorkerFailed
+from core.serving.worker import MOVE_SECONDS
 from core.swarm.daemon import sweep
 from core.swarm.identity import load_identity
 from core.swarm.peer import Peer
@@ -111,6 +112,9 @@ class Node:
         """What was accepted; ``None``: nothing has to be."""
         self.on_counts: OnCounts | None = None
         """Called with what the worker counts, as it does."""
+        self._beside: Callable[[], Coroutine[Any, Any, None]] | None = None
+        self._renews = False
+        """The worker ends to be started anew, with other layers."""
         self._reading, self._read_at = 0, -math.inf
         self.elsewhere = Elsewhere(peer.directory, ref(model.config))
         self._leaves = False
@@ -204,10 +208,13 @@ class Node:
     def worker_pid(self) -> int | None:
         return self._worker.process.pid if self._worker is not None else None
 
-    def give(self, deliver: Deliver, log_file: Path) -> None:
-        """Serves from now on what ``deliver`` says, starting the worker again when it fails."""
+    def give(
+        self, deliver: Deliver, log_file: Path, beside: Callable[[], Coroutine[Any, Any, None]] | None = None
+    ) -> None:
+        """Serves from now on what ``deliver`` says, starting the worker again when it fails. ``beside`` runs
+        while a worker serves."""
         if self._giving is None:
-            self._leaves = False
+            self._leaves, self._beside = False, beside
             self._giving = asyncio.create_task(self._keep_giving(deliver, log_file), name="give")
 
     async def stop_giving(self, state: State, because: Because) -> None:
@@ -239,6 +246,18 @@ class Node:
             self._serving = resized.span
             self.publish(replace(self.untroubled, span=resized.span, progress=None))
 
+    async def move(self, span: Span, memory_cap: int = 0) -> None:
+        """Has the worker serve ``span``, whose layers are here: without a restart where some of its span
+        stays, else as one that leaves and comes back. Raises ``WorkerFailed``."""
+        worker, serving = self._worker, self._serving
+        if worker is None or serving is None:
+            return
+        if span.start < serving.end and serving.start < span.end:
+            await self.resize(span, memory_cap)
+            return
+        self._renews = True
+        await worker.drain(MOVE_SECONDS)
+
     async def _keep_giving(self, deliver: Deliver, log_file: Path) -> None:
         tries = 0
         while True:
@@ -249,6 +268,9 @@ class Node:
                 error: IdlebloomError = failure
             if self._leaves:
                 return
+            if self._renews:
+                self._renews = False
+                continue
             if time.monotonic() - started > STEADY_SECONDS:
                 tries = 0
             pause = RETRY_SECONDS[min(tries, len(RETRY_SECONDS) - 1)]
@@ -265,12 +287,17 @@ class Node:
             first = await anext(deliveries)
             worker = await Worker.start(log=log_file, threads=first.config.threads)
             self._worker, worker.on_counts = worker, self.on_counts
+            beside: asyncio.Task[None] | None = None
             try:
                 await self._load(worker, first)
+                if self._beside is not None:
+                    beside = asyncio.create_task(self._beside(), name="beside")
                 await self._extend(worker, deliveries)
                 await worker.ended()
                 raise worker.failure()
             finally:
+                if beside is not None:
+                    beside.cancel()
                 self._worker = self._serving = None
                 await asyncio.shield(worker.stop())
                 sweep(Path(first.config.runtime))
@@ -300,6 +327,8 @@ class Node:
         worker.configure(first.config, loading)
         await worker.online()
         self._serving = first.span
+        if not first.whole:
+            worker.going(first.goal)
         self.publish(replace(self.untroubled, state=State.GIVING, progress=None))
         with suppress(SwarmError):  # it is looked at again soon
             await self.look()

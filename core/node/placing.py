@@ -5,17 +5,18 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 from core.model.config import ModelConfig
 from core.model.cost import Form, Numbers, costs
 from core.pc.gpu import Gpu
-from core.serving.choose import Hand, choose
+from core.serving.choose import Choice, Hand, Why, choose, may_go
 from core.serving.fit import Fit, Fitting, Room, Wish
-from core.serving.levels import WINDOW_SECONDS, Levels, levels, turn
+from core.serving.levels import WINDOW_SECONDS, Ends, Levels, Trust, levels, strangers, turn
 from core.settings import Quantize, Settings
-from core.terms import PeerId, Record, Span
+from core.terms import PeerId, Record, Span, WireDtype
 
 CONTEXT = 500 << 20
 """Bytes of a worker and its p2pd before the first layer: 290 and 61 MiB were measured, and the heap grows."""
@@ -110,6 +111,40 @@ class Place:
     cache_tokens: int
 
 
+def room_of(fitting: Fitting) -> int:
+    """What a record says of it, so that others know what would fit here."""
+    return fitting.room.memory
+
+
+def ends_of(config: ModelConfig) -> Ends:
+    """What would fit other donors, from what their records say: how they hold layers, and the room they
+    have. One that says nothing of it stays where it is."""
+
+    @lru_cache(maxsize=256)
+    def ends(room: int, how: Means) -> tuple[int, ...]:
+        table = costs(config, how.form(stored=2))
+        return Fitting(table, Room(room, room, PLENTY, workspace=_workspace(config))).ends()
+
+    def found(record: Record) -> Sequence[int]:
+        if not record.room:
+            return [record.span.end if layer in record.span else layer for layer in range(config.layers)]
+        return ends(record.room, _means_of(record))
+
+    return found
+
+
+def _means_of(record: Record) -> Means:
+    kinds: dict[str, QuantizedAs] = {"int8": "int8", "nf4": "nf4"}
+    wide = record.wire[:1] == (WireDtype.FLOAT32,)
+    # Which GPU makes no difference.
+    device = "cpu" if record.device == "cpu" else "cuda:0"
+    return Means(device, kinds.get(record.quantization, "none"), "float32" if wide else "bfloat16")
+
+
+def _workspace(config: ModelConfig) -> int:
+    return 16 * max(8 * config.hidden * PROMPT_ROWS, config.vocab)
+
+
 def fitting(
     config: ModelConfig,
     means: Means,
@@ -120,10 +155,11 @@ def fitting(
     tied: bool = True,
 ) -> Fitting:
     """What fits in ``budget`` bytes of the device and ``disk`` bytes of disk."""
-    widest = max(8 * config.hidden * PROMPT_ROWS, config.vocab)
     context = GPU_CONTEXT if means.on_gpu else CONTEXT
     logs = 0 if means.on_gpu else min(LOGS_MOST, budget // LOGS_PART)
-    room = Room(cap=budget - logs, free=budget - logs, disk=disk, context=context, workspace=4 * widest * 4)
+    room = Room(
+        cap=budget - logs, free=budget - logs, disk=disk, context=context, workspace=_workspace(config)
+    )
     return Fitting(costs(config, means.form(stored=stored, tied=tied)), room, Wish())
 
 
@@ -141,12 +177,16 @@ def place(
     chance: random.Random,
     *,
     here: Collection[int] = (),
+    trust: Trust = strangers,
+    others_ends: Ends | None = None,
 ) -> Place:
     """The span to serve beside the others that ``records`` tell of; ``here`` are layers that need not be
     fetched. A donor that comes back takes what it has again, unless moving would pay. Raises
     ``TooLittle``."""
     fitting.check()
-    seen = levels(records, len(fitting.table), me, now)
+    # What the last life of this donor announced says nothing of this one.
+    others = [record for record in records if record.peer_id != me]
+    seen = levels(others, len(fitting.table), me, now, trust, ends=others_ends)
     ends = fitting.ends()
     on_disk = _longest_run(here)
     before = _again(fitting, ends, here)
@@ -158,10 +198,41 @@ def place(
     return _place(fitting.fit(choice.span))
 
 
+@dataclass(frozen=True)
+class Around:
+    """The swarm as a donor that serves sees it, itself included, at Unix time ``now``."""
+
+    records: Collection[Record]
+    me: PeerId
+    now: float
+    trust: Trust = strangers
+    ends: Ends | None = None
+    alone: bool = False
+    """Others were expected to move, and did not: nobody is counted on."""
+
+    def levels(self, layers: int) -> Levels:
+        return levels(self.records, layers, self.me, self.now, self.trust, ends=self.ends)
+
+
+def elsewhere(
+    fitting: Fitting, around: Around, serving: Span, here: Collection[int], chance: random.Random
+) -> Choice:
+    """Where a donor that serves, or is on its way to serve, ``serving`` should be: there, or elsewhere."""
+    seen = replace(around.levels(len(fitting.table)), alone=around.alone)
+    hand = Hand(fitting.table, fitting.ends(), serving=serving, on_disk=_longest_run(here))
+    lot = turn(around.me, int(around.now // WINDOW_SECONDS))
+    return choose(seen, hand, lot, chance) or Choice(serving, Why.KEEP)
+
+
+def may_leave(fitting: Fitting, around: Around, serving: Span, goal: Span) -> bool:
+    """Whether nobody needs this donor any more for what it would drop."""
+    return may_go(around.levels(len(fitting.table)), serving, goal)
+
+
 def _free_to_go(seen: Levels) -> Levels:
     """The levels for one who serves nothing yet: it leaves nobody without a layer, wherever it goes, but
     goes back to where it alone was."""
-    return Levels(seen.rates, seen.held, seen.held, seen.donors, max(seen.limit, 0.0))
+    return replace(seen, steady=seen.held, limit=max(seen.limit, 0.0))
 
 
 def _again(fitting: Fitting, ends: Collection[int], here: Collection[int]) -> Span | None:

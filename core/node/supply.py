@@ -12,10 +12,11 @@ The node's loop decides *whether* to give and the budget; it calls ``deliver`` f
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, aclosing, suppress
 from dataclasses import replace
 from itertools import pairwise
 
@@ -27,14 +28,32 @@ from core.model.hub import Hub, Source
 from core.model.quantize import stored_layers
 from core.model.store import store_of
 from core.node.delivery import Delivery, Report
+from core.node.herald import Herald
 from core.node.licences import Licences
 from core.node.node import Model
-from core.node.placing import Means, Place, fitting, place, whole
+from core.node.placing import (
+    Around,
+    Means,
+    Place,
+    elsewhere,
+    ends_of,
+    fitting,
+    may_leave,
+    place,
+    room_of,
+    whole,
+)
 from core.node.storage import Storage
+from core.serving.choose import Why
 from core.serving.fit import Fitting
+from core.serving.levels import Trust, strangers
 from core.serving.worker import WorkerConfig
 from core.terms import PeerId, Progress, Record, Span
 
+TELL_SECONDS = 20.0
+"""Between two words to others about layers that are being fetched;"""
+LOAD_SECONDS = 120.0
+"""and what it takes at most to serve them, once they are here."""
 EARLY_BYTES = 2 * 10**9
 """Where more than this has to be fetched, a part of the span goes online before the rest is there,"""
 EARLY_PARTS = 4
@@ -57,19 +76,45 @@ class Supply:
         source: Source | None = None,
         hub: Callable[[], AbstractAsyncContextManager[Hub]] = Hub,
         early: int = EARLY_BYTES,
+        trust: Trust = strangers,
     ) -> None:
         self.model, self.storage, self.base, self.me = model, storage, base, me
-        self._licences, self._records = licences, records
+        self._licences, self._records, self._trust = licences, records, trust
+        self._ends = ends_of(model.config)
         self._source, self._hub, self._early = source, hub, early
         self._chance = random.Random()
 
-    async def deliver(self, means: Means, budget: int, logs: int, report: Report) -> AsyncIterator[Delivery]:
+    async def deliver(
+        self,
+        means: Means,
+        budget: int,
+        logs: int,
+        report: Report,
+        *,
+        herald: Herald | None = None,
+        goal: Span | None = None,
+    ) -> AsyncIterator[Delivery]:
         """What to tell a worker that may take ``budget`` bytes of the device, ``logs`` of system memory
-        for logs. Raises ``TooLittle``, ``NotAccepted``, ``ModelError``, ``DiskError``."""
+        for logs: ``goal``, where that is given and fits. ``herald`` tells others meanwhile what it will
+        serve. Raises ``TooLittle``, ``NotAccepted``, ``ModelError``, ``DiskError``."""
         config = self.model.config
         self._licences.check(self.model.folder, config.model_id)
         able = await asyncio.to_thread(self._fitting, means, budget)
-        chosen = whole(able) or await self._place(able, means)
+        chosen = whole(able) or await self._place(able, means, goal)
+        says = _Says(herald, chosen.span, room_of(able), means)
+        try:
+            deliveries = self._deliveries(chosen, able, means, (budget, logs), says.tells(report))
+            async with aclosing(deliveries):  # type: ignore[type-var]
+                async for delivery in deliveries:
+                    yield delivery
+                    await says.end()  # the worker serves, and speaks for itself
+        finally:
+            await says.withdraw()
+
+    async def _deliveries(
+        self, chosen: Place, able: Fitting, means: Means, bytes_: tuple[int, int], report: Report
+    ) -> AsyncIterator[Delivery]:
+        budget, logs = bytes_
         told = replace(
             self.base,
             model=str(self.model.folder),
@@ -80,13 +125,14 @@ class Supply:
             store=str(self.storage.quantized) if means.quantization != "none" else "",
             log_bytes=logs,
             memory_cap=budget,
+            room=room_of(able),
         )
         async for span in self._fetched(chosen.span, able, means, report):
             ready = await asyncio.to_thread(self._quantized, means)
             new = means.quantization != "none" and not ready.issuperset(range(max(span.start, 1), span.end))
             phase = "quantizing" if new else "loading"
             last = span == chosen.span
-            yield Delivery(replace(told, span=(span.start, span.end)), phase, last)
+            yield Delivery(replace(told, span=(span.start, span.end)), phase, last, chosen.span)
 
     async def resized(self, means: Means, budget: int, serving: Span, report: Report) -> Span:
         """The span around, or within, ``serving`` that a changed budget allows, with its layers fetched.
@@ -102,6 +148,33 @@ class Supply:
             pass
         return fit.span
 
+    # Moving
+
+    async def elsewhere(self, means: Means, budget: int, goal: Span, *, alone: bool = False) -> Span | None:
+        """Where a donor that serves ``goal``, or fetches it, should rather be; ``None``: there. ``alone``: it
+        counts on nobody else to move. Raises ``SwarmError``."""
+        able = await asyncio.to_thread(self._fitting, means, budget)
+        if whole(able) is not None:
+            return None
+        here = await asyncio.to_thread(self._here, means) if self._source else range(self.model.config.layers)
+        around = replace(await self._around(), alone=alone)
+        choice = await asyncio.to_thread(elsewhere, able, around, goal, here, self._chance)
+        return None if choice.why is Why.KEEP or choice.span == goal else choice.span
+
+    async def may_leave(self, means: Means, budget: int, serving: Span, goal: Span) -> bool:
+        """Whether nobody needs it any more for what it would drop. Raises ``SwarmError``."""
+        able = await asyncio.to_thread(self._fitting, means, budget)
+        return may_leave(able, await self._around(), serving, goal)
+
+    async def fetch(self, means: Means, budget: int, span: Span, report: Report) -> None:
+        """Have the layers of ``span`` on the disk."""
+        able = await asyncio.to_thread(self._fitting, means, budget)
+        async for _ in self._fetched(span, able, means, report):
+            pass
+
+    async def _around(self) -> Around:
+        return Around(await self._records(), self.me, time.time(), self._trust, self._ends)
+
     # Deciding
 
     def _fitting(self, means: Means, budget: int) -> Fitting:
@@ -114,10 +187,26 @@ class Supply:
         kept = {"nf4": 0.55 / stored, "int8": 1.05 / stored}.get(means.quantization, 0.0)
         return fitting(config, means, budget, disk=int(room / (1 + kept)), stored=stored, tied=tied)
 
-    async def _place(self, able: Fitting, means: Means) -> Place:
+    async def _place(self, able: Fitting, means: Means, goal: Span | None) -> Place:
+        if goal is not None and able.fits(goal):
+            return Place(goal, able.fit(goal).cache_tokens)
         here = await asyncio.to_thread(self._here, means) if self._source else range(self.model.config.layers)
         known = await asyncio.to_thread(self._known, means, here)
-        return place(able, await self._seen(), self.me, time.time(), self._chance, here=known)
+        records, now = await self._seen(), time.time()
+
+        def placed() -> Place:
+            return place(
+                able,
+                records,
+                self.me,
+                now,
+                self._chance,
+                here=known,
+                trust=self._trust,
+                others_ends=self._ends,
+            )
+
+        return await asyncio.to_thread(placed)
 
     async def _seen(self) -> Collection[Record]:
         try:
@@ -165,6 +254,46 @@ class Supply:
                 )
                 done += reached
                 yield Span(span.start, part.end)
+
+
+class _Says:
+    """What others are told through a ``herald``, if there is one, before the worker serves ``span``."""
+
+    def __init__(self, herald: Herald | None, span: Span, room: int, means: Means) -> None:
+        self._herald, self._span, self._room, self._means = herald, span, room, means
+        self._told_at = -math.inf
+        self.tell(0.0)
+
+    def tell(self, seconds_left: float) -> None:
+        if self._herald is not None and time.monotonic() - self._told_at > TELL_SECONDS:
+            self._told_at = time.monotonic()
+            self._herald.tell(
+                self._span,
+                seconds_left + LOAD_SECONDS,
+                room=self._room,
+                quantization=self._means.quantization,
+                device=self._means.device,
+                wire=self._means.dtype,
+            )
+
+    def tells(self, report: Report) -> Report:
+        """``report``, which tells others too how long it will take."""
+
+        def both(progress: Progress) -> None:
+            report(progress)
+            self.tell(progress.seconds_left or 0.0)
+
+        return both
+
+    async def end(self) -> None:
+        herald, self._herald = self._herald, None
+        if herald is not None:
+            await herald.end()
+
+    async def withdraw(self) -> None:
+        if self._herald is not None:
+            with suppress(SwarmError):
+                await self._herald.withdraw()
 
 
 def _progress(progress: FetchProgress, before: int, total: int) -> Progress:

@@ -131,7 +131,7 @@ class _Common:
 
 def _together(seen: Levels, hand: Hand) -> _Common | None:
     """None in a swarm that is large, or of one, or too small for the model."""
-    if not seen.spans or seen.donors > CROWD:
+    if not seen.spans or seen.donors > CROWD or seen.alone:
         return None
     total = sum(cost.seconds for cost in hand.table)
     weights = tuple(round(cost.seconds / total, 9) for cost in hand.table)

@@ -66,6 +66,8 @@ class DonorOptions:
     log_bytes: int = 1 << 30
     memory_cap: int = 0
     """Bytes of system memory that the process and its children may take; 0: nobody watches."""
+    room: int = 0
+    """Bytes of the device that layers, caches and a step may take, as others are told."""
 
 
 class Donor:
@@ -112,6 +114,7 @@ class Donor:
         self._keeping: asyncio.Task[None] | None = None
         self._started_at = time.time()
         self._state = DonorState.ONLINE
+        self._going: Span | None = None
         self._part = 1.0
         """Of the cache, what is lent after shortages."""
         self.lost = asyncio.Event()
@@ -131,6 +134,11 @@ class Donor:
         self.sessions.serve_only(client)
         self._state = DonorState.ONLINE if client is None else DonorState.LEAVING
         self._announcer.update(self._record(self._state))
+
+    def goes_to(self, span: Span | None) -> None:
+        """Others are told that it will serve ``span`` once its layers are here; ``None``: it stays."""
+        self._going = span
+        self.tell()
 
     def tell(self) -> None:
         """Others, at once: its addresses may have changed."""
@@ -262,6 +270,8 @@ class Donor:
             self.pool.resize(model.span)
             self.model = self.engine.model = model
             self.sessions.opening.span = self.pinger.span = model.span
+            if self._going == model.span:
+                self._going = None
             await self._measure()
         free_unused()
         self._announcer.update(self._record(self._state))
@@ -334,6 +344,8 @@ class Donor:
             near=self.pinger.near,
             upload_rate=self.sessions.upload.rate,
             readers=self.sessions.table.readers,
+            going=self._going,
+            room=self.options.room,
             version=self.options.version,
         )
 

@@ -76,6 +76,8 @@ class Levels:
     """and what this one does, as the others see it."""
     me: PeerId = PeerId("")
     window: int = 0
+    alone: bool = False
+    """This donor counts on nobody else to move."""
     served: tuple[int, ...] = ()
     """How many serve each layer now, those that will leave included; empty where that is ``held``."""
 
@@ -141,7 +143,7 @@ def levels(
         next((held for held in known if held.peer == me), None),
         me,
         window,
-        tuple(_held((one.span for one in serving), layers)),
+        served=tuple(_held((one.span for one in serving), layers)),
     )
 
 

@@ -147,6 +147,10 @@ class Worker:
         self.rest = part
         self._order(rest=part)
 
+    def going(self, span: Span | None) -> None:
+        """Say to others that it will serve ``span``, whose layers are being fetched; ``None``: it stays."""
+        self._order(going=[span.start, span.end] if span is not None else [])
+
     def hold(self, caps: Caps) -> None:
         """Keep to these caps on traffic from now on."""
         self._order(caps=[caps.upload, caps.download])

@@ -88,6 +88,8 @@ class WorkerConfig:
     """The cap on what is sent; ``None``: half of what was measured."""
     download_mbit: float | None = None
     """``None``: no cap."""
+    room: int = 0
+    """Bytes of the device that layers, caches and a step may take, for the record."""
     version: str = ""
 
     def to_line(self) -> str:
@@ -258,6 +260,8 @@ async def _obey(donor: Donor, config: WorkerConfig, orders: asyncio.Queue[Order]
                 donor.metering.hold(order.caps)
             elif order.rest is not None:
                 donor.rest_for(order.rest)
+            elif order.goes:
+                donor.goes_to(order.span)
             else:
                 slow.put_nowait(order)
         await resizing
@@ -331,6 +335,7 @@ def _donor(peer: Peer, model: SpanModel, config: WorkerConfig) -> Donor:
             speculate=config.speculate,
             log_bytes=config.log_bytes or log_bytes(),
             memory_cap=config.memory_cap if config.device == "cpu" else 0,
+            room=config.room,
         ),
     )
 
@@ -397,9 +402,9 @@ def fast_dtype() -> Literal["float32", "bfloat16"]:
 
 @dataclass(frozen=True)
 class Order:
-    """To serve ``span``, or to leave where there is none; readers have ``seconds`` to move. Or to serve one
-    client ``only``, an empty one being all; or to ``rest`` for a part of the time, or to keep to
-    ``caps``."""
+    """To serve ``span``, or to leave where there is none; readers have ``seconds`` to move. Or, if it
+    ``goes``, to say that it will serve ``span``, or goes nowhere. Or to serve one client ``only``, an empty
+    one being all; or to ``rest`` for a part of the time, or to keep to ``caps``."""
 
     seconds: float = 0.0
     span: Span | None = None
@@ -408,6 +413,7 @@ class Order:
     only: str | None = None
     rest: float | None = None
     caps: Caps | None = None
+    goes: bool = False
 
     @classmethod
     def from_line(cls, line: str) -> Order:
@@ -420,6 +426,8 @@ class Order:
             return cls(caps=Caps(_rate(up), _rate(down)))
         if "rest" in values:
             return cls(rest=float(values["rest"]))
+        if "going" in values:
+            return cls(span=Span(*map(int, values["going"])) if values["going"] else None, goes=True)
         if "drain" in values:
             return cls(float(values["drain"]))
         start, end = values["resize"]

@@ -59,8 +59,13 @@ class DhtDirectory:
             raise SwarmError("the network process is being started again")
         return self._given
 
-    async def announce(self, record: Record) -> Record:
+    async def announce(self, record: Record, signer: Identity | None = None) -> Record:
         now = self._clock()
+        if signer is not None:
+            fresh = announced(record, now)
+            if await self._store(fresh, with_list=True, signer=signer):
+                return fresh
+            raise SwarmError("no peer of the swarm took a record of this PC")
         fresh = announced(record, now, max(self._lies_in.values(), default=0.0))
         if await self._store(fresh, with_list=True):
             return fresh

@@ -311,9 +311,9 @@ class FakeDirectory:
     def __init__(self, swarm: FakeSwarm, identity: Identity) -> None:
         self._swarm, self._identity = swarm, identity
 
-    async def announce(self, record: Record) -> Record:
+    async def announce(self, record: Record, signer: Identity | None = None) -> Record:
         now = self._swarm.clock()
-        return self._store(announced(record, now, self._last_expiry(record, now)))
+        return self._store(announced(record, now, self._last_expiry(record, now)), signer)
 
     async def withdraw(self, record: Record, signer: Identity | None = None) -> Record:
         return self._store(withdrawn(record, self._swarm.clock()), signer)

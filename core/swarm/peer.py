@@ -61,9 +61,10 @@ logged and ends nothing else."""
 class Directory(Protocol):
     """The records that donors announce, as one peer sees and signs them."""
 
-    async def announce(self, record: Record) -> Record:
+    async def announce(self, record: Record, signer: Identity | None = None) -> Record:
         """Signs and stores the record of this peer, valid for 90 s from now, and returns it as
-        stored: ``expires_at`` is set here. Raises ``SwarmError`` when no peer took it."""
+        stored: ``expires_at`` is set here. ``signer`` is whose it is, where it is not this peer's own.
+        Raises ``SwarmError`` when no peer took it."""
 
     async def withdraw(self, record: Record, signer: Identity | None = None) -> Record:
         """Replaces an announced record by one that says *leaving*, and returns that. ``signer`` is whose it

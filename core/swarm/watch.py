@@ -27,10 +27,12 @@ _CLOSEST_READS = 0.2
 
 
 class Announcer:
-    """Keeps this donor's record in the directory until it is withdrawn."""
+    """Keeps a donor's record in the directory until it is withdrawn: this peer's, or that of ``signer``."""
 
-    def __init__(self, directory: Directory, every: float = REFRESH_SECONDS) -> None:
-        self._directory, self._every = directory, every
+    def __init__(
+        self, directory: Directory, every: float = REFRESH_SECONDS, signer: Identity | None = None
+    ) -> None:
+        self._directory, self._every, self._signer = directory, every, signer
         self._record: Record | None = None
         self._stored: Record | None = None
         self._changed = asyncio.Event()
@@ -50,20 +52,25 @@ class Announcer:
 
     async def withdraw(self) -> None:
         """Stops announcing and says *leaving*. Raises ``SwarmError`` if nobody took that."""
+        stored = await self.end()
+        if stored is not None:
+            await self._directory.withdraw(stored, self._signer)
+
+    async def end(self) -> Record | None:
+        """Stops announcing, and leaves what lies in the directory as it is; returns that."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
             await asyncio.wait({task})
         stored, self._stored, self._record = self._stored, None, None
-        if stored is not None:
-            await self._directory.withdraw(stored)
+        return stored
 
     async def _keep(self) -> None:
         failing = False
         while self._record is not None:
             self._changed.clear()
             try:
-                self._stored = await self._directory.announce(self._record)
+                self._stored = await self._directory.announce(self._record, self._signer)
                 failing, pause = False, self._every
             except SwarmError as error:
                 log.log(logging.DEBUG if failing else logging.WARNING, "announcing: %s", error)

@@ -16,7 +16,7 @@ from core.paths import bundled_model
 from core.serving.supervisor import WorkerFailed
 from core.serving.worker import WorkerConfig
 from core.swarm.fake import FakeSwarm
-from core.terms import Because, Reason, State, Status
+from core.terms import Because, Reason, Span, State, Status
 
 
 class FailingWorker:
@@ -105,3 +105,46 @@ async def test_the_pauses_begin_anew_after_a_steady_worker(
     monkeypatch.setattr(module, "STEADY_SECONDS", 0.0)
     await giving(tmp_path, 4)
     assert set(pauses) == {5.5}
+
+
+class MovingWorker(FailingWorker):
+    """Serves until it is told to leave."""
+
+    def __init__(self) -> None:
+        self.gone = asyncio.Event()
+
+    async def ended(self) -> None:
+        await self.gone.wait()
+
+    async def drain(self, seconds: float) -> None:
+        self.gone.set()
+
+
+async def serves(node: Node, span: Span) -> None:
+    for _ in range(1000):
+        if node.serving == span:
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError(str(node.status))
+
+
+async def test_a_worker_that_goes_far_is_started_anew_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the layers of the new place; nothing is said to be wrong."""
+    monkeypatch.setattr(module, "Worker", MovingWorker)
+    node = Node(FakeSwarm().peer(), Model.read(bundled_model()), "test")
+    seen: list[Status] = []
+    node.watchers.append(seen.append)
+    spans = iter([(0, 3), (6, 9)])
+
+    async def deliver(_: Report) -> AsyncIterator[Delivery]:
+        yield Delivery(WorkerConfig("model", next(spans), "key", str(tmp_path)))
+
+    node.give(deliver, tmp_path / "log")
+    await serves(node, Span(0, 3))
+    await node.move(Span(6, 9))
+    await serves(node, Span(6, 9))
+    assert all(status.state is not State.TROUBLE for status in seen)
+    await node.stop_giving(State.OFF, Because(Reason.NO_CONSENT))
+    await node.close()

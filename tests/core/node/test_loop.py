@@ -78,7 +78,9 @@ class OneSpan(Giver):
     fetched = 0
     fails = False
 
-    async def _deliver(self, settings: Settings, report: Report) -> AsyncIterator[Delivery]:
+    async def _deliver(
+        self, settings: Settings, report: Report, *, serves: bool = False
+    ) -> AsyncIterator[Delivery]:
         yield Delivery(WorkerConfig("model", (0, 10), "key", str(self._paths.runtime)))
 
     async def fetch(self, settings: Settings, report: Report) -> None:
