@@ -8,6 +8,7 @@ import pytest
 
 from core.errors import SwarmError
 from core.swarm.fake import FakeDirectory, FakePeer, FakeSwarm
+from core.swarm.identity import Identity
 from core.swarm.watch import Announcer, Watcher
 from core.terms import DonorState, ModelRef, Record, Span
 
@@ -61,10 +62,10 @@ async def test_a_failed_announcement_is_said_once_and_tried_again(
     donor = swarm.peer()
     real, broken = FakeDirectory.announce, [True]
 
-    async def announce(self: FakeDirectory, one: Record) -> Record:
+    async def announce(self: FakeDirectory, one: Record, signer: Identity | None = None) -> Record:
         if broken[0]:
             raise SwarmError("nobody took it")
-        return await real(self, one)
+        return await real(self, one, signer)
 
     monkeypatch.setattr(FakeDirectory, "announce", announce)
     announcer = Announcer(donor.directory, every=0.005)
