@@ -28,6 +28,7 @@ from core.paths import Paths
 from core.pc.gpu import read_gpus
 from core.pc.machine import memory_of, read_machine
 from core.secrets import Secrets
+from core.serving.levels import STRANGER
 from core.serving.supervisor import WorkerFailed
 from core.serving.worker import WorkerConfig, fast_dtype
 from core.settings import Change, Settings
@@ -215,6 +216,7 @@ class Giver:
             licences=Licences(self._paths.licences_file),
             records=lambda: self._node.generator.records(fresh=True),
             source=what if isinstance(what, Source) else None,
+            trust=lambda peer: STRANGER if self._node.generator.trusts(peer) else 0.0,
             hub=lambda: Hub(token=token, throttle=self.downloads),
         )
 

@@ -257,6 +257,10 @@ class Generator:
         self._connections.close()
         await self._planner.close()
 
+    def trusts(self, peer: PeerId) -> bool:
+        """Whether what this donor claims may be believed: it has not failed here again and again."""
+        return self._planner.trusts(peer)
+
     async def records(self, *, fresh: bool = False) -> tuple[Record, ...]:
         """The donors of this model: as last read, or read now."""
         return await self._planner.records(fresh=fresh)

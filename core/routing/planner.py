@@ -107,6 +107,10 @@ class Planner:
         else:
             self._suspects.cannot_dial(trouble.one, trouble.other)
 
+    def trusts(self, peer: PeerId) -> bool:
+        """Whether what this donor claims may be believed: it has not failed here again and again."""
+        return not self._suspects.distrusts(peer)
+
     async def _known(self, *, fresh: bool) -> tuple[Record, ...]:
         """The records, read now if ``fresh``; where the directory does not answer, those known before."""
         try:

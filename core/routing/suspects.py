@@ -76,6 +76,13 @@ class Suspects:
             out.add(record.peer_id)
         return frozenset(out)
 
+    def distrusts(self, peer: PeerId) -> bool:
+        """Whether it failed this reader twice or more of late, in one life."""
+        failure = self._failures.get(peer)
+        if failure is None or self._clock() - failure.at >= FORGET_SECONDS:
+            return False
+        return failure.times > 1 and self._lives.get(peer, 0.0) <= failure.life
+
     def cannot_dial(self, one: PeerId, other: PeerId) -> None:
         """``one`` could not reach ``other``."""
         now = self._clock()

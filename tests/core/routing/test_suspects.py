@@ -102,3 +102,20 @@ def test_a_pair_that_cannot_dial_is_remembered_for_ten_minutes() -> None:
     assert not suspects.apart([record(ONE, started_at=10.0), record(OTHER, started_at=11.0)])
     clock.now += PAIR_SECONDS
     assert not suspects.apart(both)
+
+
+def test_who_fails_again_and_again_is_distrusted() -> None:
+    """What it claims to serve keeps no donor away, until it has started anew or long been well."""
+    clock = Clock()
+    suspects = Suspects(clock)
+    suspects.relied_on([record(ONE, 5.0)])
+    suspects.failed(ONE)
+    assert not suspects.distrusts(ONE)
+    clock.now += FIRST_SECONDS
+    suspects.failed(ONE)
+    assert suspects.distrusts(ONE) and not suspects.distrusts(OTHER)
+    suspects.relied_on([record(ONE, 900.0)])
+    assert not suspects.distrusts(ONE)
+    suspects.relied_on([record(ONE, 5.0)])
+    clock.now += FORGET_SECONDS
+    assert not suspects.distrusts(ONE)
