@@ -17,6 +17,7 @@ NAME = "Idlebloom"
 def program() -> str:
     """The line that Windows is to run: the installer's own launcher, which brings all up to date first."""
     folder = os.environ.get("IDLEBLOOM_WINDOWS") or str(Path(sys.executable).parent)
+    folder = folder.rstrip("\\")
     return f'"{folder}\\Idlebloom.exe"'
 
 
@@ -34,6 +35,19 @@ def follow(wanted: bool, registry: Any = None) -> None:
             registry.DeleteValue(key, NAME)
         except FileNotFoundError:
             pass  # it was not there
+
+
+def there() -> bool:
+    """Whether Windows starts it at login now: the setup may have said so."""
+    if sys.platform != "win32":
+        return False
+    registry: Any = importlib.import_module("winreg")
+    try:
+        with registry.OpenKey(registry.HKEY_CURRENT_USER, KEY) as key:
+            registry.QueryValueEx(key, NAME)
+    except OSError:
+        return False
+    return True
 
 
 class RunKey:

@@ -37,7 +37,7 @@ CODE = re.compile(r"0x[0-9a-fA-F]{8}|\b(?:Wsl|WSL)[/_][A-Za-z0-9_/]+\b|\b(?:HCS_
 ABSENT = N_("Idlebloom needs Windows' own Linux (WSL2), which this PC does not have yet.")
 INSTALL = N_(
     "Open the Terminal as administrator, type: wsl.exe --install --no-distribution – then start Windows "
-    "again, then Idlebloom. Windows 10 needs version 2004 or newer."
+    "again, then Idlebloom. Windows 10 needs version 2004 or newer, with all updates."
 )
 TROUBLES: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (

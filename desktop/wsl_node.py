@@ -25,8 +25,8 @@ from core.settings import Settings, changed
 from core.settings import chosen as chosen_of
 from core.words import _
 from desktop import run_key
-from desktop.node_process import PAUSES, NodeProcess
-from desktop.wsl import NAME, PROGRAM, Wsl, decoded, trouble_in
+from desktop.node_process import PAUSES, TAIL, NodeProcess
+from desktop.wsl import NAME, PROGRAM, Wsl, decoded, gist, trouble_in
 
 REACH_SECONDS = 20.0
 """Windows gets so long to let the node's port through."""
@@ -48,9 +48,11 @@ class WslNode(NodeProcess):
         pauses: tuple[float, ...] = PAUSES,
         reach_seconds: float = REACH_SECONDS,
         at_login: Callable[[bool], None] = run_key.follow,
+        starts_at_login: Callable[[], bool] = run_key.there,
     ) -> None:
         super().__init__(paths, wsl.inside(PROGRAM), parent, pauses)
         self._wsl, self._reach_seconds, self._at_login = wsl, reach_seconds, at_login
+        self._starts_at_login, self._out = starts_at_login, b""
         self._door: RunningNode | None = None
         self._since = 0.0
         self._clock = QProcess(self)
@@ -73,7 +75,7 @@ class WslNode(NodeProcess):
         process.readyReadStandardError.connect(lambda: self._hear(process))
         process.finished.connect(lambda: self._ended(process))
         process.errorOccurred.connect(lambda error: self._failed(process, error))
-        self._process, self._said, self._door = process, "", None
+        self._process, self._said, self._out, self._door = process, "", b"", None
         self._set_clock()
         process.start()
         process.write(line(Handed(token, self._pending())))
@@ -82,16 +84,15 @@ class WslNode(NodeProcess):
         self._said += decoded(bytes(process.readAllStandardError().data()))
 
     def _read(self, process: QProcess, token: str) -> None:
-        """The node's one line; wsl.exe's own troubles come here too."""
-        text = decoded(bytes(process.readAllStandardOutput().data()))
-        for said in text.splitlines():
+        """The node's one line, once it is whole; wsl.exe's own troubles come here too."""
+        self._out = (self._out + bytes(process.readAllStandardOutput().data()))[-TAIL:]
+        for said in decoded(self._out).splitlines():
             try:
                 found = json.loads(said)
             except ValueError:
-                self._said += said + "\n"
                 continue
             match found:
-                case {"url": str(url)}:
+                case {"url": str(url)} if self._door is None:
                     self._door = RunningNode(url, process.processId(), token)
                     self._since = time.monotonic()
                     self._try()
@@ -102,6 +103,9 @@ class WslNode(NodeProcess):
         """What was set on this side and no node has heard of yet."""
         there = json_file.read(self._known)
         chosen = json_file.read(self._paths.settings_file)
+        chosen.pop("data_dir", None)  # a folder of this side
+        if not there and self._starts_at_login():
+            chosen["start_at_login"] = True  # the setup was told so
         return {name: value for name, value in chosen.items() if name not in there or there[name] != value}
 
     def keep(self, settings: Mapping[str, object]) -> None:
@@ -148,8 +152,12 @@ class WslNode(NodeProcess):
     # Its end, and the clock
 
     def _ended(self, process: QProcess) -> None:
-        if process is self._process and (trouble := trouble_in(self._said)):
-            self._said = str(trouble)
+        if process is self._process and self._running is None:
+            out = "" if self._door else decoded(self._out + bytes(process.readAllStandardOutput().data()))
+            if trouble := trouble_in(f"{out}\n{self._said}"):
+                self._said = str(trouble)
+            elif not self._said:
+                self._said = gist(out) if out.strip() else ""
         super()._ended(process)
 
     def tick(self) -> None:

@@ -47,7 +47,7 @@ def install(files: Sequence[File], release: Release, place: Place, say: Say) -> 
     verify(release.folder / release.app.file, release.app)
     if not works(place.python):
         shutil.rmtree(place.env, ignore_errors=True)
-        uv(release, ["venv", "-q", "--python", sys.executable, str(place.env)])
+        uv(release, ["venv", "-q", "--python", str(base_python()), str(place.env)])
     wheels = [file for file in files if file.file.endswith(".whl")]
     archives = [file for file in files if not file.file.endswith(".whl")]
     common = ["pip", "install", "-q", "--python", str(place.python), "--offline", "--no-index", "--no-deps"]
@@ -61,6 +61,12 @@ def install(files: Sequence[File], release: Release, place: Place, say: Say) -> 
             uv(release, [*common, *more, "--require-hashes", "-r", str(listed)])
             listed.unlink()
     uv(release, [*common, "--reinstall", str(release.folder / release.app.file)])
+
+
+def base_python() -> Path:
+    """The Python that runs this; on Windows its form with a console, where this is run without one."""
+    running = Path(sys.executable)
+    return running.with_name("python.exe") if os.name == "nt" else running
 
 
 def works(python: Path) -> bool:

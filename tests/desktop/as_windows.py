@@ -43,7 +43,7 @@ class Registry:
     HKEY_CURRENT_USER = KEY_SET_VALUE = REG_SZ = 1
 
     def __init__(self, *_arguments: object) -> None:
-        self.CreateKeyEx = Registry
+        self.CreateKeyEx = self.OpenKey = Registry
 
     def __enter__(self) -> None:
         """A key is one of these too."""
@@ -53,6 +53,9 @@ class Registry:
 
     def SetValueEx(self, *_arguments: object) -> None:  # noqa: N802
         """Kept nowhere."""
+
+    def QueryValueEx(self, *_arguments: object) -> None:  # noqa: N802
+        raise FileNotFoundError
 
     def DeleteValue(self, *_arguments: object) -> None:  # noqa: N802
         raise FileNotFoundError

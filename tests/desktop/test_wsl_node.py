@@ -72,7 +72,14 @@ def make(qt: QApplication, paths: Paths, pc: Windows) -> Iterator[Callable[[], t
 
     def new() -> tuple[WslNode, Heard]:
         at_login: list[bool] = []
-        node = WslNode(paths, Wsl(), pauses=(0.05, 0.1), reach_seconds=0.2, at_login=at_login.append)
+        node = WslNode(
+            paths,
+            Wsl(),
+            pauses=(0.05, 0.1),
+            reach_seconds=0.2,
+            at_login=at_login.append,
+            starts_at_login=(pc.fake / "at_login").exists,
+        )
         nodes.append(node)
         heard = Heard(node)
         heard.at_login = at_login
@@ -188,3 +195,14 @@ def test_settings_travel_once(make: Make, pc: Windows, paths: Paths, until: Unti
     assert heard.at_login == [True]
     node.keep({"no such": 1})
     assert Preferences(paths.settings_file).settings.start_at_login
+
+
+def test_what_the_setup_was_told_stays(make: Make, pc: Windows, paths: Paths, until: Until) -> None:
+    """The start at login that the setup wrote is the first node's setting, not undone by its default; a
+    folder of Windows' side is none of Linux'."""
+    pc.has("at_login")
+    Preferences(paths.settings_file).change({"data_dir": "/mine"})
+    node, heard = make()
+    node.start()
+    until(lambda: heard.found)
+    assert handed(pc)[0]["settings"] == {"start_at_login": True}
