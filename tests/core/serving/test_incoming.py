@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import secrets
 import struct
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -114,3 +116,50 @@ async def test_bytes_that_are_no_frame_end_the_stream_alone(ring: FakeRing) -> N
         with pytest.raises(StreamClosed):
             await asyncio.wait_for(stream.read(1), 3)
     await still_serves(ring)
+
+
+async def test_ten_thousand_mutated_frames_crash_nothing(ring: FakeRing) -> None:
+    """Real frames of open sessions with bytes changed, lost and added: whatever they say, the donor goes on
+    serving others, and rightly."""
+    chance, sent = random.Random(7), 0
+    while sent < MUTATED:
+        stranger, lane = await tail(ring)
+        session, open_lane = stranger.session, lane
+        for _ in range(200):
+            if open_lane.closed:
+                open_lane = await stranger.peer.dial(
+                    stranger.donor.peer.peer_id, stranger.donor.peer.addresses, chance.choice((BULK, DECODE))
+                )
+            frame = hidden_frame(session, hop=chance.randrange(3), count=4)
+            with suppress(StreamClosed):
+                open_lane.write(mutated(frame, chance))
+                if not chance.randrange(4):
+                    open_lane.close()
+            sent += 1
+            if not sent % 20:
+                await asyncio.sleep(0)
+        open_lane.close()
+        stranger.stream.write(pack(Close(session)))
+        await asyncio.sleep(0.05)
+        stranger.stream.close()
+    await still_serves(ring)
+
+
+MUTATED = 10_000
+
+
+def mutated(frame: bytes, chance: random.Random) -> bytes:
+    """One to four changes, most of them where the header is."""
+    data = bytearray(frame)
+    for _ in range(chance.randint(1, 4)):
+        place = chance.randrange(HEADER.size if chance.random() < 0.8 else len(data))
+        match chance.randrange(4):
+            case 0:
+                data[min(place, len(data) - 1)] = chance.randrange(256)
+            case 1:
+                data[min(place, len(data) - 1)] ^= 1 << chance.randrange(8)
+            case 2:
+                del data[place : place + chance.randint(1, 16)]
+            case _:
+                data[place:place] = chance.randbytes(chance.randint(1, 16))
+    return bytes(data) or b"\x00"
