@@ -131,7 +131,8 @@ def measure(tray: psutil.Process, seconds: float) -> list[Row]:
             Bar(CORE_PERCENT, at_least=False) if enough else None,
         ),
     )
-    beside = ({"resident": resident["tray resident"]}, share | resident, used)
+    node = {name: value for name, value in (share | resident).items() if not name.startswith("tray")}
+    beside = ({"resident": resident["tray resident"]}, node, used)
     return [
         Row(name, what, unit, Interval(value, value, value, 1), 0, "", bar, more)
         for (name, what, unit, value, bar), more in zip(rows, beside, strict=True)
