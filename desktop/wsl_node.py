@@ -31,6 +31,8 @@ from desktop.wsl import NAME, PROGRAM, Wsl, decoded, gist, trouble_in
 REACH_SECONDS = 20.0
 """Windows gets so long to let the node's port through."""
 REACH_MS = 500
+OF_LINUX = {"data_dir"}
+"""Settings that name a folder, which is another one on the other side."""
 SLEEP_MS = 10_000
 SLEPT_SECONDS = 30.0
 """A tick that comes so much later than it should: the PC has slept."""
@@ -103,16 +105,20 @@ class WslNode(NodeProcess):
         """What was set on this side and no node has heard of yet."""
         there = json_file.read(self._known)
         chosen = json_file.read(self._paths.settings_file)
-        chosen.pop("data_dir", None)  # a folder of this side
         if not there and self._starts_at_login():
             chosen["start_at_login"] = True  # the setup was told so
-        return {name: value for name, value in chosen.items() if name not in there or there[name] != value}
+        return {
+            name: value
+            for name, value in chosen.items()
+            if name not in OF_LINUX and (name not in there or there[name] != value)
+        }
 
     def keep(self, settings: Mapping[str, object]) -> None:
         """The node's settings as they are now. This side keeps a copy, for while no node runs, and starts at
         login as they say."""
         try:
-            chosen = chosen_of(changed(Settings(), settings))
+            here = {name: value for name, value in settings.items() if name not in OF_LINUX}
+            chosen = chosen_of(changed(Settings(), here))
             json_file.write(self._paths.settings_file, chosen)
             json_file.write(self._known, chosen)
             self._at_login(bool(settings.get("start_at_login")))

@@ -187,11 +187,12 @@ def test_settings_travel_once(make: Make, pc: Windows, paths: Paths, until: Unti
     node.start()
     until(lambda: heard.found)
     assert handed(pc)[0]["settings"] == {"donate": "always", "language": "de"}
-    node.keep({"donate": "off", "language": "de", "start_at_login": True})
+    node.keep({"donate": "off", "language": "de", "start_at_login": True, "data_dir": "/var/models"})
     node.restart()
     until(lambda: len(heard.found) == 2)
     assert handed(pc)[1]["settings"] == {}
-    assert Preferences(paths.settings_file).settings.donate.value == "off"
+    kept = Preferences(paths.settings_file).settings
+    assert (kept.donate.value, kept.data_dir) == ("off", "")
     assert heard.at_login == [True]
     node.keep({"no such": 1})
     assert Preferences(paths.settings_file).settings.start_at_login
