@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,10 @@ NEEDS: dict[str, tuple[str, Callable[[], bool]]] = {
     "xvfb": ("no Xvfb", lambda: shutil.which("Xvfb") is not None),
     "root": ("not root", lambda: os.geteuid() == 0),
 }
-skipped = pytest.StashKey[dict[str, str]]()
+LONG = {"installers", "end_to_end"}
+"""Folders whose files take minutes: `./test`, which runs two processes, begins with them."""
+not_run: dict[str, str] = {}
+"""Tests that were skipped here, and why."""
 
 
 @pytest.fixture(autouse=True)
@@ -48,30 +51,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if marked and not is_there():
             for item in marked:
                 item.add_marker(pytest.mark.skip(reason=why))
+    items.sort(key=lambda item: LONG.isdisjoint(item.path.parts))
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[skipped] = {}
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    report = yield
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Also of tests that ran in another process."""
     if report.skipped and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
-        item.config.stash[skipped][item.nodeid] = reason.removeprefix("Skipped: ")
-    return report
+        not_run[report.nodeid] = reason.removeprefix("Skipped: ")
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """In CI a test that could not run is a failure: nobody would notice otherwise."""
-    if session.config.stash[skipped] and os.environ.get("CI") == "true" and exitstatus == 0:
+    if not_run and os.environ.get("CI") == "true" and exitstatus == 0:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
     """The last line names what was not tested."""
-    if found := config.stash.get(skipped, {}):
-        names = ", ".join(f"{nodeid} ({reason})" for nodeid, reason in found.items())
+    if not_run and not hasattr(config, "workerinput"):
+        names = ", ".join(f"{nodeid} ({reason})" for nodeid, reason in not_run.items())
         print(f"Skipped: {names}")
