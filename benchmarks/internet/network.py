@@ -21,6 +21,8 @@ from dataclasses import asdict, dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
+import psutil
+
 from benchmarks.internet.router import DEVICE, Counters
 from core.paths import code
 
@@ -162,7 +164,7 @@ def sweep() -> None:
     """Removes the namespaces of runs that are gone, and ends what still runs in them."""
     listed = json.loads(_ip("-j", "netns", "list") or "[]")
     names = [entry["name"] for entry in listed if entry["name"].startswith(f"{PREFIX}-")]
-    _remove(name for name in names if not _runs(int(name.split("-")[1])))
+    _remove(name for name in names if not psutil.pid_exists(int(name.split("-")[1])))
 
 
 def _remove(namespaces: Iterable[str]) -> None:
@@ -173,16 +175,6 @@ def _remove(namespaces: Iterable[str]) -> None:
                     with suppress(ProcessLookupError):
                         os.kill(int(pid), signal.SIGKILL)
             _ip("netns", "delete", name)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _ip(*arguments: str) -> str:

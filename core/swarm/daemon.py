@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import psutil
+
 from core.errors import SwarmError
 
 log = logging.getLogger(__name__)
@@ -261,15 +263,5 @@ def sweep(runtime: Path, *, ending: bool = False) -> None:
     ``ending``: this process's own too."""
     for folder in (*runtime.glob("p2p-*-*"), *_FALLBACK.glob("idlebloom-p2p-*-*")):
         pid = folder.name.split("-")[-2]
-        if pid.isdigit() and (not _runs(int(pid)) or (ending and int(pid) == os.getpid())):
+        if pid.isdigit() and (not psutil.pid_exists(int(pid)) or (ending and int(pid) == os.getpid())):
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
