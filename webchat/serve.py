@@ -179,6 +179,12 @@ class Handler(WSGIRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    def send_response(self, code: int, message: str | None = None) -> None:
+        """flask-sock ends a WebSocket with an empty answer: its client must not take that for a frame."""
+        if code == 200 and self.headers.get("Upgrade", "").lower() == "websocket":
+            self.wfile = io.BytesIO()
+        super().send_response(code, message)
+
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """What cannot be read as a request is refused as all else is, not with a page."""
         self._turn_away(code, "this is not a request that can be read")

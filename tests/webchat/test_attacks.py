@@ -122,6 +122,18 @@ def test_half_a_handshake_is_refused(server: Server, line: str) -> None:
     assert answer.startswith(b"HTTP/1.1 400") and b"no WebSocket handshake" in answer
 
 
+@pytest.mark.parametrize("path", SOCKETS)
+def test_a_frame_that_breaks_the_rules_ends_its_socket(server: Server, door: Door, path: str) -> None:
+    """With no more than a frame that says so: nothing of HTTP follows a handshake."""
+    header = {"Authorization": f"Bearer {door.token}"}
+    ws = create_connection(f"ws://127.0.0.1:{server.port}{path}", header=header, timeout=5)
+    ws.sock.sendall(b"\x81\x02hi")  # not masked
+    rest = b"".join(iter(lambda: ws.sock.recv(65536), b""))
+    ws.shutdown()
+    assert b"HTTP/1.1" not in rest
+    assert is_well(server)
+
+
 def test_no_request_at_all_is_refused_in_json(server: Server) -> None:
     """As everything that is refused."""
     answer = raw(server, b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 500 + b"\r\n")
