@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 from core.serving.worker import WorkerConfig
@@ -21,6 +21,8 @@ class Delivery:
     whole: bool = True
     goal: Span | None = None
     """What it will be, once the rest has come."""
+    online: Callable[[], Awaitable[None]] | None = None
+    """To be called when the worker serves: nobody else speaks for it from then on."""
 
     @property
     def span(self) -> Span:

@@ -327,8 +327,10 @@ class Node:
         worker.configure(first.config, loading)
         await worker.online()
         self._serving = first.span
-        if not first.whole:
-            worker.going(first.goal)
+        if first.online is not None:
+            await first.online()
+            # What was said for it a moment ago may lie in the directory for longer than its own first record.
+            worker.going(None if first.whole else first.goal)
         self.publish(replace(self.untroubled, state=State.GIVING, progress=None))
         with suppress(SwarmError):  # it is looked at again soon
             await self.look()

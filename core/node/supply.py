@@ -106,8 +106,7 @@ class Supply:
             deliveries = self._deliveries(chosen, able, means, (budget, logs), says.tells(report))
             async with aclosing(deliveries):  # type: ignore[type-var]
                 async for delivery in deliveries:
-                    yield delivery
-                    await says.end()  # the worker serves, and speaks for itself
+                    yield replace(delivery, online=says.end)
         finally:
             await says.withdraw()
 
