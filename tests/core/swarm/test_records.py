@@ -182,6 +182,21 @@ def test_neighbours_are_left_out_before_an_address_is() -> None:
     assert open_sealed(seal(far, ALICE), NOW).near == (("peer00", 6.5535),)
 
 
+def test_where_a_donor_goes_travels_along() -> None:
+    """With the room that it has."""
+    moving = replace(record(), going=Span(18, 26), room=9 * 10**9)
+    assert open_sealed(seal(moving, ALICE), NOW) == moving
+
+
+@pytest.mark.parametrize(
+    "going", [[], [3], [3, 3], [5, 3], [0, 27], [-1, 3], [1, 2, 3], "ab", None, [0.5, 2]]
+)
+def test_a_goal_outside_of_the_model_is_refused(going: object) -> None:
+    """As a span is."""
+    with pytest.raises(BadRecord):
+        open_sealed(forge(fields_of(seal(record(), ALICE)) | {"G": going}), NOW)
+
+
 def test_newer_fields_and_values_are_passed_over() -> None:
     """A newer donor's unknown field or wire dtype does not hide its record."""
     fields = fields_of(seal(record(), ALICE)) | {"new": {"deep": [1]}, "w": ["fp4", "bfloat16"]}
