@@ -12,6 +12,8 @@ from typing import Any
 from core.errors import DiskError
 from core.paths import ADVICE, FULL, make_folder, words
 
+READABLE = "Make it readable, or move it away."
+
 
 class Broken(DiskError):
     """The file held no JSON object; it was renamed to ``kept``."""
@@ -29,7 +31,7 @@ def read(file: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise DiskError(f"cannot read {file}: {words(error)}") from error
+        raise DiskError(f"cannot read {file}: {words(error)}", READABLE) from error
     except (ValueError, RecursionError) as error:
         raise Broken(file, keep_aside(file), "not JSON") from error
     if not isinstance(found, dict):

@@ -160,7 +160,7 @@ def check_settings(paths: Paths) -> Finding:
     try:
         preferences = Preferences(paths.settings_file)
     except DiskError as error:
-        return fail("settings", error.message, error.advice or "Make the file readable, or remove it.")
+        return fail("settings", error.message, error.advice)
     if preferences.notice:
         return warn("settings", preferences.notice.rstrip("."), "Set again what you had chosen.")
     count = len(chosen(preferences.settings))

@@ -25,6 +25,13 @@ def test_no_file_is_empty(tmp_path: Path) -> None:
     assert json_file.read(tmp_path / "a.json") == {}
 
 
+def test_what_cannot_be_read(tmp_path: Path) -> None:
+    """It is said, with what to do."""
+    with pytest.raises(DiskError) as caught:
+        json_file.read(tmp_path)
+    assert "is a directory" in str(caught.value) and caught.value.advice
+
+
 @pytest.mark.parametrize(
     "content", [b"", b'{"a": 1', b"[1]", b"\xff\xfe", b"null", b"[" * 100_000], ids=range(6)
 )
