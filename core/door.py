@@ -55,6 +55,8 @@ class RunningNode:
                 raise NodeError(_refusal(error.read()) or f"the node answered {error.code}") from error
         except (OSError, ValueError) as error:
             why = getattr(error, "reason", error)
+            if isinstance(why, ConnectionRefusedError):  # it was killed, and its number is another's now
+                raise NodeError(NOT_RUNNING) from error
             raise NodeError(
                 f"the node at {self.url} does not answer ({why})", f"End process {self.pid} if that lasts."
             ) from error

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -98,8 +99,17 @@ def test_a_refusal_has_the_nodes_words(node: RunningNode) -> None:
         node.request("/refuse")
 
 
-def test_a_node_that_does_not_answer(node: RunningNode) -> None:
-    """A node that does not answer is named with its process."""
-    gone = RunningNode("http://127.0.0.1:9", node.pid, node.token)
-    with pytest.raises(NodeError, match=rf"does not answer .* End process {node.pid}"):
-        gone.request("/")
+def test_a_node_that_does_not_answer() -> None:
+    """It is named with its process."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        node = RunningNode(f"http://127.0.0.1:{silent.getsockname()[1]}", os.getpid(), "secret")
+        with pytest.raises(NodeError, match=rf"does not answer .* End process {node.pid}"):
+            node.request("/", seconds=0.1)
+
+
+def test_a_door_where_nobody_listens() -> None:
+    """Its node was killed, and the number of its process is another's now: that one is not blamed."""
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        port = gone.getsockname()[1]
+    with pytest.raises(NodeError, match="is not running. Start it with"):
+        RunningNode(f"http://127.0.0.1:{port}", os.getpid(), "secret").request("/")
