@@ -4,6 +4,8 @@ system services that tell what the tests set."""
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
 import subprocess
 import time
@@ -21,6 +23,7 @@ from tests.end_to_end.programs import START_SECONDS, kill, until
 from tests.fake_gpu import LOST, FakeGpu
 
 pytestmark = pytest.mark.xvfb
+GAME = f"quake-{os.getpid()}"
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +48,21 @@ def test_nobody_there_then_the_first_key(pc: Desk) -> None:
     assert events[left - 1 : left + 2] == [("giving", None), ("leaving", "input"), ("waiting", "input")]
 
 
+def game(pc: Desk) -> Path:
+    """A program that does nothing, under a name that no other on this machine has."""
+    path = pc.place.path / GAME
+    if not path.exists():
+        shutil.copy(str(shutil.which("sleep")), path)
+    return path
+
+
 def cause(pc: Desk, name: str, stack: ExitStack) -> None:
     """Something happens that speaks against giving, until the stack ends."""
     match name:
         case "gpu":
-            game = stack.enter_context(subprocess.Popen(["sleep", "600"]))
-            stack.callback(game.kill)
-            pc.gpu.set(processes=((game.pid, 60),), utilisation=60)
+            playing = stack.enter_context(subprocess.Popen([game(pc), "600"]))
+            stack.callback(playing.kill)
+            pc.gpu.set(processes=((playing.pid, 60),), utilisation=60)
             stack.callback(lambda: pc.gpu.set(processes=(), utilisation=0))
         case "fullscreen":
             stack.enter_context(pc.screen.fullscreen())
@@ -62,10 +73,10 @@ def cause(pc: Desk, name: str, stack: ExitStack) -> None:
             pc.bus.active = False
             stack.callback(lambda: setattr(pc.bus, "active", True))
         case "program":
-            pc.set(yield_programs=["sleep"])
+            pc.set(yield_programs=[GAME])
             stack.callback(lambda: pc.set(yield_programs=[]))
-            game = stack.enter_context(subprocess.Popen(["sleep", "600"]))
-            stack.callback(game.kill)
+            playing = stack.enter_context(subprocess.Popen([game(pc), "600"]))
+            stack.callback(playing.kill)
         case "battery":
             pc.bus.on_battery = True
             stack.callback(lambda: setattr(pc.bus, "on_battery", False))
@@ -87,11 +98,11 @@ def cause(pc: Desk, name: str, stack: ExitStack) -> None:
 
 
 CAUSES = {
-    "gpu": ("gpu_busy", "to sleep, which uses the GPU"),
+    "gpu": ("gpu_busy", f"to {GAME}, which uses the GPU"),
     "fullscreen": ("fullscreen", "to Game, which fills the screen"),
     "inhibitor": ("inhibited", "waiting: mpv keeps the screen awake"),
     "user": ("switched_out", "somebody else uses this PC"),
-    "program": ("program", "yielded to sleep at"),
+    "program": ("program", f"yielded to {GAME} at"),
     "battery": ("on_battery", "waiting for mains power"),
     "metered": ("metered", "waiting for a network that is not metered"),
     "heat": ("hot", "GPU at 93 °C, resting"),
@@ -172,10 +183,10 @@ def test_waits_are_what_the_owner_chose(pc: Desk) -> None:
     """Both waits, each at once: a longer one ends giving or keeps it away, a shorter one brings it back."""
     pc.set(idle_minutes=1440)
     assert pc.yields("input")["text"].startswith("waiting: 1440 more minutes")
-    pc.set(idle_minutes=0.05, return_minutes=60, yield_programs=["sleep"])
-    with subprocess.Popen(["sleep", "600"]) as game:
+    pc.set(idle_minutes=0.05, return_minutes=60, yield_programs=[GAME])
+    with subprocess.Popen([game(pc), "600"]) as playing:
         pc.yields("program")
-        game.kill()
+        playing.kill()
     until(lambda: pc.look()["reason"]["until"] is not None, SOON)
     assert pc.look()["reason"]["until"] == pytest.approx(time.time() + 3600, abs=120)
     pc.set(return_minutes=0.05, yield_programs=[])
