@@ -28,8 +28,8 @@ MOST_HOURS = 24.0
 EXPIRY = 90.0
 FOUND_OUT = 600.0
 """Mean seconds until a liar is known. A donor that serves nothing fails the readers who try it and counts for
-nothing from then on. For one that boasts of its speed this is kinder than Idlebloom, which bounds such a claim
-but does not yet compare it with what readers saw."""
+nothing from then on. For one that boasts of its speed this is kinder than Idlebloom, which bounds such a
+claim but does not yet compare it with what readers saw."""
 LOOK = 5
 """Minutes between a donor's looks at bands that it does not serve; where there is a hole, one."""
 VIEWS = 12
