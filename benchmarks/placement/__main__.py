@@ -19,7 +19,8 @@ HEAD = """# Placement
 BLOOM-176B in NF4 over simulated donors with 8 to 24 GB cards and 20 to 1,000 Mbit/s, 5 % of them liars, who
 are found out by those who read through them after 10 minutes on average. Idlebloom does so with those that
 serve nothing; claims of speed it bounds, and does not yet compare with what was seen.
-Throughput is what readers who share the work out as well as possible would get, exactly, divided by a bound on the optimum: no card does more than
+Throughput is what readers who share the work out as well as
+possible would get, exactly, divided by a bound on the optimum: no card does more than
 the work of all that it can hold, or than it is fast enough for. Bars: median {median:.2f}, worst {worst:.2f}.
 Pairs are median, worst.
 
