@@ -93,7 +93,11 @@ async def test_a_proof_is_of_no_use_to_anybody_else() -> None:
         await peer.close()
 
 
-@pytest.mark.parametrize("text", ["", "short", Secret.make().text[:-1], Secret.make().text + "A", "ü" * 43])
+@pytest.mark.parametrize(
+    "text",
+    ["", "short", Secret.make().text[:-1], Secret.make().text + "A", "ü" * 43],
+    ids=["none", "short", "cut", "too long", "foreign letters"],
+)
 def test_a_damaged_secret_is_refused(text: str) -> None:
     """Only all 43 letters are a secret."""
     with pytest.raises(ValueError, match="not a secret"):
