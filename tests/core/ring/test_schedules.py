@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 from tests.core.ring.world import VOCABULARY, Chaos, World, expected
 
-SCHEDULES = int(os.environ.get("RING_SCHEDULES", "5000"))
+SCHEDULES = int(os.environ.get("RING_SCHEDULES", "10000"))
 BLOCKS, CORES = 10, 2
 
 
