@@ -66,15 +66,14 @@ def until_stop(ws: WebSocket, **fields: object) -> list[dict[str, Any]]:
 def test_a_form_or_a_query_is_answered(client: FlaskClient, reader: FakeReader, where: str) -> None:
     """The new text alone, and every parameter as it was meant."""
     values = {"model": MODEL, "inputs": "A cat sat", "max_new_tokens": "3", "do_sample": "1"}
-    values |= {"temperature": "0.7", "top_k": "40", "top_p": "0.9", "repetition_penalty": "1.2"}
+    values |= {"temperature": "0.7", "top_k": "40", "top_p": "0.9", "repetition_penalty": "1.2", "seed": "7"}
     sent = {"data": values} if where == "form" else {"query_string": values}
     answer = client.post("/api/v1/generate", **sent)  # type: ignore[arg-type]
     assert answer.status_code == 200
     assert answer.get_json() == {"ok": True, "outputs": "A flower is"}
     (ask,) = reader.asks
     assert ask.prompt == Ids(reader.encode("A cat sat")) and ask.max_tokens == 3
-    drawn = Sampling(temperature=0.7, top_k=40, top_p=0.9, repetition_penalty=1.2, seed=ask.sampling.seed)
-    assert ask.sampling == drawn
+    assert ask.sampling == Sampling(temperature=0.7, top_k=40, top_p=0.9, repetition_penalty=1.2, seed=7)
     assert reader.forgotten == [ask.conversation]
 
 
@@ -92,6 +91,7 @@ TROUBLE: list[tuple[dict[str, object], str]] = [
     ({"max_new_tokens": "many"}, "max_new_tokens: must be a whole number"),
     ({"do_sample": "perhaps"}, "do_sample: must be 0 or 1"),
     ({"do_sample": "1", "temperature": "nan"}, "temperature: must be"),
+    ({"do_sample": "1", "seed": "-1"}, "seed: must be"),
     ({"inputs": ""}, "prompt is empty"),
     ({"max_new_tokens": "4000"}, "Maximum length exceeded"),
     ({"inputs": "/toolong"}, "Maximum length exceeded"),
