@@ -33,7 +33,13 @@ MARK = "IDLEBLOOM_TEST_RUN"
 class Program:
     """One command. Its processes are known by a variable in their environment, whoever their parent is."""
 
-    def __init__(self, folder: Path, *arguments: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str,
+        environment: dict[str, str] | None = None,
+        through: Sequence[str] = (),
+    ) -> None:
         self.temporary, self.data = folder / "tmp", folder / "data"
         self.temporary.mkdir(exist_ok=True)
         self._run = secrets.token_hex(8)
@@ -42,7 +48,7 @@ class Program:
         }
         self.started = time.monotonic()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "idlebloom", *arguments, "--data", str(self.data)],
+            [*through, sys.executable, "-m", "idlebloom", *arguments, "--data", str(self.data)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -167,8 +173,11 @@ class Folder:
         self.path = path
         self.programs: list[Program] = []
 
-    def start(self, *arguments: str, environment: dict[str, str] | None = None) -> Program:
-        program = Program(self.path, *arguments, environment=environment)
+    def start(
+        self, *arguments: str, environment: dict[str, str] | None = None, through: Sequence[str] = ()
+    ) -> Program:
+        """``through``: words before the command, of a program that becomes it."""
+        program = Program(self.path, *arguments, environment=environment, through=through)
         self.programs.append(program)
         return program
 

@@ -19,6 +19,8 @@ from core.door import find_running
 from tests.end_to_end.programs import START_SECONDS, Folder, Program, folder, kill, until
 
 QUESTION = "What is Idlebloom?"
+ALONE = ("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
+"""In a network of its own, in which there is no router to ask."""
 
 
 @dataclass
@@ -200,6 +202,42 @@ def test_a_killed_node_takes_its_worker_along(place: Folder) -> None:
     program.wait()
     until(lambda: not program.processes() and not program.leftovers(), 5, "all gone")
     assert "not running" in place.run("status").err
+
+
+def test_a_used_quota_ends_giving(place: Folder) -> None:
+    """What a month has carried outlives a start; there is a worker as far as the owner allows."""
+    given = {"tokens": 0, "conversations": 0, "up_bytes": 150_000_000, "down_bytes": 0, "hours": 0.0}
+    ledger = {"days": {time.strftime("%Y-%m-%d"): given}, "before": given | {"up_bytes": 0}, "events": []}
+    (place.path / "data").mkdir()
+    (place.path / "data" / "ledger.json").write_text(json.dumps(ledger))
+    for name, value in (("monthly_gb", "0.1"), ("donate", "always")):
+        assert place.run("settings", "set", name, value).process.returncode == 0
+    program = place.start("node", "--port", "0")
+    program.line()
+    door = find_running(place.path / "data" / "run" / "door.json")
+    until(lambda: (door.request("/api/status?once=1")["reason"] or {}).get("kind") == "quota", START_SECONDS)
+    assert not program.workers()
+    door.request("/api/settings", {"monthly_gb": 100}, "PUT")
+    until(lambda: door.request("/api/status?once=1")["state"] == "giving", START_SECONDS)
+    assert program.workers()
+    door.request("/api/settings", {"monthly_gb": 0.1}, "PUT")
+    until(lambda: not program.workers(), START_SECONDS)
+
+
+@pytest.mark.root
+def test_strangers_are_served_on_the_owners_word_alone(node: Node, place: Folder) -> None:
+    """p2pd relays for nobody and leaves the router alone, unless it was told otherwise."""
+
+    def flags(program: Program) -> set[str]:
+        return set(program.daemon_of(program.itself()).cmdline())
+
+    assert {"-natPortMap=0", "-relayMaxReservations=0"} <= flags(node.program)
+    for name in ("relay_for_strangers", "open_router_ports"):
+        assert place.run("settings", "set", name, "on").process.returncode == 0
+    generous = place.start("node", "--port", "0", through=ALONE)
+    generous.line()
+    assert "-natPortMap=1" in flags(generous)
+    assert not {"-natPortMap=0", "-relayMaxReservations=0"} & flags(generous)
 
 
 def peers(place: Folder) -> set[str]:
