@@ -208,7 +208,7 @@ def test_a_talk_with_branches(page: Page, screen: tuple[int, int, str]) -> None:
     assert page.each(".you .text") == ["What is Idlebloom?", "How does it work?"]
 
 
-@pytest.mark.skipif("IDLEBLOOM_SCREENSHOTS" in os.environ, reason="for pictures, answers are too quick for it")
+@pytest.mark.skipif("IDLEBLOOM_SCREENSHOTS" in os.environ, reason="for pictures answers are too quick")
 def test_a_reload_and_a_second_tab_show_the_whole_answer(page: Page) -> None:
     """It goes on without the page; both tabs hear the rest of it, and what is kept is the same."""
     page.fresh(*LIGHT)
