@@ -125,8 +125,13 @@ class Connections:
         if task is None:
             task = asyncio.create_task(self._dial(remote, addresses))
             self._dialling[remote] = task
-            task.add_done_callback(lambda _: self._dialling.pop(remote, None))
+            task.add_done_callback(lambda done: self._dialled(remote, done))
         return await asyncio.shield(task)
+
+    def _dialled(self, remote: PeerId, task: asyncio.Task[Connection]) -> None:
+        self._dialling.pop(remote, None)
+        if not task.cancelled():
+            task.exception()  # who asked may have gone meanwhile; a failure is nobody's then
 
     async def _dial(self, remote: PeerId, addresses: Sequence[str]) -> Connection:
         self._sweep()
