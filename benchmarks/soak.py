@@ -150,7 +150,8 @@ class Readers:
         except IdlebloomError as failed:
             error = f"{type(failed).__name__}: {failed}"
         self.using.pop(reader, None)
-        return {
+        text = "" if error else self._verdict(question, ids)
+        line: Line = {
             "event": "answer",
             "at": round(time.time(), 2),
             "reader": reader,
@@ -160,8 +161,12 @@ class Readers:
             "stalls": stalls,
             "waits": waits,
             "error": error,
-            "text": "" if error else self._verdict(question, ids),
+            "text": text,
         }
+        if text == "wrong":  # whoever looks for the fault starts here
+            line |= {"asked": question.words, "seed": question.sampling.seed}
+            line |= {"ids": list(ids), "right": list(self._right[question])}
+        return line
 
     def _verdict(self, question: Question, ids: tuple[int, ...]) -> str:
         prompt = self.generator.text.encode(question.words)
