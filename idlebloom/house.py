@@ -71,6 +71,7 @@ async def door(
         yield running
     finally:
         await asyncio.to_thread(server.stop)
+        await asyncio.to_thread(app.extensions["answers"].close)
         await asyncio.to_thread(door_file.unlink, missing_ok=True)
         history.close()
 

@@ -78,13 +78,16 @@ class Running:
     kept: float = 0.0
     moves: list[float] = field(default_factory=list)
     route: Route | None = None
+    waits: list[Shape | None] | None = None
+    """The layers that it waits for, while it does."""
     pieces: int = 0
     done: threading.Event = field(default_factory=threading.Event)
 
     def shape(self) -> Shape:
         now = replace(self.entry, text=self.text, facts=self.facts)
         html = render(self.text[: self.settled]) if self.settled else ""
-        return {**entry_shape(now), "html": html, "upto": page_length(self.text[: self.settled])}
+        upto = page_length(self.text[: self.settled])
+        return {**entry_shape(now), "html": html, "upto": upto, "waiting": self.waits}
 
 
 class Answers:
@@ -240,6 +243,13 @@ class Answers:
         for conversation in left:
             self.stop(conversation)
 
+    def close(self) -> None:
+        """The program ends: what is being answered stops, and is kept as far as it has come."""
+        with self._turn:
+            left = list(self._running)
+        for conversation in left:
+            self.stop(conversation)
+
     # An answer's thread
 
     def _run(self, running: Running, told: Sequence[Entry]) -> None:
@@ -280,7 +290,7 @@ class Answers:
             "memory_start": told[event.forgotten].id if event.forgotten else None,
         }
         with self._turn:
-            running.route = event.route
+            running.route, running.waits = event.route, None
             running.facts |= about
             self._tell(running.entry.conversation, "started", message=running.entry.id, **running.facts)
 
@@ -289,6 +299,7 @@ class Answers:
         with self._turn:
             running.text += words
             running.pieces += 1
+            running.waits = None
             self._tell(running.entry.conversation, "piece", message=name, text=words)
             # A block can end only where a line does.
             if "\n" in words:
@@ -318,8 +329,9 @@ class Answers:
                 self._tell(running.entry.conversation, "unplugged", **fields)
 
     def _waits(self, running: Running, event: Waiting) -> None:
-        missing = [span_shape(span) for span in event.missing]
-        self._tell(running.entry.conversation, "waiting", message=running.entry.id, missing=missing)
+        with self._turn:
+            running.waits = [span_shape(span) for span in event.missing]
+            self._tell(running.entry.conversation, "waiting", message=running.entry.id, missing=running.waits)
 
     def _records(self) -> tuple[Record, ...]:
         """What the donors tell of themselves; an answer goes on where that cannot be read."""
@@ -332,7 +344,7 @@ class Answers:
         records = self._records()
         with self._turn:
             running.moves.append(event.seconds)
-            running.route = event.route
+            running.route, running.waits = event.route, None
             shape = route_shape(event.route, records)
             running.facts |= {"route": shape, "moves": list(running.moves)}
             fields = {name: running.facts[name] for name in ("route", "moves")}

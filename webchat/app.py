@@ -38,6 +38,7 @@ def create_app(
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     bulletin = Bulletin(reader)
     answers = Answers(reader, History(None) if history is None else history)
+    app.extensions["answers"] = answers
     offers: dict[str, object] = {"unplug": demo is not None, "ways": ways.offered() if ways else ()}
     door.guard(app)
     refusals.install(app)

@@ -1,4 +1,4 @@
-"""The chat page in a real browser, over a demo's real donors."""
+"""The chat page in a real browser, over real donors."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from selenium.webdriver import Chrome
+from selenium.webdriver import ActionChains, Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.browser import view
-from tests.end_to_end.programs import Program
 
 WATCH = """
 window.heard = [];
@@ -39,7 +38,6 @@ new MutationObserver(() => {
 @dataclass
 class Page:
     chrome: Chrome
-    program: Program
     home: str
 
     def find(self, css: str) -> WebElement:
@@ -80,6 +78,13 @@ class Page:
 
     def ask(self, text: str) -> None:
         self.find("#question").send_keys(text, Keys.ENTER)
+
+    def shorten(self, tokens: int) -> None:
+        """Say in the panel how long an answer may be; all that follows in this browser heeds it."""
+        self.find("#sampling-button").click()
+        self.find("#max_tokens").clear()
+        self.find("#max_tokens").send_keys(str(tokens))
+        ActionChains(self.chrome).send_keys(Keys.ESCAPE).perform()
 
     def fresh(self, width: int, height: int, scheme: str) -> None:
         """A new chat in a window of that size."""

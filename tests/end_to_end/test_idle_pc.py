@@ -44,7 +44,7 @@ def test_nobody_there_then_the_first_key(pc: Desk) -> None:
     assert pc.memory() == 0
 
     def is_leaving() -> bool:
-        # The owner goes on working: after three quiet seconds the PC would give again, and nobody might have looked.
+        # The owner goes on working: after three quiet seconds the PC would give again, unseen.
         pc.screen.press()
         return all(donor["state"] == "leaving" for donor in pc.look("/api/v1/state")["donors"])
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -29,8 +30,13 @@ REST_SECONDS = 0.05
 """Of each of the three donors: a token takes about 0.15 s."""
 
 
+@dataclass
+class DemoPage(Page):
+    program: Program
+
+
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoPage]:
     with folder() as place, open_browser(tmp_path_factory.mktemp("chromium")) as chrome:
         rest = 0.0 if "IDLEBLOOM_SCREENSHOTS" in os.environ else REST_SECONDS
         options = ("--json", "--no-browser", "--port", "0", "--rest", str(rest))
@@ -39,7 +45,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
         chrome.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": WATCH})
         view(chrome, 1280, 800)
         chrome.get(f"{url}/")
-        opened = Page(chrome, program, f"{url}/")
+        opened = DemoPage(chrome, f"{url}/", program)
         opened.wait(lambda: len(opened.all("#questions button")) == 4)
         yield opened
         assert complaints(chrome) == []
@@ -69,7 +75,7 @@ def steps_of(times: dict[int, float]) -> list[tuple[int, float]]:
     return steps
 
 
-def test_the_answer_is_shown_while_it_is_computed(page: Page) -> None:
+def test_the_answer_is_shown_while_it_is_computed(page: DemoPage) -> None:
     """At least five states of the text, each on the page before the tail drew the token after next."""
     page.all("#questions button")[0].click()
     page.wait(lambda: page.states() == ["done"])
@@ -126,7 +132,7 @@ def test_stop_and_ask_again(page: Page) -> None:
     assert held[0] == held[1] == held[2]
 
 
-def test_an_unplugged_donor_ends_no_answer(page: Page) -> None:
+def test_an_unplugged_donor_ends_no_answer(page: DemoPage) -> None:
     """A spare starts, then one donor loses its plug in the middle of an answer, which goes on over the
     spare; the demo goes on too."""
     before = len(page.program.workers())
@@ -166,20 +172,12 @@ LIGHT, DARK = (1280, 800, "light"), (1280, 800, "dark")
 PHONE, DARK_PHONE = (390, 844, "light"), (390, 844, "dark")
 
 
-def shorten(page: Page, tokens: int) -> None:
-    """Say in the panel how long an answer may be; all that follows in this browser heeds it."""
-    page.find("#sampling-button").click()
-    page.find("#max_tokens").clear()
-    page.find("#max_tokens").send_keys(str(tokens))
-    ActionChains(page.chrome).send_keys(Keys.ESCAPE).perform()
-
-
 @pytest.mark.parametrize("screen", [LIGHT, DARK_PHONE], ids=str)
 def test_a_talk_with_branches(page: Page, screen: tuple[int, int, str]) -> None:
     """Answered again, edited and asked again: each a branch, leafed through, and the donors keep what was
     computed up to the edit."""
     page.fresh(*screen)
-    shorten(page, 8)
+    page.shorten(8)
     page.ask("What is Idlebloom?")
     page.done(1)
     page.find(".under [data-icon=again]").click()
@@ -212,7 +210,7 @@ def test_a_talk_with_branches(page: Page, screen: tuple[int, int, str]) -> None:
 def test_a_reload_and_a_second_tab_show_the_whole_answer(page: Page) -> None:
     """It goes on without the page; both tabs hear the rest of it, and what is kept is the same."""
     page.fresh(*LIGHT)
-    shorten(page, 40)
+    page.shorten(40)
     page.ask("Tell me a story")
     page.wait(lambda: page.answers() and len(page.answers()[0]) > 5)
     page.chrome.refresh()
@@ -309,7 +307,7 @@ def test_the_keyboard_alone_is_enough(page: Page, screen: tuple[int, int, str]) 
 def test_chats_are_found_saved_and_deleted(page: Page) -> None:
     """On a phone: from the drawer, over what was really said."""
     page.fresh(*DARK_PHONE)
-    shorten(page, 6)
+    page.shorten(6)
     page.ask("Do bees sleep?")
     page.done(1)
     page.find("#new").click()

@@ -12,14 +12,14 @@ from flask import Flask
 from selenium.webdriver import ActionChains
 from selenium.webdriver.common.keys import Keys
 
-from core.terms import ModelRef, Span, SwarmView
+from core.terms import ModelRef
 from tests.axe import violations
 from tests.browser import view
 from tests.chat_page import Page
 from tests.webchat.offers import FakeDemo, FakeWays
 from webchat.app import create_app
 from webchat.door import Door
-from webchat.fake import ANSWER, WHOLE, FakeReader
+from webchat.fake import ANSWER, FakeReader
 from webchat.serve import Server
 
 pytestmark = pytest.mark.chromium
@@ -61,22 +61,12 @@ def ended(page: Page) -> None:
 
 
 def long_chat(page: Page) -> None:
-    page.reader.answer, page.reader.forgotten_messages = LONG, 0
+    page.reader.answer = LONG
     for number in range(3):
         before = len(page.states())
         page.ask(f"Question {number}?")
         page.wait(lambda: len(page.states()) > before)  # noqa: B023 called at once
         page.wait(lambda: page.states()[-1] == "done")
-
-
-def failed(page: Page) -> None:
-    page.ask("/nodonor")
-    page.wait(lambda: page.states()[-1] == "failed")
-
-
-def holes(page: Page) -> None:
-    page.reader.set_status(replace(WHOLE, swarm=SwarmView("idlebloom-demo", False, (Span(4, 7),), 2)))
-    page.wait(lambda: page.find("#ways").is_displayed())
 
 
 def click(css: str, shown: str) -> Callable[[Page], None]:
@@ -106,12 +96,9 @@ def leave_menu(page: Page) -> None:
 STATES: list[tuple[str, Callable[[Page], None], Callable[[Page], None] | None]] = [
     ("empty", lambda _page: None, None),
     ("streaming", streaming, ended),
-    ("error", failed, None),
     ("long", long_chat, None),
     ("route", click(".turn:last-child .summary", ".turn:last-child .route"), None),
-    ("holes", holes, None),
     ("way", click("#way-join", "#way"), escape),
-    ("privacy", click("[data-opens=privacy]", "#privacy"), escape),
     ("keys", click("#keys-button", "#keys-dialog"), escape),
     ("programs", click("#programs-button", "#programs"), escape),
     ("sampling", click("#sampling-button", "#sampling"), escape),

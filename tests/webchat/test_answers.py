@@ -268,3 +268,32 @@ def test_many_ask_at_once_in_one_conversation(answers: Answers, page: FakePage, 
         thread.join()
     wait(lambda: all(one.state != "running" for one in kept.entries(conversation)))
     assert len(kept.entries(conversation)) == 2 + 6 * 2
+
+
+def test_who_comes_while_an_answer_waits_is_told_for_what(
+    answers: Answers, page: FakePage, reader: FakeReader
+) -> None:
+    """A page that is reloaded sees what the one before saw; when the answer goes on it is over."""
+    reader.waits_after, reader.waits_seconds = 3, 0.3
+    conversation = ask(answers, page, "one")
+    wait(lambda: page.all("waiting"))
+    later = FakePage()
+    answers.join(later)
+    answers.show(later, conversation)
+    lacks = [{"start": 4, "end": 7}]
+    assert page.all("waiting")[0]["missing"] == later.all("shown")[0]["messages"][1]["waiting"] == lacks
+    ended(page)
+    answers.show(later, conversation)
+    assert not later.all("shown")[1]["messages"][1].get("waiting")
+
+
+def test_an_answer_is_kept_when_the_program_ends(
+    answers: Answers, page: FakePage, kept: History, reader: FakeReader
+) -> None:
+    """As far as it has come."""
+    reader.pause = 0.05
+    conversation = ask(answers, page, "one")
+    wait(lambda: len(page.all("piece")) >= 3)
+    answers.close()
+    said = kept.entries(conversation)[1]
+    assert said.state == "stopped" and said.text == "".join(one["text"] for one in page.all("piece"))

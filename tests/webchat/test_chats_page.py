@@ -129,21 +129,6 @@ def test_what_the_model_is_told_first(page: Page) -> None:
     page.chrome.execute_script("localStorage.clear()")
 
 
-def test_where_the_memory_starts_is_marked(page: Page) -> None:
-    """What no longer fits the model is above a line that says so."""
-    for question in ("one", "two"):
-        page.ask(question)
-        page.wait(lambda: page.states()[-1:] == ["done"] and not page.find("#stop").is_displayed())
-    assert not page.all("#memory")
-    page.reader.forgotten_messages = 2
-    page.ask("three")
-    done(page, 3)
-    script = (
-        "return document.querySelector('#memory').nextElementSibling.querySelector('.you .text').textContent"
-    )
-    assert page.chrome.execute_script(script) == "two"
-
-
 def test_the_keys_are_listed(page: Page) -> None:
     """Ctrl and / opens the list, Escape closes it, Ctrl, Shift and O begins a chat."""
     ActionChains(page.chrome).key_down(Keys.CONTROL).send_keys("/").key_up(Keys.CONTROL).perform()

@@ -222,15 +222,6 @@ def test_the_log_hears_whole_sentences_under_headings(page: Page) -> None:
     assert headings == ["You said", "Idlebloom said"]
 
 
-def test_holes_are_shown_as_they_come(page: Page) -> None:
-    """The status line and the flower follow the swarm."""
-    page.wait(lambda: "whole, 3 donors" in page.find("#swarm").text)
-    assert not page.all("#big-bloom .hole")
-    page.reader.set_status(replace(WHOLE, swarm=SwarmView("idlebloom-demo", False, (Span(4, 7),), 2)))
-    page.wait(lambda: page.find("#swarm").text == "Blocks 4 to 6 have no donor")
-    page.wait(lambda: len(page.all("#big-bloom .hole")) == 3)
-
-
 @pytest.mark.parametrize(("width", "height", "scheme"), SCREENS)
 def test_it_fits_its_window(page: Page, screenshots: Path, width: int, height: int, scheme: str) -> None:
     """No sideways scrolling at any width, long words included; light and dark."""

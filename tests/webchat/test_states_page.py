@@ -15,7 +15,7 @@ from tests.chat_page import Page
 from tests.webchat.offers import FakeDemo, FakeWays
 from webchat.app import create_app
 from webchat.door import Door
-from webchat.fake import ANSWER, DEMO, PEERS, WHOLE, FakeReader
+from webchat.fake import DEMO, PEERS, WHOLE, FakeReader
 from webchat.serve import Server
 
 pytestmark = pytest.mark.chromium
@@ -47,18 +47,6 @@ def test_what_to_expect_is_said_before_sending(page: Page) -> None:
     page.wait(lambda: "whole, 3 donors, about " in page.find("#swarm").text)
     assert page.find("#swarm").text.endswith("tokens/s")
     assert not page.find("#ways").is_displayed()
-
-
-def test_an_answer_that_waits_says_so(page: Page) -> None:
-    """Which blocks have no donor, until it goes on; then nothing of it stays."""
-    page.reader.waits_after, page.reader.waits_seconds = 3, 1.5
-    page.ask("one")
-    page.wait(lambda: page.all(".moving"))
-    assert page.find(".moving").text.startswith("Blocks 4 to 6 have no donor: the answer waits")
-    assert page.find(".moving").get_attribute("role") == "status"
-    page.wait(lambda: not page.all(".moving"))
-    done(page)
-    assert page.answers() == [ANSWER]
 
 
 def test_a_move_is_told_and_kept(page: Page) -> None:
@@ -112,47 +100,6 @@ def test_a_model_with_holes_has_ways_that_lead_somewhere(page: Page, ways: FakeW
     page.wait(lambda: page.chrome.current_url == f"{server.url}/swarm")
     assert ways.went == ["invite", "good", "just", "try"]
     page.chrome.get_log("browser")  # type: ignore[no-untyped-call]  # the refused link is in the console
-
-
-def test_privacy_is_told_before_the_first_use(page: Page, server: Server) -> None:
-    """Until it was read; with a restricted model its licence too. Later it is one click away."""
-    page.find("[data-opens=privacy]").click()
-    words = page.find("#privacy").text
-    for part in (
-        "compute your chat",
-        "The first and the last",
-        "internet address",
-        "in public",
-        "not encrypted",
-    ):
-        assert part in words
-    ActionChains(page.chrome).send_keys(Keys.ESCAPE).perform()
-    assert not page.find("#privacy").is_displayed()
-
-
-def test_a_licence_is_accepted_for_the_whole_node(page: Page, server: Server) -> None:
-    """Until then the page asks at each visit and nothing is answered; no browser asks again."""
-    page.reader.model = replace(DEMO, licence=RAIL)
-    page.reader.restricts = RAIL
-    page.chrome.get(f"{server.url}/?again")
-    page.wait(lambda: page.find("#privacy").is_displayed())
-    assert "may not be used to break laws" in page.find("#privacy").text
-    ActionChains(page.chrome).send_keys(Keys.ESCAPE).perform()
-    page.ask("one")
-    page.wait(lambda: page.states() == ["failed"])
-    assert "restricts what it may be used for" in page.find(".error").text
-    assert page.reader.accepted == []
-    page.find("[data-opens=privacy]").click()
-    button = page.find("#privacy button")
-    assert button.text == "I understand and accept the licence"
-    button.click()
-    page.wait(lambda: page.reader.accepted == [RAIL])
-    page.chrome.execute_script("localStorage.clear(); localStorage.setItem('idlebloom.privacy', 'route')")
-    page.chrome.get(f"{server.url}/?then")
-    page.wait(lambda: page.all("#questions button"))
-    assert not page.find("#privacy").is_displayed()
-    page.ask("two")
-    page.wait(lambda: page.states() == ["done"])
 
 
 def test_the_swarms_other_models_are_shown(page: Page, server: Server, screenshots: Path) -> None:
