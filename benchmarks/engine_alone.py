@@ -18,7 +18,8 @@ from core.model.sampling import History
 from core.model.span import SpanModel
 from core.ring.frames import Lane
 from core.ring.part import Step
-from core.serving.engine import Done, Drawing, Engine, Job
+from core.serving.engine import Engine
+from core.serving.jobs import Done, Drawing, Job
 from core.swarm.frames import Dtype, pack_ids
 from core.swarm.loop import new_event_loop
 from core.terms import Sampling, Span

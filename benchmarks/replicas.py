@@ -31,8 +31,8 @@ from core.errors import IdlebloomError
 from core.model.config import read_config
 from core.model.text import Text
 from core.routing.generate import Generator
+from core.serving.orders import WorkerConfig
 from core.serving.supervisor import Worker
-from core.serving.worker import WorkerConfig
 from core.swarm.p2p import start_peer
 from core.swarm.peer import Peer
 from core.terms import PeerId, Span

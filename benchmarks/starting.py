@@ -19,8 +19,8 @@ from pathlib import Path
 from benchmarks.checkpoints import random_weights
 from core.model.config import read_config
 from core.paths import code
+from core.serving.orders import WorkerConfig
 from core.serving.supervisor import Worker
-from core.serving.worker import WorkerConfig
 from core.swarm.p2p import start_peer
 
 TIMES, SECONDS = 1.5, 8.0

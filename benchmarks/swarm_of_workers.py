@@ -27,8 +27,8 @@ from core.routing.connections import Connections
 from core.routing.opening import Way
 from core.routing.route import plan
 from core.routing.session import Session
+from core.serving.orders import WorkerConfig
 from core.serving.supervisor import Worker
-from core.serving.worker import WorkerConfig
 from core.swarm.p2p import start_peer
 from core.swarm.peer import Peer
 from core.terms import DonorState, PeerId, Record, Route, Sampling, Span, Token

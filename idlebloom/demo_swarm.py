@@ -14,8 +14,8 @@ from typing import Self
 
 from core.errors import IdlebloomError, ModelError, UserError
 from core.node.node import Model, Node
+from core.serving.orders import WorkerConfig
 from core.serving.supervisor import Worker
-from core.serving.worker import WorkerConfig
 from core.swarm.p2p import start_peer
 from core.swarm.secret import Secret
 from core.terms import Span

@@ -17,7 +17,8 @@ from typing import ClassVar
 
 import core.serving.donor
 from core.serving import worker
-from core.serving.engine import PREFILL_ROWS, Done, Engine, Job
+from core.serving.engine import PREFILL_ROWS, Engine
+from core.serving.jobs import Done, Job
 
 
 @dataclass(frozen=True)

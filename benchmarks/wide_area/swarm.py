@@ -22,8 +22,8 @@ from benchmarks.wide_area.paced import Pace
 from core.errors import SwarmError
 from core.model.config import read_config
 from core.ring.client import CHUNK
+from core.serving.orders import WorkerConfig
 from core.serving.supervisor import COMMAND, Worker
-from core.serving.worker import WorkerConfig
 from core.swarm.daemon import FOR_MEMBERS
 from core.swarm.p2p import start_peer
 from core.terms import PeerId, Record, Span

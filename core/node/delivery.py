@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
-from core.serving.worker import WorkerConfig
+from core.serving.orders import WorkerConfig
 from core.terms import Progress, Span
 
 Report = Callable[[Progress], None]

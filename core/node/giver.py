@@ -29,8 +29,9 @@ from core.pc.gpu import read_gpus
 from core.pc.machine import memory_of, read_machine
 from core.secrets import Secrets
 from core.serving.levels import STRANGER
+from core.serving.loading import fast_dtype
+from core.serving.orders import WorkerConfig
 from core.serving.supervisor import WorkerFailed
-from core.serving.worker import WorkerConfig, fast_dtype
 from core.settings import Change, Settings
 from core.swarm.identity import load_identity
 from core.swarm.secret import Secret

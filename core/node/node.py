@@ -27,8 +27,8 @@ from core.paths import bundled_model
 from core.routing.ask import Ask, Event, ModelCard
 from core.routing.generate import Generator
 from core.routing.route import missing
+from core.serving.orders import MOVE_SECONDS
 from core.serving.supervisor import OnCounts, Worker, WorkerFailed
-from core.serving.worker import MOVE_SECONDS
 from core.swarm.daemon import sweep
 from core.swarm.identity import load_identity
 from core.swarm.peer import Peer

@@ -47,7 +47,7 @@ from core.node.storage import Storage
 from core.serving.choose import Why
 from core.serving.fit import Fitting
 from core.serving.levels import Trust, strangers
-from core.serving.worker import WorkerConfig
+from core.serving.orders import WorkerConfig
 from core.terms import PeerId, Progress, Record, Span
 
 TELL_SECONDS = 20.0

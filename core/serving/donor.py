@@ -21,7 +21,8 @@ from core.model.config import ref
 from core.model.span import SpanModel
 from core.ring.frames import Lane
 from core.serving.counts import Counts
-from core.serving.engine import Engine, Speed, free_unused
+from core.serving.device import free_unused
+from core.serving.engine import Engine, Speed
 from core.serving.measure import measure
 from core.serving.sessions import Sessions
 from core.swarm.codec import CONTROL
@@ -118,14 +119,16 @@ class Donor:
         self._part = 1.0
         """Of the cache, what is lent after shortages."""
         self.lost = asyncio.Event()
-        """The device has failed: this process can serve no more."""
+        """The device has failed, as ``failure`` says: this process can serve no more."""
+        self.failure = ""
         self._shortages: list[float] = []
         """When steps found no memory, of late."""
 
     def _changed(self) -> None:
         self.engine.kick()
 
-    def _lost(self) -> None:
+    def _lost(self, why: str) -> None:
+        self.failure = why
         self.lost.set()
 
     def serve_only(self, client: PeerId | None) -> None:

@@ -8,28 +8,22 @@ Decode steps go first, since readers wait for them; prefill fills up what a deco
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
 import queue
-import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
-import torch
-
-from core.errors import IdlebloomError
-from core.model.cache import CachePool, Slot
-from core.model.sampling import History, draw
-from core.model.span import Rows, SpanModel
+from core.model.cache import CachePool
+from core.model.span import SpanModel
 from core.ring.frames import Lane
 from core.ring.part import Step
+from core.serving.computing import Batch, Computing
 from core.serving.gathering import Gathering
-from core.serving.narrow import narrowed, scales, widened
-from core.swarm.frames import Dtype
-from core.terms import Sampling, Span, Token
+from core.serving.jobs import Done, Job
+from core.serving.landing import Flights
 
 log = logging.getLogger(__name__)
 
@@ -48,50 +42,6 @@ LONGEST_REST = 2.0
 INLINE_SECONDS = 0.002
 """A decode step shorter than this is run in the loop itself: handing it to the thread and back takes
 0.15 ms, and nobody notices that the loop was away."""
-
-_TORCH = {Dtype.FLOAT32: torch.float32, Dtype.BFLOAT16: torch.bfloat16}
-
-
-class BadInput(IdlebloomError):
-    """Activations that no model makes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Drawing:
-    """What the tail needs to draw after a step: one token, or where the step holds proposals, as many
-    as agree with them and one more."""
-
-    sampling: Sampling
-    history: History
-    proposals: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One session's step: ``key`` comes back with the result, ``input`` is how its payload is coded,
-    ``output`` how the result must be (unless a token is drawn, or nothing is wanted)."""
-
-    key: object
-    step: Step
-    slot: Slot
-    span: Span
-    input: Dtype
-    output: Dtype | None
-    drawing: Drawing | None
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """The result of a job: bytes for the next stage, or tokens, or what went wrong; ``bad_input`` says that
-    it was what the stage before sent."""
-
-    job: Job
-    payload: bytes = b""
-    tokens: tuple[Token, ...] = ()
-    error: str = ""
-    no_memory: bool = False
-    """The device had no memory left for this step; nothing is wrong with its session."""
-    bad_input: bool = False
 
 
 @dataclass
@@ -116,11 +66,15 @@ def _average(old: float, new: float) -> float:
     return new if not old else 0.9 * old + 0.1 * new
 
 
+class _LoopEnded(Exception):
+    """There is nobody left to work for."""
+
+
 class Engine:
     """``waiting`` yields the jobs that could run now, oldest first (it begins none); ``begin`` begins
     one, cut to a number of rows; ``finished`` takes the results of a batch; ``parts`` into how
-    many batches the sessions shall fall, or 0; ``lost`` is called when the device has failed for good. All
-    five are called in the loop. ``rest`` seconds are slept
+    many batches the sessions shall fall, or 0; ``lost`` is called with why when the device has failed for
+    good. All five are called in the loop. ``rest`` seconds are slept
     after each batch, to keep a hot device cool; ``rest_part`` is the part of the time that it rests
     beside that."""
 
@@ -133,10 +87,12 @@ class Engine:
         begin: Callable[[object, int | None], Job],
         finished: Callable[[list[Done]], None],
         parts: Callable[[], int] = lambda: 0,
-        lost: Callable[[], None] = lambda: None,
+        lost: Callable[[str], None] = lambda why: None,
         rest: float = 0.0,
+        flights: Flights | None = None,
     ) -> None:
-        self.model, self.pool, self.rest = model, pool, rest
+        self._computing = Computing(model, pool, flights, self._lost)
+        self.rest = rest
         self.rest_part = 0.0
         self.speed = Speed()
         self.tokens = 0
@@ -147,6 +103,9 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         self._batches: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
         self._busy = False
+        """The device works, or somebody keeps it from working."""
+        self._flying = 0
+        """Batches whose results are not back."""
         self._last_decode = 0.0
         self.prefill_rows = PREFILL_ROWS
         """Most prompt rows in one batch; a device that ran out of memory takes fewer."""
@@ -155,8 +114,19 @@ class Engine:
         self._parts, self._on_lost = parts, lost
         self._gathering = Gathering()
         self._look: asyncio.TimerHandle | None = None
-        self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
-        self._thread.start()
+        self._launches: queue.SimpleQueue[tuple[float, Batch] | None] = queue.SimpleQueue()
+        threading.Thread(target=self._work, name="engine", daemon=True).start()
+        if self._computing.overlaps:
+            threading.Thread(target=self._land_all, name="landing", daemon=True).start()
+
+    @property
+    def model(self) -> SpanModel:
+        """May be replaced while ``paused``."""
+        return self._computing.model
+
+    @model.setter
+    def model(self, model: SpanModel) -> None:
+        self._computing.model = model
 
     def kick(self) -> None:
         """Something may wait: begin a batch unless one is under way, or someone waits for none to be."""
@@ -166,6 +136,7 @@ class Engine:
                 return
             self._busy = True
             if not self._is_short(jobs):
+                self._flying += 1
                 self._batches.put(jobs)
                 return
             results = self._timed(jobs)
@@ -177,7 +148,7 @@ class Engine:
         """Inside, no batch runs: the model and its cache may be changed. Steps wait meanwhile."""
         self._pauses += 1
         try:
-            while self._busy:
+            while self._busy or self._flying:
                 waiter = self._loop.create_future()
                 self._idle.append(waiter)
                 await waiter
@@ -185,14 +156,16 @@ class Engine:
             try:
                 yield
             finally:
-                self._is_idle()
+                self._busy = False
+                self._wake()
         finally:
             self._pauses -= 1
             self.kick()
 
-    def _is_idle(self) -> None:
-        """No batch runs any more."""
-        self._busy = False
+    def _wake(self) -> None:
+        """Those who wait for no batch to be under way look again."""
+        if self._busy or self._flying:
+            return
         waiting, self._idle = self._idle, []
         for waiter in waiting:
             if not waiter.done():
@@ -251,27 +224,59 @@ class Engine:
         return max(least, min(self.prefill_rows, int(speed.decode_step / speed.prefill_row)))
 
     def _is_short(self, jobs: Sequence[Job]) -> bool:
-        if self.rest or self.rest_part or not 0 < self.speed.decode_step < INLINE_SECONDS:
+        if self._flying or self.rest or self.rest_part or not 0 < self.speed.decode_step < INLINE_SECONDS:
             return False
         return all(job.step.lane is Lane.DECODE for job in jobs)
 
-    def _results(self, results: list[Done]) -> None:
-        self._is_idle()
+    def _is_free(self) -> None:
+        """The device has done a batch, whose results are on their way."""
+        self._busy = False
+        self._wake()
+        self.kick()
+
+    def _landed(self, results: list[Done]) -> None:
+        self._flying -= 1
+        self._wake()
         self._finished(results)
         self.kick()
 
-    # In the thread, short steps excepted
+    def _results(self, results: list[Done]) -> None:
+        self._busy = False
+        self._landed(results)
+
+    # In the threads, short steps excepted
 
     def _work(self) -> None:
-        while (jobs := self._batches.get()) is not None:
-            started = time.perf_counter()
-            results = self._timed(jobs)
-            if pause := self._pause(time.perf_counter() - started):
-                time.sleep(pause)
-            try:
-                self._loop.call_soon_threadsafe(self._results, results)
-            except RuntimeError:  # the loop has ended, and with it everyone who could want these
-                return
+        overlaps = self._computing.overlaps
+        with suppress(_LoopEnded):
+            while (jobs := self._batches.get()) is not None:
+                started = time.perf_counter()
+                if overlaps:
+                    self._launches.put((started, self._computing.compute(jobs)))
+                else:
+                    results = self._timed(jobs)
+                if pause := self._pause(time.perf_counter() - started):
+                    time.sleep(pause)
+                if overlaps:
+                    self._post(self._is_free)
+                else:
+                    self._post(self._results, results)
+        self._launches.put(None)
+
+    def _land_all(self) -> None:
+        """Takes in what the device has computed, while it computes the next batch."""
+        with suppress(_LoopEnded):
+            while (launched := self._launches.get()) is not None:
+                started, batch = launched
+                results = self._computing.land(batch)
+                self._measure(batch.jobs, time.perf_counter() - started)
+                self._post(self._landed, results)
+
+    def _post(self, call: Callable[..., None], *given: object) -> None:
+        try:
+            self._loop.call_soon_threadsafe(call, *given)
+        except RuntimeError:  # the loop has ended, and with it everyone who could want this
+            raise _LoopEnded from None
 
     def _pause(self, worked: float) -> float:
         """Seconds to rest after so many of work."""
@@ -282,7 +287,6 @@ class Engine:
         """Seconds until the next batch can begin after so many of work: what readers wait for."""
         return worked + self._pause(worked) if worked else 0.0
 
-    @torch.inference_mode()
     def _timed(self, jobs: Sequence[Job]) -> list[Done]:
         started = time.perf_counter()
         results = self._run(jobs)
@@ -290,39 +294,11 @@ class Engine:
         return results
 
     def _run(self, jobs: Sequence[Job]) -> list[Done]:
-        try:
-            rows = [_rows(job, self.model.config.hidden) for job in jobs]
-            outputs = self.model.run(rows, self.pool)
-            payloads = _payloads(jobs, outputs)
-        except (RuntimeError, MemoryError, IdlebloomError) as error:
-            if is_out_of_memory(error):
-                free_unused()
-            elif self._is_lost():
-                return [Done(job, error=LOST) for job in jobs]
-            if len(jobs) > 1:  # one session's fault must not be the others' loss
-                return [done for job in jobs for done in self._run([job])]
-            if isinstance(error, BadInput):
-                return [Done(job, error=error.message, bad_input=True) for job in jobs]
-            if is_out_of_memory(error):
-                log.warning("a step found no memory: %s", str(error).splitlines()[0][:200])
-                return [Done(job, error=NO_MEMORY, no_memory=True) for job in jobs]
-            log.exception("a step failed")
-            return [Done(job, error=f"the step failed: {str(error).splitlines()[0][:200]}") for job in jobs]
-        return [_done(*one) for one in zip(jobs, outputs, payloads, strict=True)]
+        return self._computing.run(jobs)
 
-    def _is_lost(self) -> bool:
-        """Whether the device answers no more: after an error in a kernel, all that its process asks of it
-        fails, and only a new process helps."""
-        if self.model.device.type == "cpu":
-            return False
-        try:
-            torch.cuda.synchronize(self.model.device)
-        except RuntimeError:
-            log.exception("the device failed")
-            with suppress(RuntimeError):  # the loop may have ended
-                self._loop.call_soon_threadsafe(self._on_lost)
-            return True
-        return False
+    def _lost(self, why: str) -> None:
+        with suppress(RuntimeError):  # the loop may have ended
+            self._loop.call_soon_threadsafe(self._on_lost, why)
 
     def _measure(self, jobs: Sequence[Job], seconds: float) -> None:
         decode = sum(job.step.count for job in jobs if job.step.lane is Lane.DECODE)
@@ -333,106 +309,3 @@ class Engine:
             self.speed.decode(seconds, decode)
         elif prefill >= LEARN_ROWS:
             self.speed.prefill(max(seconds - self.speed.decode_step, 1e-6), prefill)
-
-
-LOST = "this donor's device failed"
-NO_MEMORY = "this donor has no memory left for the step"
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device, the CPU's allocator included, had nothing left to give."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    text = str(error)
-    return isinstance(error, RuntimeError) and ("allocate memory" in text or "out of memory" in text)
-
-
-def free_unused() -> None:
-    """Hand back what allocators keep for later."""
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        torch.cuda.empty_cache()
-    if sys.platform.startswith("linux"):
-        with suppress(OSError, AttributeError):  # another C library than glibc
-            ctypes.CDLL(None).malloc_trim(0)
-
-
-def _rows(job: Job, hidden: int) -> Rows:
-    step = job.step
-    buffer = bytearray(step.payload)  # torch wants memory that it may write to
-    if job.input is Dtype.IDS:
-        values = torch.frombuffer(buffer, dtype=torch.int32).long()
-    else:
-        values = _activations(buffer, job.input, hidden)
-        if not torch.isfinite(values).all():
-            raise BadInput("what the stage before sent holds numbers that are none")
-    values = values[step.offset : step.offset + step.count]
-    logits = 1 + len(job.drawing.proposals) if job.drawing else 0
-    return Rows(job.slot, job.span, step.start, values, logits)
-
-
-def _activations(buffer: bytearray, dtype: Dtype, hidden: int) -> torch.Tensor:
-    if dtype is Dtype.INT8:
-        return widened(torch.frombuffer(buffer, dtype=torch.uint8), hidden)
-    return torch.frombuffer(buffer, dtype=_TORCH[dtype]).view(-1, hidden)
-
-
-def _coded(output: torch.Tensor, dtype: Dtype) -> torch.Tensor:
-    if dtype is Dtype.INT8:
-        return narrowed(output).flatten()
-    return output.to(_TORCH[dtype]).contiguous().view(torch.uint8).flatten()
-
-
-def _is_finite(coded: torch.Tensor, dtype: Dtype, hidden: int) -> bool:
-    values = scales(coded, hidden) if dtype is Dtype.INT8 else coded.view(_TORCH[dtype])
-    return bool(torch.isfinite(values).all())
-
-
-def _payloads(jobs: Sequence[Job], outputs: Sequence[torch.Tensor]) -> list[bytes | None]:
-    """What of ``outputs`` goes to other stages, as bytes; None where it holds numbers that are none. From a
-    GPU all of it comes in one copy, the only thing in a step that waits for the device, logits aside: tokens
-    are drawn where they are."""
-    coded = {
-        at: _coded(output, job.output)
-        for at, (job, output) in enumerate(zip(jobs, outputs, strict=True))
-        if job.output is not None and job.drawing is None
-    }
-    payloads: list[bytes | None] = [b""] * len(jobs)
-    if not coded:
-        if outputs and outputs[0].is_cuda:
-            torch.cuda.current_stream(outputs[0].device).synchronize()
-        return payloads
-    parts = list(coded.values())
-    joined = (parts[0] if len(parts) == 1 else torch.cat(parts)).cpu()
-    for at, part in zip(coded, torch.split(joined, [len(one) for one in parts]), strict=True):
-        kind = jobs[at].output
-        assert kind is not None
-        finite = _is_finite(part, kind, outputs[at].shape[-1])
-        payloads[at] = part.numpy().tobytes() if finite else None
-    return payloads
-
-
-def _done(job: Job, output: torch.Tensor, payload: bytes | None) -> Done:
-    try:
-        if job.drawing is not None:
-            return Done(job, tokens=tuple(_drawn(job.drawing, output, job.step.end)))
-    except IdlebloomError as error:
-        return Done(job, error=str(error))
-    if payload is None:
-        return Done(job, error="what this donor computed holds numbers that are none")
-    return Done(job, payload=payload)
-
-
-def _drawn(drawing: Drawing, logits: torch.Tensor, end: int) -> Iterator[Token]:
-    """Tokens from the rows of ``logits``, whose last draws position ``end``, up to the first that
-    contradicts a proposal: what comes behind that was computed for another text."""
-    history = drawing.history
-    first = end - len(drawing.proposals)
-    for row, proposal in enumerate((*drawing.proposals, None)):
-        token = draw(logits[row], drawing.sampling, history, first + row)
-        log.debug("drew the token at position %d", token.position)
-        yield token
-        if token.token_id != proposal:
-            return
-        if row == 0:
-            history = history.copy()
-        history.extend([token.token_id])

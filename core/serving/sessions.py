@@ -17,9 +17,9 @@ from core.model.config import ModelConfig
 from core.ring.frames import Breach, Lane
 from core.ring.part import Step
 from core.serving.clients import Clients
-from core.serving.engine import Done, Drawing, Job
 from core.serving.held import Held, Table
 from core.serving.incoming import Incoming
+from core.serving.jobs import Done, Drawing, Job
 from core.serving.opening import Opening
 from core.serving.places import Places
 from core.serving.upload import Upload
@@ -113,8 +113,7 @@ class Sessions:
                 continue
             if done.error:
                 held.part.running = None
-                why = Breach.FULL if done.no_memory else Breach.INPUT if done.bad_input else Breach.NONSENSE
-                self.outgoing.perform(held, held.part.end(why, done.error))
+                self.outgoing.perform(held, held.part.end(_breach(done), done.error))
                 if done.no_memory:
                     self.places.free(held)
                     self._no_memory()
@@ -178,3 +177,10 @@ class Sessions:
             self.outgoing.perform(held, held.part.end(Breach.LEAVING, "the donor is leaving"))
             self.places.free(held)
         self.outgoing.links.close()
+
+
+def _breach(done: Done) -> Breach:
+    """What a step that failed says of this donor."""
+    if done.lost:  # it comes back by itself
+        return Breach.LEAVING
+    return Breach.FULL if done.no_memory else Breach.INPUT if done.bad_input else Breach.NONSENSE

@@ -21,7 +21,7 @@ from core.errors import IdlebloomError
 from core.meter import Caps
 from core.paths import code, words
 from core.serving.counts import Counts
-from core.serving.worker import MOVE_SECONDS, WorkerConfig
+from core.serving.orders import MOVE_SECONDS, WorkerConfig
 from core.terms import PeerId, Span
 
 END_SECONDS = 0.7

@@ -23,16 +23,16 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import psutil
-
-from core.errors import IdlebloomError, ModelError
+from core.errors import IdlebloomError
 from core.meter import Caps
 from core.serving.counts import Counts
+from core.serving.loading import cap_device, load, log_bytes
+from core.serving.orders import Order, WorkerConfig
 from core.swarm.loop import new_event_loop
 from core.terms import PeerId, Span
 
@@ -45,60 +45,8 @@ log = logging.getLogger(__name__)
 
 FAREWELL_SECONDS = 0.5
 """How long an ending worker may take to tell others; then it is gone all the same."""
-MOVE_SECONDS = 30.0
-"""How long readers of layers that are dropped have to move."""
 COUNT_SECONDS = 1.0
 """Between two reports of what was served."""
-CUDA_CONTEXT = 500 << 20
-"""Bytes that the driver takes of a GPU for a process, at least, kernels loaded later included."""
-
-
-@dataclass(frozen=True)
-class WorkerConfig:
-    """What a worker is told. ``span`` is in layers; ``threads`` 0 leaves it to torch."""
-
-    model: str
-    span: tuple[int, int]
-    identity: str
-    runtime: str
-    peers: tuple[str, ...] = ()
-    host: str = "127.0.0.1"
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    cache_tokens: int = 16_384
-    places: int = 64
-    threads: int = 0
-    rest: float = 0.0
-    speculate: bool = True
-    device: str = "cpu"
-    """``cpu`` or ``cuda:N``."""
-    quantization: Literal["none", "int8", "nf4"] = "none"
-    store: str = ""
-    """The folder below which quantized layers are kept; empty: nowhere."""
-    log_bytes: int = 0
-    """Host memory for logs of outputs; 0: 4 GB or a quarter of what is free, whichever is less."""
-    memory_cap: int = 0
-    """Bytes of the device's memory that all this may take, as the driver counts them, or of system memory
-    on the CPU; 0: no cap."""
-    secret: str = ""
-    """Of a private swarm."""
-    open_router_ports: bool = False
-    owner: str = ""
-    """The peer id of this PC's node."""
-    upload_mbit: float | None = None
-    """The cap on what is sent; ``None``: half of what was measured."""
-    download_mbit: float | None = None
-    """``None``: no cap."""
-    room: int = 0
-    """Bytes of the device that layers, caches and a step may take, for the record."""
-    version: str = ""
-
-    def to_line(self) -> str:
-        return json.dumps(asdict(self)) + "\n"
-
-    @classmethod
-    def from_line(cls, line: str) -> WorkerConfig:
-        values = json.loads(line)
-        return cls(**{**values, "span": tuple(values["span"]), "peers": tuple(values.get("peers", ()))})
 
 
 @dataclass(frozen=True)
@@ -174,6 +122,10 @@ def _say(**fields: object) -> None:
         sys.stdout.flush()
 
 
+def _loading(done: int, total: int) -> None:
+    _say(event="loading", done=done, total=total)
+
+
 async def _serve(config: WorkerConfig, traces: Traces) -> int:
     stop = asyncio.Event()
     orders: asyncio.Queue[Order] = asyncio.Queue()
@@ -186,6 +138,8 @@ async def _serve(config: WorkerConfig, traces: Traces) -> int:
     await asyncio.wait({donating}, timeout=FAREWELL_SECONDS)
     if stop.is_set() or donating.cancelled() or not donating.done():
         return 0
+    from core.serving.device import first_line
+
     error = donating.exception()
     if error is None:  # it has left as planned
         return 0
@@ -193,7 +147,7 @@ async def _serve(config: WorkerConfig, traces: Traces) -> int:
         _say(event="error", message=str(error))
     else:
         log.error("the worker failed", exc_info=error)
-        _say(event="error", message=f"unexpected {type(error).__name__}: {error}")
+        _say(event="error", message=f"unexpected {type(error).__name__}: {first_line(error)}")
     return 1
 
 
@@ -203,7 +157,7 @@ async def _donate(config: WorkerConfig, orders: asyncio.Queue[Order]) -> None:
     from core.swarm.secret import Secret
 
     async with AsyncExitStack() as stack:
-        loading = asyncio.create_task(asyncio.to_thread(_load, config, Span(*config.span)))
+        loading = asyncio.create_task(asyncio.to_thread(load, config, _loading, Span(*config.span)))
         stack.callback(loading.cancel)
         peer = await start_peer(
             identity=Path(config.identity),
@@ -236,7 +190,7 @@ async def _donate(config: WorkerConfig, orders: asyncio.Queue[Order]) -> None:
         await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         if lost.done():
             raise IdlebloomError(
-                f"{config.device} failed during a step; the worker ends and is started again"
+                f"{config.device} failed in a step ({donor.failure}); the worker ends and is started again"
             )
         await obeying
 
@@ -304,17 +258,19 @@ async def _last_counts(donor: Donor) -> None:
 
 async def _resize(donor: Donor, config: WorkerConfig, span: Span, seconds: float) -> None:
     """A span that cannot be served leaves what is served as it is, as far as both have it."""
+    from core.serving.device import is_out_of_memory
+
     trouble = ""
     try:
-        await donor.resize(span, partial(_load, config), seconds)
+        await donor.resize(span, partial(load, config, _loading), seconds)
         if config.device == "cpu":
             donor.cap_memory(config.memory_cap)
         else:
-            await asyncio.to_thread(_cap_device, config)
+            await asyncio.to_thread(cap_device, config)
     except IdlebloomError as error:
         trouble = str(error)
     except (RuntimeError, MemoryError) as error:
-        if not isinstance(error, MemoryError) and "memory" not in str(error):
+        if not is_out_of_memory(error):  # a lost device says "illegal memory access"
             raise
         trouble = "there is too little memory for these layers"
     served = donor.model.span
@@ -338,109 +294,6 @@ def _donor(peer: Peer, model: SpanModel, config: WorkerConfig) -> Donor:
             room=config.room,
         ),
     )
-
-
-def _load(config: WorkerConfig, span: Span) -> SpanModel:
-    import torch
-
-    from core.model.quantize import Quantization
-    from core.model.span import SpanModel
-
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    _cap_device(config)
-    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    auto = fast_dtype() if config.device == "cpu" else "bfloat16"
-    try:
-        return SpanModel.load(
-            Path(config.model),
-            span,
-            dtype=dtypes[config.dtype if config.dtype != "auto" else auto],
-            device=config.device,
-            quantization=Quantization(config.quantization),
-            store=Path(config.store) if config.store else None,
-            progress=lambda done, total: _say(event="loading", done=done, total=total),
-        )
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise ModelError("there is too little memory for this span", "Serve fewer layers.") from error
-
-
-def _cap_device(config: WorkerConfig) -> None:
-    """Has torch itself keep to the cap on a GPU: beyond it, a step finds no memory and is refused. What
-    the driver takes for the context is part of the cap, and unknown before there is one."""
-    import torch
-
-    if config.device == "cpu" or not config.memory_cap:
-        return
-    if not torch.cuda.is_available():
-        raise ModelError(
-            f"there is no {config.device} to serve with", "Set device to auto, or install NVIDIA's driver."
-        )
-    torch.cuda.init()  # type: ignore[no-untyped-call]
-    before = torch.cuda.mem_get_info(config.device)[0]
-    torch.zeros(1, device=config.device)
-    free, total = torch.cuda.mem_get_info(config.device)
-    context = max(before - free, CUDA_CONTEXT)
-    torch.cuda.set_per_process_memory_fraction(
-        max(0.0, min(1.0, (config.memory_cap - context) / total)), config.device
-    )
-
-
-def log_bytes() -> int:
-    """Bytes for logs of outputs where nobody said how many."""
-    return min(4_000_000_000, psutil.virtual_memory().available // 4)
-
-
-def fast_dtype() -> Literal["float32", "bfloat16"]:
-    """bfloat16 where the CPU computes in it, else float32."""
-    with suppress(OSError):
-        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-        if "avx512_bf16" in flags or "amx_bf16" in flags or " bf16" in flags:
-            return "bfloat16"
-    return "float32"
-
-
-@dataclass(frozen=True)
-class Order:
-    """To serve ``span``, or to leave where there is none; readers have ``seconds`` to move. Or, if it
-    ``goes``, to say that it will serve ``span``, or goes nowhere. Or to serve one client ``only``, an empty
-    one being all; or to ``rest`` for a part of the time, or to keep to ``caps``."""
-
-    seconds: float = 0.0
-    span: Span | None = None
-    memory_cap: int = 0
-    """What is served may take so much from then on; 0: as before."""
-    only: str | None = None
-    rest: float | None = None
-    caps: Caps | None = None
-    goes: bool = False
-
-    @classmethod
-    def from_line(cls, line: str) -> Order:
-        """Raises ``ValueError``, ``KeyError`` or ``TypeError`` for a line that is no order."""
-        values = json.loads(line)
-        if "only" in values:
-            return cls(only=str(values["only"]))
-        if "caps" in values:
-            up, down = values["caps"]
-            return cls(caps=Caps(_rate(up), _rate(down)))
-        if "rest" in values:
-            return cls(rest=float(values["rest"]))
-        if "going" in values:
-            return cls(span=Span(*map(int, values["going"])) if values["going"] else None, goes=True)
-        if "drain" in values:
-            return cls(float(values["drain"]))
-        start, end = values["resize"]
-        span, cap = Span(int(start), int(end)), int(values.get("memory_cap", 0))
-        return cls(float(values.get("seconds", MOVE_SECONDS)), span, cap)
-
-
-def _rate(value: object) -> float | None:
-    if value is None:
-        return None
-    if not isinstance(value, int | float) or not value > 0:
-        raise ValueError("not a rate")
-    return float(value)
 
 
 def _end_with_parent(stop: asyncio.Event, orders: asyncio.Queue[Order], traces: Traces) -> None:

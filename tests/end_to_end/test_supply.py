@@ -19,8 +19,9 @@ from core.model.config import SOURCE_FILE, read_config
 from core.model.weights import Checkpoint, span_tensors
 from core.node.placing import Means, fitting
 from core.paths import bundled_model
+from core.serving.loading import fast_dtype
+from core.serving.orders import WorkerConfig
 from core.serving.supervisor import Worker
-from core.serving.worker import WorkerConfig, fast_dtype
 from core.terms import Span
 from tests.end_to_end.programs import START_SECONDS, Folder, Program, folder, until
 from tests.hub_server import COMMIT, FakeHub, serve

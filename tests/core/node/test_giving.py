@@ -13,8 +13,8 @@ from core.node import node as module
 from core.node.delivery import Delivery, Report
 from core.node.node import Model, Node
 from core.paths import bundled_model
+from core.serving.orders import WorkerConfig
 from core.serving.supervisor import WorkerFailed
-from core.serving.worker import WorkerConfig
 from core.swarm.fake import FakeSwarm
 from core.terms import Because, Reason, Span, State, Status
 

@@ -23,8 +23,8 @@ from core.node.orders import Told
 from core.paths import Paths, bundled_model
 from core.pc import observe
 from core.serving.counts import Counts
+from core.serving.orders import WorkerConfig
 from core.serving.supervisor import OnCounts
-from core.serving.worker import WorkerConfig
 from core.settings import Change, Donate, Settings, changed
 from core.swarm.fake import FakeSwarm
 from core.terms import Because, PeerId, Progress, Reason, State

@@ -22,8 +22,8 @@ from core.routing.ask import Ask, Message, Moved, Piece, Started
 from core.routing.generate import Generator
 from core.serving import donor as module
 from core.serving.donor import DonorOptions
+from core.serving.orders import WorkerConfig
 from core.serving.supervisor import Worker
-from core.serving.worker import WorkerConfig
 from core.swarm.p2p import HivemindPeer, start_peer
 from core.terms import Span
 from tests.core.rings import fake_ring, greedy, make_checkpoint, reference

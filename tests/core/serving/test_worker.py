@@ -14,8 +14,8 @@ from core.model.text import Text
 from core.paths import bundled_model
 from core.routing.ask import Ask, Ended, Message, Moved, Piece, Started
 from core.routing.generate import Generator
+from core.serving.orders import WorkerConfig
 from core.serving.supervisor import Worker
-from core.serving.worker import WorkerConfig
 from core.swarm.p2p import HivemindPeer, start_peer
 
 STORY = Ask((Message("user", "Tell me a story"),))

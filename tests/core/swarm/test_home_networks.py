@@ -18,8 +18,8 @@ from core.model.text import Text
 from core.paths import bundled_model, code
 from core.routing.ask import Ask, Ended, Message, Started
 from core.routing.generate import Generator
+from core.serving.orders import WorkerConfig
 from core.serving.supervisor import COMMAND, Worker
-from core.serving.worker import WorkerConfig
 from core.swarm.p2p import start_peer
 from core.swarm.reach import Access
 from core.swarm.secret import Secret

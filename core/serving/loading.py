@@ -1,0 +1,82 @@
+"""A worker's layers, from the disk to its device, within its cap on memory. Nothing heavy is imported before
+it is needed: the node asks here too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import psutil
+
+from core.errors import ModelError
+from core.serving.orders import WorkerConfig
+from core.terms import Span
+
+if TYPE_CHECKING:
+    from core.model.span import SpanModel
+
+CUDA_CONTEXT = 500 << 20
+"""Bytes that the driver takes of a GPU for a process, at least, kernels loaded later included."""
+
+
+def load(config: WorkerConfig, progress: Callable[[int, int], None], span: Span) -> SpanModel:
+    """The layers of ``span`` as ``config`` says. ModelError where they cannot be had or do not fit."""
+    import torch
+
+    from core.model.quantize import Quantization
+    from core.model.span import SpanModel
+
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    cap_device(config)
+    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    auto = fast_dtype() if config.device == "cpu" else "bfloat16"
+    try:
+        return SpanModel.load(
+            Path(config.model),
+            span,
+            dtype=dtypes[config.dtype if config.dtype != "auto" else auto],
+            device=config.device,
+            quantization=Quantization(config.quantization),
+            store=Path(config.store) if config.store else None,
+            progress=progress,
+        )
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise ModelError("there is too little memory for this span", "Serve fewer layers.") from error
+
+
+def cap_device(config: WorkerConfig) -> None:
+    """Has torch itself keep to the cap on a GPU: beyond it, a step finds no memory and is refused. What
+    the driver takes for the context is part of the cap, and unknown before there is one."""
+    import torch
+
+    if config.device == "cpu" or not config.memory_cap:
+        return
+    if not torch.cuda.is_available():
+        raise ModelError(
+            f"there is no {config.device} to serve with", "Set device to auto, or install NVIDIA's driver."
+        )
+    torch.cuda.init()  # type: ignore[no-untyped-call]
+    before = torch.cuda.mem_get_info(config.device)[0]
+    torch.zeros(1, device=config.device)
+    free, total = torch.cuda.mem_get_info(config.device)
+    context = max(before - free, CUDA_CONTEXT)
+    torch.cuda.set_per_process_memory_fraction(
+        max(0.0, min(1.0, (config.memory_cap - context) / total)), config.device
+    )
+
+
+def log_bytes() -> int:
+    """Bytes for logs of outputs where nobody said how many."""
+    return min(4_000_000_000, psutil.virtual_memory().available // 4)
+
+
+def fast_dtype() -> Literal["float32", "bfloat16"]:
+    """bfloat16 where the CPU computes in it, else float32."""
+    with suppress(OSError):
+        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+        if "avx512_bf16" in flags or "amx_bf16" in flags or " bf16" in flags:
+            return "bfloat16"
+    return "float32"
