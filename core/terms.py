@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NewType
+from typing import Any, NewType
 
 PeerId = NewType("PeerId", str)
 """A libp2p peer id in base58; for Ed25519 identities it contains the public key."""
@@ -210,6 +210,16 @@ class Because:
     kind: Reason
     args: dict[str, str | int | float] = field(default_factory=dict)
     until: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.kind.value, "args": self.args, "until": self.until}
+
+    @classmethod
+    def read(cls, found: Any) -> Because:
+        """Raises ``ValueError``, ``KeyError``, ``TypeError`` or ``AttributeError`` for what is none."""
+        args = {str(k): v for k, v in found["args"].items() if isinstance(v, str | int | float)}
+        until = found["until"]
+        return cls(Reason(found["kind"]), args, None if until is None else float(until))
 
 
 @dataclass(frozen=True)

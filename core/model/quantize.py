@@ -12,8 +12,11 @@ matrix more. What was quantized is kept in a ``Store`` and read straight back.
 from __future__ import annotations
 
 import logging
+import sys
+import threading
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from enum import StrEnum
 from types import ModuleType
 from typing import Any
@@ -250,13 +253,13 @@ class Nf4Linear(_Gelu):
 
 
 def load_bitsandbytes() -> ModuleType:
-    """bitsandbytes, imported when first needed: that takes 6 s where it is not in the disk's cache.
+    """bitsandbytes, imported when first needed. Safe in any thread.
 
     ModelError where it is missing. What it logs about kernels that it can do without is not shown.
     """
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with _loading, warnings.catch_warnings(), _uncompiled():
             warnings.simplefilter("ignore")
             import bitsandbytes
     except ImportError as error:
@@ -266,3 +269,24 @@ def load_bitsandbytes() -> ModuleType:
         ) from None
     module: ModuleType = bitsandbytes
     return module
+
+
+_loading = threading.Lock()
+
+
+@contextmanager
+def _uncompiled() -> Iterator[None]:
+    """bitsandbytes asks at import for compiled forms of functions that we do not use, and torch then imports
+    its compiler: seconds of every start, and a hundred megabytes. They stay as they are written."""
+    if "bitsandbytes" in sys.modules:
+        yield
+        return
+
+    def plain(function: Any = None, **_: object) -> Any:
+        return function if function is not None else plain
+
+    compiler, torch.compile = torch.compile, plain  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.compile = compiler

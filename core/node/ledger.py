@@ -17,7 +17,7 @@ from typing import Any
 from core import json_file
 from core.errors import DiskError
 from core.meter import Traffic
-from core.terms import Because, Happened, Reason, Span, State, Status
+from core.terms import Because, Happened, Span, State, Status
 
 log = logging.getLogger(__name__)
 
@@ -49,24 +49,18 @@ class Given:
 
 
 def _event_to_json(event: Happened) -> dict[str, Any]:
-    because = event.because
     return {
         "at": event.at,
         "state": event.state.value,
-        "reason": None
-        if because is None
-        else {"kind": because.kind.value, "args": because.args, "until": because.until},
+        "reason": None if event.because is None else event.because.to_json(),
         "span": None if event.span is None else [event.span.start, event.span.end],
     }
 
 
 def _read_event(found: Mapping[str, Any]) -> Happened:
-    """Raises ``ValueError``, ``KeyError`` or ``TypeError`` for what is none."""
+    """Raises as ``Because.read`` for what is none."""
     said, span = found["reason"], found["span"]
-    because = None
-    if said is not None:
-        args = {str(k): v for k, v in said["args"].items() if isinstance(v, str | int | float)}
-        because = Because(Reason(said["kind"]), args, said["until"])
+    because = None if said is None else Because.read(said)
     return Happened(float(found["at"]), State(found["state"]), because, None if span is None else Span(*span))
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 
 from core.errors import IdlebloomError, SettingError
-from core.meter import used_up
+from core.meter import Traffic, used_up
 from core.node.giver import Giver
 from core.node.ledger import Given, Ledger
 from core.node.node import Node
@@ -40,6 +40,7 @@ from core.pc.limits import Trail, judge
 from core.pc.observe import CALM_SECONDS, Observer, check_told, sources
 from core.serving.counts import Counts
 from core.settings import DECLARED, Change, Donate, Settings
+from core.swarm.traffic import Gauge
 from core.terms import Because, Budget, Facts, Leave, Memory, Progress, Rates, Reason, State, Today
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,8 @@ LEAST_CALM_SECONDS = 0.2
 MEASURE_SECONDS = 2.0
 """Between two readings of what the worker takes."""
 RATE_SECONDS = 60.0
+CARRIED_SECONDS, KEEP_SECONDS = 5.0, 60.0
+"""Between two looks at what this process's own connections carry, and between two times that it is kept."""
 FETCH_AGAIN_SECONDS = 600.0
 NO_FETCHING = frozenset({Reason.NO_CONSENT, Reason.PAUSED})
 """The owner's words that layers are not fetched against either."""
@@ -85,20 +88,24 @@ class Loop:
         )
         node.on_counts = self._count
         node.watchers.append(lambda status: ledger.note(status, time.time()))
+        self._gauge, self._kept, self._own_rate = Gauge(), Traffic(), 0.0
         self._running: asyncio.Task[None] | None = None
+        self._counting: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Returns when the first facts are read and acted on."""
         await asyncio.to_thread(self.observer.wait)
         await self._round()
         self._running = asyncio.create_task(self._run(), name="donor loop")
+        self._counting = asyncio.create_task(self._count_own(), name="own traffic")
 
     async def close(self) -> None:
         self.observer.close()
-        for task in (self._running, self._leaving, self._ahead):
+        for task in (self._running, self._leaving, self._ahead, self._counting):
             if task is not None:
                 task.cancel()
                 await asyncio.wait({task})
+        self._keep_own()
         self.ledger.save(at_end=True)
 
     # The owner's words, from other threads too
@@ -175,7 +182,25 @@ class Loop:
         new, self._fetched = int(taken - self._fetched), taken
         if new:
             self.ledger.add(Given(down_bytes=new))
-        self.giver.deal(self.settings, self._counted.down_rate)
+        self.giver.deal(self.settings, self._counted.down_rate + self._own_rate)
+
+    async def _count_own(self) -> None:
+        """What this node's own p2pd carries: the swarm's upkeep, the owner's chats, what it relays."""
+        kept_at = time.monotonic()
+        while True:
+            if (pid := self.node.peer.pid) is not None:
+                before = self._gauge.total
+                new = await asyncio.to_thread(self._gauge.look, pid) - before
+                self._own_rate = new.down / CARRIED_SECONDS
+            if time.monotonic() - kept_at > KEEP_SECONDS:  # each time the disk is written to
+                kept_at = time.monotonic()
+                self._keep_own()
+            await asyncio.sleep(CARRIED_SECONDS)
+
+    def _keep_own(self) -> None:
+        new, self._kept = self._gauge.total - self._kept, self._gauge.total
+        if new != Traffic():
+            self.ledger.add(Given(up_bytes=new.up, down_bytes=new.down))
 
     def _hindrance(self) -> Because | None:
         return next((found for ask in self.hindrances if (found := ask(self.settings)) is not None), None)

@@ -94,6 +94,8 @@ class Node:
         self.generator = Generator(peer, model.config, model.text)
         self.card = model.card()
         self.watchers: list[Callable[[Status], None]] = []
+        self._worker: Worker | None = None
+        self._serving: Span | None = None
         self.status = Status(
             version, State.OFF, Because(Reason.NO_CONSENT), swarm=SwarmView(model.config.model_id)
         )
@@ -103,8 +105,6 @@ class Node:
         self._show()
         self._looking = asyncio.create_task(self._look_around(), name="look around")
         self._giving: asyncio.Task[None] | None = None
-        self._worker: Worker | None = None
-        self._serving: Span | None = None
         self.extends = False
         """Whether more layers are on their way to the worker."""
         self._withdrawing: asyncio.Task[None] | None = None
@@ -164,7 +164,9 @@ class Node:
 
     def _show(self) -> None:
         """Also when only trouble in the network has come or gone."""
-        status = with_trouble(self.untroubled, self.peer.trouble)
+        worker = self._worker
+        own = worker.trouble if worker is not None and self._serving is not None else None
+        status = with_trouble(self.untroubled, self.peer.trouble or own)
         if status == self.status:
             return
         self.status = status
@@ -287,6 +289,7 @@ class Node:
             first = await anext(deliveries)
             worker = await Worker.start(log=log_file, threads=first.config.threads)
             self._worker, worker.on_counts = worker, self.on_counts
+            worker.on_trouble = self._show
             beside: asyncio.Task[None] | None = None
             try:
                 await self._load(worker, first)

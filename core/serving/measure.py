@@ -4,33 +4,43 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
 
 import torch
 
 from core.model.cache import CachePool
 from core.model.span import Rows, SpanModel
 
-DECODE_STEPS = 5
+DECODE_STEPS, PROMPT_STEPS = 5, 2
 PROMPT_ROWS = 32
+ENOUGH_SECONDS = 0.5
+"""Where steps take so long, fewer tell as much: nobody can read meanwhile. While it serves, the engine
+measures on."""
 
 
 def measure(model: SpanModel, pool: CachePool) -> tuple[float, float]:
-    """Seconds of one decode step of one session, and of one more row of a prompt, through the whole
-    span.
+    """Seconds of one decode step of one session, and of one more row of a prompt, through the whole span.
     Medians after a warm-up. The pool is left as it was."""
     model.prepare(pool)
     slot = pool.open()
     try:
         pool.reserve(slot, 2 * PROMPT_ROWS)
-        prompt = [
-            _timed(model, pool, Rows(slot, model.span, 0, _made_up(model, PROMPT_ROWS))) for _ in range(3)
-        ]
-        rows = Rows(slot, model.span, PROMPT_ROWS, _made_up(model, 1), _logits(model))
-        decode = [_timed(model, pool, rows) for _ in range(DECODE_STEPS + 1)]
+        rows = Rows(slot, model.span, 0, _made_up(model, PROMPT_ROWS))
+        prompt = _median(PROMPT_STEPS, lambda: _timed(model, pool, rows))
+        row = Rows(slot, model.span, PROMPT_ROWS, _made_up(model, 1), _logits(model))
+        step = _median(DECODE_STEPS, lambda: _timed(model, pool, row))
     finally:
         pool.release(slot)
-    step = statistics.median(decode[1:])
-    return step, max(statistics.median(prompt[1:]) - step, 1e-6) / PROMPT_ROWS
+    return step, max(prompt - step, 1e-6) / PROMPT_ROWS
+
+
+def _median(most: int, take: Callable[[], float]) -> float:
+    """Of what is taken after a warm-up: ``most`` times, or until that took long enough."""
+    take()
+    taken: list[float] = []
+    while len(taken) < most and sum(taken) < ENOUGH_SECONDS:
+        taken.append(take())
+    return statistics.median(taken)
 
 
 def _timed(model: SpanModel, pool: CachePool, rows: Rows) -> float:

@@ -22,7 +22,7 @@ from core.meter import Caps
 from core.paths import code, words
 from core.serving.counts import Counts
 from core.serving.orders import MOVE_SECONDS, WorkerConfig
-from core.terms import PeerId, Span
+from core.terms import Because, PeerId, Span
 
 END_SECONDS = 0.7
 """How long a worker may take to end before its group is killed."""
@@ -57,6 +57,10 @@ class Worker:
         self.rest = 0.0
         """The part of the time that its device rests."""
         self.on_counts: OnCounts | None = None
+        self.trouble: Because | None = None
+        """What is wrong with its own network;"""
+        self.on_trouble: Callable[[], None] | None = None
+        """called when that has changed."""
         self._on_loading: OnLoading | None = None
         self._error = ""
         self._online = asyncio.Event()
@@ -205,5 +209,10 @@ class Worker:
         elif event == "counts" and self.on_counts is not None:
             with suppress(ValueError):
                 self.on_counts(Counts.read({**said, "worker": self.process.pid}))
+        elif event == "trouble":
+            with suppress(ValueError, KeyError, TypeError, AttributeError):
+                self.trouble = None if said["because"] is None else Because.read(said["because"])
+                if self.on_trouble is not None:
+                    self.on_trouble()
         elif event == "error":
             self._error = str(said["message"])

@@ -21,7 +21,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -34,7 +34,7 @@ from core.serving.counts import Counts
 from core.serving.loading import cap_device, load, log_bytes
 from core.serving.orders import Order, WorkerConfig
 from core.swarm.loop import new_event_loop
-from core.terms import PeerId, Span
+from core.terms import Because, PeerId, Span
 
 if TYPE_CHECKING:
     from core.model.span import SpanModel
@@ -178,6 +178,7 @@ async def _donate(config: WorkerConfig, orders: asyncio.Queue[Order]) -> None:
         stack.callback(donor.metering.close)
         await donor.start()
         peer.watchers.append(donor.tell)
+        peer.watchers.append(_telling_trouble(peer))
         _say(event="online", peer_id=peer.peer_id, addresses=list(peer.addresses))
         counting = asyncio.create_task(_tell_counts(donor))
         stack.push_async_callback(_last_counts, donor)
@@ -193,6 +194,20 @@ async def _donate(config: WorkerConfig, orders: asyncio.Queue[Order]) -> None:
                 f"{config.device} failed in a step ({donor.failure}); the worker ends and is started again"
             )
         await obeying
+
+
+def _telling_trouble(peer: Peer) -> Callable[[], None]:
+    """Tells what is wrong with this process's own network whenever that has changed."""
+    told: Because | None = None
+
+    def tell() -> None:
+        nonlocal told
+        if peer.trouble != told:
+            told = peer.trouble
+            _say(event="trouble", because=None if told is None else told.to_json())
+
+    tell()
+    return tell
 
 
 async def _obey(donor: Donor, config: WorkerConfig, orders: asyncio.Queue[Order]) -> None:

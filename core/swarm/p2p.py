@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import socket
 import time
 import weakref
@@ -125,6 +126,11 @@ class HivemindPeer:
         if any("/p2p-circuit/" in address for address in self.addresses):
             return "relay"
         return "dial-out" if self.access is Access.CLOSED else "public"
+
+    @property
+    def behind(self) -> float | None:
+        """Seconds that this PC's clock is behind its meeting points', as last told."""
+        return None if math.isinf(self._clock_at) else self._behind
 
     async def serve(self, protocol: str, handler: Handler) -> None:
         known = protocol in self._handlers
@@ -284,6 +290,7 @@ class HivemindPeer:
         return Signs(
             steady=time.monotonic(),
             through_sleep=time.clock_gettime(time.CLOCK_BOOTTIME),
+            wall=time.time(),
             answers=answers,
             places=own_addresses() if self._how.wide else frozenset(),
             connected=connected,

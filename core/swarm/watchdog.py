@@ -11,6 +11,8 @@ ASLEEP_SECONDS = 2.0
 """The clock that counts sleep is ahead of the one that does not by more: the PC slept."""
 CLOCK_SECONDS = 3.0
 """Clocks that differ by more keep a peer's records from being believed."""
+SET_SECONDS = 1.0
+"""The clock has moved by more than time has: it was set, and meeting points tell whether that was right."""
 SILENT = 2
 """So many looks in a row without an answer: the daemon hangs."""
 
@@ -24,6 +26,8 @@ class Signs:
     through_sleep: float
     answers: bool
     """Whether the daemon answered."""
+    wall: float = 0.0
+    """Unix time, as this PC's clock has it."""
     places: frozenset[str] = frozenset()
     """This PC's own addresses beyond loopback."""
     connected: int = 0
@@ -71,7 +75,9 @@ class Watchdog:
                 return self._renew("this PC's address changed")
             if now.places - before.places:
                 return Do.MEET if self._has_meeting_points else Do.TELL
-        if now.answers and (self._lost(now) or not now.admitted):
+        passed = now.through_sleep - before.through_sleep
+        was_set = self._has_meeting_points and abs(now.wall - before.wall - passed) > SET_SECONDS
+        if now.answers and (was_set or self._lost(now) or not now.admitted):
             return Do.MEET
         return Do.NOTHING
 

@@ -21,6 +21,8 @@ class Whereabouts:
     access: Access
     private: bool
     """Whether it takes part in a private swarm."""
+    behind: float | None = None
+    """Seconds that this PC's clock is behind its meeting points'; ``None``: nobody told."""
 
 
 def keep(peer: HivemindPeer, runtime: Path, *, private: bool) -> Callable[[], None]:
@@ -36,6 +38,7 @@ def keep(peer: HivemindPeer, runtime: Path, *, private: bool) -> Callable[[], No
                     "addresses": list(peer.addresses),
                     "access": str(peer.access),
                     "private": private,
+                    "behind": peer.behind,
                 },
             )
         except DiskError:  # asking about it then finds nothing, which is said
@@ -56,6 +59,12 @@ def find(runtime: Path) -> Whereabouts | None:
     try:
         values = json_file.read(runtime / NAME)
         os.kill(int(values["pid"]), 0)
-        return Whereabouts(tuple(values["addresses"]), Access(values["access"]), bool(values["private"]))
+        behind = values.get("behind")
+        return Whereabouts(
+            tuple(values["addresses"]),
+            Access(values["access"]),
+            bool(values["private"]),
+            None if behind is None else float(behind),
+        )
     except (DiskError, OSError, KeyError, TypeError, ValueError):
         return None

@@ -9,10 +9,11 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from importlib import metadata
@@ -42,6 +43,7 @@ INSTALL = "Install again: ./run in the source tree."
 NEEDED_MEMORY = 2e9
 NEEDED_DISK = 1e9
 HUB = "https://huggingface.co"
+"""Unless the environment names another, as for fetching."""
 HUB_SECONDS = 4.0
 
 
@@ -226,6 +228,60 @@ def check_reach(paths: Paths) -> Finding:
     return ok("reach", said.get(verdict, "nobody was asked whether this PC can be dialled"))
 
 
+def check_clock(paths: Paths) -> Finding:
+    """Against the swarm's meeting points, which a running node has asked; else against the hub."""
+    from core.swarm.watchdog import CLOCK_SECONDS
+    from core.swarm.whereabouts import find as find_network
+
+    network = find_network(paths.runtime)
+    behind, whose = (None, "") if network is None else (network.behind, "the swarm's meeting points'")
+    if behind is None:
+        behind, whose = _behind_hub(), f"{_hub()}'s"
+    if behind is None:
+        return ok("clock", "nobody could be asked whether this PC's clock is right")
+    if abs(behind) > CLOCK_SECONDS:
+        way = "behind" if behind > 0 else "ahead of"
+        return warn(
+            "clock",
+            f"this PC's clock is {abs(behind):.0f} s {way} {whose}, and more than 3 s keep others from "
+            "believing its records",
+            "Switch on network time: timedatectl set-ntp true",
+        )
+    return ok("clock", f"this PC's clock agrees with {whose}")
+
+
+def _hub() -> str:
+    return os.environ.get("HF_ENDPOINT") or HUB
+
+
+def _behind_hub() -> float | None:
+    """Seconds that this PC's clock is behind the hub's, to about one; ``None``: it does not tell."""
+    import time
+    from email.utils import parsedate_to_datetime
+
+    asked = time.time()
+    try:
+        said = parsedate_to_datetime(_ask_hub().get("Date", "")).timestamp()
+    except (OSError, ValueError):
+        return None
+    # The hub's time is cut to whole seconds, and was told somewhere in between.
+    return said + 0.5 - (asked + time.time()) / 2
+
+
+def _ask_hub() -> Mapping[str, str]:
+    """The headers of its answer, whatever that is. Raises ``OSError``."""
+    import urllib.error
+    import urllib.request
+
+    request = urllib.request.Request(_hub(), method="HEAD")  # noqa: S310
+    try:
+        with urllib.request.urlopen(request, timeout=HUB_SECONDS) as answer:  # noqa: S310 – the owner's
+            return dict(answer.headers)
+    except urllib.error.HTTPError as error:
+        error.close()  # it answers, which is all that was asked
+        return dict(error.headers)
+
+
 def check_bundled(_: Paths) -> Finding:
     folder = bundled_model()
     missing = [n for n in ("config.json", "tokenizer.json", "model.safetensors") if not (folder / n).exists()]
@@ -236,19 +292,12 @@ def check_bundled(_: Paths) -> Finding:
 
 
 def check_hub(_: Paths) -> Finding:
-    import urllib.error
-    import urllib.request
-
-    request = urllib.request.Request(HUB, method="HEAD")
     try:
-        with urllib.request.urlopen(request, timeout=HUB_SECONDS):  # noqa: S310 – a constant
-            pass
-    except urllib.error.HTTPError as error:
-        error.close()  # it answers, which is all that was asked
+        _ask_hub()
     except OSError as error:
         why = getattr(error, "reason", error)
-        return warn("hub", f"{HUB} cannot be reached ({why})", "The bundled model and local folders work.")
-    return ok("hub", f"{HUB} can be reached")
+        return warn("hub", f"{_hub()} cannot be reached ({why})", "The bundled model and local folders work.")
+    return ok("hub", f"{_hub()} can be reached")
 
 
 CHECKS: tuple[Callable[[Paths], Finding], ...] = (
@@ -263,6 +312,7 @@ CHECKS: tuple[Callable[[Paths], Finding], ...] = (
     check_keyring,
     check_p2pd,
     check_reach,
+    check_clock,
     check_bundled,
     check_hub,
 )

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from core.model.quantize import Quantization, stored_layers
 from core.model.span import Rows, SpanModel
 from core.model.store import Store, store_of
 from core.model.weights import Checkpoint
+from core.paths import code
 from core.terms import Span
 
 Make = Callable[..., Path]
@@ -195,3 +198,15 @@ def test_names_what_is_missing(folder: Path, tmp_path: Path) -> None:
     store.write("h.0", {name: one for name, one in held.items() if name != "mlp.dense_4h_to_h.nf4"})
     with pytest.raises(ModelError, match=r"lacks 'mlp\.dense_4h_to_h\.nf4'"):
         load(folder, Quantization.NF4, tmp_path, Span(1, 2))
+
+
+def test_bitsandbytes_brings_no_compiler_along() -> None:
+    """torch's would take seconds of every start; what others compile is compiled all the same."""
+    script = (
+        "import sys, torch; from core.model.quantize import load_bitsandbytes; before = torch.compile; "
+        "load_bitsandbytes(); assert torch.compile is before; "
+        "print('torch._inductor.compile_fx' in sys.modules)"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=code(), check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "False"), done.stderr

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import pytest
 
 from core.errors import ModelError, SettingError
+from core.meter import Traffic
 from core.node import loop as module
 from core.node import node as node_module
 from core.node.delivery import Delivery, Report
@@ -38,6 +39,8 @@ class MadeUpWorker:
     def __init__(self) -> None:
         self.peer_id = PeerId("worker")
         self.on_counts: OnCounts | None = None
+        self.trouble: Because | None = None
+        self.on_trouble: Callable[[], None] = lambda: None
         self.own_only, self.rest = False, 0.0
         self.process = type("Process", (), {"pid": 1 << 22})()
         self.gone = asyncio.Event()
@@ -273,4 +276,49 @@ async def test_layers_that_cannot_be_had_are_tried_again_later(tmp_path: Path) -
     await asyncio.sleep(0.2)
     assert desk.giver.fetched == 1 and not math.isinf(desk.loop._ahead_after)
     await desk.loop.close()
+    await desk.node.close()
+
+
+async def test_trouble_in_the_workers_own_network_is_said(desk: Desk) -> None:
+    """Its p2pd is not this node's; what it serves is in trouble all the same, until it has recovered."""
+    lost = Because(Reason.NETWORK_RESTARTS, {"why": "it ended"})
+    desk.worker.trouble = lost
+    desk.worker.on_trouble()
+    await desk.until(State.TROUBLE, Reason.NETWORK_RESTARTS)
+    desk.worker.trouble = None
+    desk.worker.on_trouble()
+    await desk.until(State.GIVING)
+    desk.worker.trouble = lost
+    desk.worker.gone.set()
+    await desk.until(State.TROUBLE, Reason.WORKER_FAILED)
+
+
+class MadeUpGauge:
+    """Each look finds more."""
+
+    def __init__(self) -> None:
+        self.total = Traffic()
+
+    def look(self, pid: int) -> Traffic:
+        self.total += Traffic(1000, 100)
+        return self.total
+
+
+async def test_what_the_nodes_own_network_carries_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes into the ledger, and so into the month's quota, while nothing is given too; the rest at the
+    end."""
+    monkeypatch.setattr(module, "Gauge", MadeUpGauge)
+    monkeypatch.setattr(module, "CARRIED_SECONDS", 0.02)
+    monkeypatch.setattr(module, "KEEP_SECONDS", 0.05)
+    desk = Desk(tmp_path, Settings(donate=Donate.OFF, monthly_gb=0.000_01))
+    desk.node.peer.pid = 1 << 22  # type: ignore[misc]
+    await desk.loop.start()
+    await desk.wait(lambda: desk.ledger.today.up_bytes > 10_000)
+    assert desk.ledger.today.down_bytes * 10 == desk.ledger.today.up_bytes
+    hindrance = desk.loop._hindrance()
+    assert hindrance is not None and hindrance.kind is Reason.QUOTA
+    await desk.loop.close()
+    assert desk.ledger.today.up_bytes == desk.loop._gauge.total.up
     await desk.node.close()

@@ -10,11 +10,12 @@ from core.swarm.watchdog import SILENT, Do, Signs, Watchdog
 from core.terms import Because, Reason
 
 HOME = frozenset({"192.168.1.7"})
-WELL = Signs(steady=100.0, through_sleep=500.0, answers=True, places=HOME, connected=3)
+WELL = Signs(steady=100.0, through_sleep=500.0, answers=True, wall=1e9, places=HOME, connected=3)
 
 
 def after(seconds: float, **changes: object) -> Signs:
-    return replace(WELL, steady=100.0 + seconds, through_sleep=500.0 + seconds, **changes)  # type: ignore[arg-type]
+    times = {"steady": 100.0 + seconds, "through_sleep": 500.0 + seconds, "wall": 1e9 + seconds}
+    return replace(WELL, **(times | changes))  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -61,6 +62,16 @@ def test_a_peer_on_loopback_cares_for_no_address() -> None:
     dog.judge(WELL)
     assert dog.judge(after(2, places=frozenset(), connected=0)) is Do.NOTHING
     assert dog.trouble(after(2, places=frozenset(), connected=0)) is None
+
+
+@pytest.mark.parametrize("moved", [-3600, -1.5, 1.5, 86_400])
+def test_a_clock_that_was_set_is_compared_at_once(dog: Watchdog, moved: float) -> None:
+    """With the meeting points' clocks, whichever way it went; a peer that knows none lets it be."""
+    assert dog.judge(after(2, wall=1e9 + 2 + moved)) is Do.MEET
+    assert dog.judge(after(4, wall=1e9 + 4 + moved)) is Do.NOTHING
+    alone = Watchdog(wide=True, has_meeting_points=False)
+    alone.judge(WELL)
+    assert alone.judge(after(2, wall=1e9 + 2 + moved)) is Do.NOTHING
 
 
 @pytest.mark.parametrize(

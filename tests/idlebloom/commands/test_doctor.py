@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+import http.server
 import json
+import os
 import socket
 import sys
+import threading
+import time
 from collections.abc import Callable
+from email.utils import formatdate
 from pathlib import Path
 
 import pytest
 
+from core import json_file
 from core.paths import Paths
 from core.pc import gpu
 from core.preferences import Preferences
@@ -94,6 +100,49 @@ def test_a_folder_that_cannot_be_used(tmp_path: Path) -> None:
     finding = doctor.check_folders(Paths.of(tmp_path / "file"))
     assert finding.level is Level.FAIL
     assert "--data DIR" in finding.fix
+
+
+@pytest.mark.parametrize(
+    ("behind", "level", "said"),
+    [
+        (0.4, Level.OK, "agrees with the swarm's meeting points'"),
+        (7200.0, Level.WARN, "is 7200 s behind the swarm's meeting points'"),
+        (-5.0, Level.WARN, "is 5 s ahead of the swarm's meeting points'"),
+    ],
+)
+def test_a_wrong_clock(home: Path, behind: float, level: Level, said: str) -> None:
+    """What the running node was told of its clock by meeting points is repeated, with the fix."""
+    paths = Paths.of().make()
+    json_file.write(
+        paths.runtime / "network.json",
+        {"pid": os.getpid(), "addresses": [], "access": "unknown", "private": False, "behind": behind},
+    )
+    finding = doctor.check_clock(paths)
+    assert finding.level is level and said in finding.message
+
+
+@pytest.mark.parametrize(("ahead", "level"), [(0, Level.OK), (-3600, Level.WARN), (3600, Level.WARN)])
+def test_a_clock_without_a_node(
+    home: Path, monkeypatch: pytest.MonkeyPatch, ahead: int, level: Level
+) -> None:
+    """Then the hub is asked what time it is, whatever else it answers."""
+
+    class Answers(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.send_error(404)
+
+        def date_time_string(self, timestamp: float | None = None) -> str:
+            return formatdate(time.time() + ahead, usegmt=True)
+
+        def log_message(self, *_: object) -> None: ...
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(doctor, "HUB", f"http://127.0.0.1:{server.server_port}")
+        finding = doctor.check_clock(Paths.of())
+        server.shutdown()
+    assert finding.level is level, finding
+    assert doctor.HUB in finding.message
 
 
 def test_a_missing_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

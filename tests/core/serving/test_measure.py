@@ -1,0 +1,20 @@
+"""What a donor measures before it announces itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from core.serving import measure as module
+
+
+@pytest.mark.parametrize(("takes", "steps"), [(0.001, 6), (0.3, 3), (2.0, 2)])
+def test_slow_layers_are_measured_in_fewer_steps(takes: float, steps: int) -> None:
+    """After one to warm up; so that a slow PC is not kept from serving by measuring itself."""
+    taken = []
+
+    def take() -> float:
+        taken.append(takes)
+        return takes
+
+    assert module._median(5, take) == takes
+    assert len(taken) == steps
