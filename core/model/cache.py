@@ -41,6 +41,10 @@ class Slot:
         self.pages: list[int] = []
         """Where they lie, in a pool of pages."""
         self.open = True
+        self.steps = 0
+        """Steps under way that may write here."""
+        self.ending = False
+        """Released, but for those."""
 
     def __repr__(self) -> str:
         return f"Slot({self.index}, reserved={self.reserved}, open={self.open})"
@@ -177,11 +181,24 @@ class CachePool:
         slot.reserved = kept
 
     def release(self, slot: Slot) -> None:
-        """End the session: all its memory is given back. A second release does nothing."""
-        if slot.open:
+        """End the session: all its memory is given back, to others too once no step is under way that may
+        write there. A second release does nothing."""
+        slot.ending = True
+        if slot.open and not slot.steps:
             self.truncate(slot, 0)
             slot.open = False
             self._free_slots.append(slot.index)
+
+    @staticmethod
+    def begin_step(slot: Slot) -> None:
+        """The engine has a step that writes to this slot, whatever becomes of its session meanwhile."""
+        slot.steps += 1
+
+    def end_step(self, slot: Slot) -> None:
+        """It has been run."""
+        slot.steps -= 1
+        if slot.ending:
+            self.release(slot)
 
 
 def _round_up(tokens: int) -> int:

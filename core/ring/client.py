@@ -118,12 +118,13 @@ class Client:
 
     def fill(self) -> int:
         """The epoch in which a replacement is filled."""
+        self._fill = None
         self._fill_epoch = max(self.epoch, self._fill_epoch, self._ahead_epoch) + 1
         return self._fill_epoch
 
-    def fill_terms(self, epoch: int) -> Resume:
-        """For the replacement: run all, send nothing on."""
-        return Resume(self.session, epoch, self.rollback, 0, NOWHERE)
+    def fill_terms(self, stage: int, epoch: int) -> Resume:
+        """For the replacement: run all, neither draw nor send anything on."""
+        return Resume(self.session, stage, epoch, self.rollback, 0, NOWHERE)
 
     def fill_entry(self) -> list[Request]:
         """What a new entry must run: it has no stage before it but the client."""
@@ -259,7 +260,7 @@ class Client:
         self._roll_back(last)
         for stage, keep in enumerate(keeps):
             emit_from = keeps[stage + 1] if stage + 1 < self.stages else keep
-            sends.append((stage, Resume(self.session, self.epoch, self.rollback, keep, emit_from)))
+            sends.append((stage, Resume(self.session, stage, self.epoch, self.rollback, keep, emit_from)))
         self._resumed = True
         self.cached = min(keeps)
         return keeps[0]

@@ -132,9 +132,10 @@ class Truncate:
 @dataclass(frozen=True, slots=True)
 class Resume:
     """To every stage, once all have acknowledged a new epoch: keep the positions below ``keep``, and
-    send on what follows ``emit_from``, from the log first."""
+    send on what follows ``emit_from``, from the log first. One peer may be several stages."""
 
     session: bytes
+    stage: int
     epoch: int
     rollback: int
     keep: int

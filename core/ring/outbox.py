@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from core.ring.frames import Frame, Lane
+from core.ring.log import rows_of
 
 BULK_WINDOW = 2
 """Prefill chunks of a session that a neighbour may hold without having run them."""
@@ -50,6 +51,17 @@ class Outbox:
     def forget(self, rollback: int) -> None:
         """Drops what waits with a lower rollback count: nobody would run it."""
         self.waiting = deque(frame for frame in self.waiting if frame.rollback >= rollback)
+
+    def truncate(self, rollback: int, length: int) -> None:
+        """Goes on with what waits below ``length``, which whoever is filled still lacks, under this count."""
+        kept = [(frame, min(frame.count, length - frame.start)) for frame in self.waiting]
+        self.waiting = deque(
+            replace(
+                frame, rollback=rollback, count=count, payload=rows_of(frame.payload, frame.count, 0, count)
+            )
+            for frame, count in kept
+            if count > 0
+        )
 
     def _release(self) -> list[Frame]:
         released = []

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from core.ring.frames import (
+    NOWHERE,
     Ack,
     Action,
     Breach,
@@ -108,6 +109,8 @@ class Part:
         self.proposer: Proposer = NoProposals()
         self.broken: Breach | None = None
         self.running: Step | None = None
+        self._good_upto = 0
+        """Where a truncation cut the step under way, or its end."""
         self.queue: deque[Step] = deque()
         self._received = {Lane.BULK: -1, Lane.DECODE: -1}
         self._out = {Lane.BULK: Outbox(Lane.BULK, way), Lane.DECODE: Outbox(Lane.DECODE)}
@@ -122,6 +125,11 @@ class Part:
     @property
     def is_tail(self) -> bool:
         return self.stage == self.stages - 1
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it is being filled: it runs all and neither draws nor sends anything on."""
+        return self.resumed and self.emit_from == NOWHERE
 
     @property
     def next_stage(self) -> int:
@@ -147,11 +155,19 @@ class Part:
 
     def resume(self, resume: Resume) -> list[Action]:
         """The epoch's terms. Frames of it may have come before and have truncated already."""
-        if resume.epoch != self.epoch or self.broken or self.resumed:
+        if (resume.stage, resume.epoch) != (self.stage, self.epoch) or self.broken or self.resumed:
             return []
-        acks = self._truncate(resume.rollback, resume.keep) if resume.rollback > self.rollback else []
+        acks: list[Action] = []
+        if resume.rollback > self.rollback:
+            acks = self._truncate(resume.rollback, resume.keep)
+        elif self._early and self._early[0][1] > resume.keep:
+            # Its cache between the two may be of another text, and nobody would send that again.
+            return self.end(Breach.POSITION, f"{self._early[0][1]} came first where {resume.keep} are kept")
+        elif max(self._received.values()) < 0:  # it was opened with what it held of this same turn
+            acks = self._truncate(self.rollback, min(resume.keep, self.length))
         later = [length for rollback, length in self._early if rollback > resume.rollback]
-        self.resumed, self.emit_from = True, min([resume.emit_from, *later])
+        silent = resume.emit_from == NOWHERE
+        self.resumed, self.emit_from = True, NOWHERE if silent else min([resume.emit_from, *later])
         replay: list[Action] = []
         if not self.is_tail:
             for start, count, payload in self.log.pieces(resume.emit_from, REPLAY_ROWS):
@@ -259,9 +275,12 @@ class Part:
         step = self.queue[0]
         if step.lane is Lane.BULK and self._out[Lane.BULK].waiting:
             return None  # the next stage is behind: let it catch up before adding to the pile
-        if self.is_tail and (self.turn is None or self.turn.rollback != turn_of(step.rollback)):
-            return None  # how to draw is not known yet
+        if self.is_tail and not self.is_silent and not self._knows_how_to_draw(step):
+            return None
         return step
+
+    def _knows_how_to_draw(self, step: Step) -> bool:
+        return self.turn is not None and self.turn.rollback == turn_of(step.rollback)
 
     def take(self, rows: int | None = None) -> Step:
         """Begins the ready step, or its first ``rows`` rows."""
@@ -275,12 +294,14 @@ class Part:
             step.start, step.offset, step.count = step.start + rows, step.offset + rows, step.count - rows
             step = first
         self.running = step
+        self._good_upto = step.end
         return step
 
     def wants_token(self, step: Step) -> bool:
         """Whether the tail draws after this step: from its last row, or where it holds proposals, from
         each row up to the first that contradicts them."""
-        return self.is_tail and self.turn is not None and step.end >= self.turn.end
+        draws = self.is_tail and not self.is_silent
+        return draws and self.turn is not None and step.end >= self.turn.end
 
     def proposals(self, step: Step) -> tuple[int, ...]:
         """The ids that the tail proposed in this step, behind its first."""
@@ -293,13 +314,15 @@ class Part:
         if self.broken:
             return []
         actions: list[Action] = []
-        if step.rollback == self.rollback:
-            self.ran = step.end
+        count = min(step.end, self._good_upto) - step.start
+        if count > 0:
+            self.ran = step.start + count
             if not self.is_tail:
-                self.log.append(step.start, step.count, output)
-                actions += self._send_on(step.lane, step.start, step.count, output)
-                actions += self._send_copy(step.start, step.count, output)
-            elif tokens:
+                output = rows_of(output, step.count, 0, count)
+                self.log.append(step.start, count, output)
+                actions += self._send_on(step.lane, step.start, count, output)
+                actions += self._send_copy(step.start, count, output)
+            elif tokens and step.rollback == self.rollback:
                 actions += self._drew(step, tokens)
         if step.closes:
             actions.append(self.acknowledgement(step.lane))
@@ -352,9 +375,13 @@ class Part:
         return Frame(self.session, self.next_stage, epoch, lane, -1, self.rollback, start, count, payload)
 
     def _truncate(self, rollback: int, length: int) -> list[Action]:
-        """What was queued is gone, which the senders' windows must learn: hence the acknowledgements."""
-        lanes = {step.lane for step in self.queue}
-        self.queue.clear()
+        """What was queued from ``length`` on is gone, which the senders' windows must learn: hence the
+        acknowledgements. What comes before it has still to be run where this stage is behind the others."""
+        lanes = {step.lane for step in self.queue if step.end > length}
+        self.queue = deque(step for step in self.queue if step.start < length)
+        for step in self.queue:
+            step.rollback, step.count = rollback, min(step.count, length - step.start)
+        self._good_upto = min(self._good_upto, length)
         if turn_of(rollback) != turn_of(self.rollback):
             self.credit = 0
         self._held = None
@@ -364,9 +391,12 @@ class Part:
         self.length = min(self.length, length)
         self.ran = min(self.ran, length)
         self.log.truncate(length)
-        self.emit_from = min(self.emit_from, length)
-        for outbox in (*self._out.values(), *([self._copy] if self._copy else [])):
+        if not self.is_silent:
+            self.emit_from = min(self.emit_from, length)
+        for outbox in self._out.values():
             outbox.forget(rollback)
+        if self._copy is not None:
+            self._copy.truncate(rollback, length)
         return [self.acknowledgement(lane) for lane in lanes]
 
     def acknowledgement(self, lane: Lane) -> Ack:

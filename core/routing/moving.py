@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from core.errors import Refused, StageLost
 from core.ring.client import Client
-from core.ring.frames import Ack, Standing, Turn
+from core.ring.frames import Ack, Broken, Standing
 from core.routing.connections import Connection
 from core.routing.opening import Way
 from core.swarm.messages import Copy, Message, Open, Probe, Pulse, Ready, Refuse
@@ -83,31 +83,33 @@ class Filling:
         self._opening, self._sealed = opening, sealed
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ran = 0
+        self._ended: str | None = None
+        """Why it can be filled no further."""
 
     @property
     def peer(self) -> PeerId:
         return self._connection.remote
 
-    async def run(self, turn: Turn, serving_epoch: int) -> None:
+    async def run(self, serving_epoch: int) -> None:
         """Returns when the replacement has nearly caught up. Raises ``SwarmError``."""
         self._connection.send(self._opening)
         try:
             await asyncio.wait_for(self._ready, READY_SECONDS)
         except TimeoutError:
             raise StageLost(self.peer, "it did not answer") from None
-        self._connection.send(self._client.fill_terms(self.epoch))
-        if self._opening.stage == self._opening.stages - 1:
-            self._connection.send(turn)
+        self._connection.send(self._client.fill_terms(self._opening.stage, self.epoch))
         if self._before is None:
             for frame in self._client.fill_entry():
                 self._connection.send(frame)
         else:
             self._before.send(Copy(self._opening.session, serving_epoch, self.epoch, self._sealed))
         number = 0
-        while self._ran < len(self._client.ids) - NEARLY:
+        while self._ended is None and self._ran < len(self._client.ids) - NEARLY:
             number += 1
             self._connection.send(Probe(self._opening.session, self.epoch, number))
             await asyncio.sleep(LOOK_SECONDS)
+        if self._ended is not None:
+            raise StageLost(self.peer, self._ended)
 
     def drawn(self, tokens: int) -> None:
         """The ring drew so many tokens: a new entry needs their ids."""
@@ -123,10 +125,13 @@ class Filling:
                 self._ready.set_exception(Refused(self.peer, message.kind, message.why))
             case Pulse():
                 self._ran = message.ran
+            case Broken():
+                self._ended = message.why
             case Ack():
                 for frame in self._client.filled(message):
                     self._connection.send(frame)
 
     def lost(self, why: str) -> None:
+        self._ended = why
         if not self._ready.done():
             self._ready.set_exception(StageLost(self.peer, why))

@@ -77,6 +77,8 @@ class Session:
         self._opening: Opening | None = None
         self._events: asyncio.Queue[Token | Lost | Way | Prepared] = asyncio.Queue()
         self._filling: Filling | None = None
+        self._spare: Connection | None = None
+        """A donor that was filled, wholly or in part, and is on no route yet."""
         self._asking: Asking | None = None
         self._moving: asyncio.Task[None] | None = None
         self._leaver: Connection | None = None
@@ -211,9 +213,7 @@ class Session:
 
     def close(self) -> None:
         """Frees the caches at every stage."""
-        for connection in self._stages:
-            connection.send(Close(self.id))
-        self._leave()
+        self._part_from(())
 
     # Opening
 
@@ -312,11 +312,18 @@ class Session:
             prepared = await self._ask_ahead(way)
         except SwarmError as error:
             log.info("a replacement could not be filled: %s", error)
+            self._part_from_spare()
         else:
             if self.route is route and self._client.answering:
                 self._events.put_nowait(prepared)
         finally:
             self._filling = self._asking = None
+
+    def _part_from_spare(self) -> None:
+        """What it holds would be in the way of filling it another time."""
+        spare, self._spare = self._spare, None
+        if spare is not None and all(spare.remote != connection.remote for connection in self._stages):
+            spare.send(Close(self.id))
 
     async def _ask_ahead(self, way: Way) -> Prepared:
         """Has all stages open the way while the ring still goes over the one before."""
@@ -334,13 +341,14 @@ class Session:
         peer = way.route.stages[index].peer_id
         connection = await connect(self._connections, way.records[peer])
         connection.sessions.setdefault(self.id, (self._message, self._lost))
+        self._spare = connection
         epoch = self._client.fill()
         before = self._stages[index - 1] if index else None
         if before is None:
             self._stages[-1].send(Standby(self.id, self._client.epoch, way.sealed[peer]))
         opening = self._open_message(way, index, epoch)
         self._filling = Filling(self._client, connection, before, opening, way.sealed[peer])
-        await self._filling.run(self._client.turn(epoch, 0), self._client.epoch)
+        await self._filling.run(self._client.epoch)
 
     async def _switch(self, ready: Way | Prepared) -> Lost | None:
         """Changes over to the way that was made ready; what is wrong with it otherwise."""
@@ -386,9 +394,10 @@ class Session:
     def _part_from(self, staying: Iterable[PeerId]) -> None:
         """Frees what donors hold that are on the route no more."""
         stay = set(staying)
-        for connection in self._stages:
+        for connection in (*self._stages, *([self._spare] if self._spare else [])):
             if connection.remote not in stay:
                 connection.send(Close(self.id))
+        self._spare = None
         self._leave()
         self._broken = self._broken or Lost(None, "its route was being changed")
 

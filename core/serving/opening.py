@@ -235,7 +235,8 @@ class Opening:
             its = held.part
             upto = min(message.shared, its.ran)
             same = (held.span, held.wire, held.narrow) == (message.span, WIRE[message.wire], message.narrow)
-            if same and upto > 0 and turn_of(its.rollback) == message.source_rollback:
+            # One that is being filled may lag behind what its client knows to be wrong.
+            if same and upto > 0 and turn_of(its.rollback) == message.source_rollback and not its.is_silent:
                 if self.places.pool.copy(held.slot, slot, upto):
                     part.adopt(its, upto)
                 return

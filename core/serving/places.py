@@ -142,8 +142,7 @@ class Places:
         self.let_go(held)
         held.part.end(Breach.LAPSED, "")
         held.freed = True
-        if held.part.running is None:  # else the engine still writes there, and ``finished`` frees it
-            self.pool.release(held.slot)
+        self.pool.release(held.slot)
 
     def let_go(self, held: Held) -> None:
         self.release(held.links)

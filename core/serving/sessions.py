@@ -82,6 +82,7 @@ class Sessions:
 
     def begin(self, held: Held, rows: int | None) -> Job:
         step = held.part.take(rows)
+        self.pool.begin_step(held.slot)
         drawing = None
         if held.part.wants_token(step) and held.part.turn is not None and held.history is not None:
             drawing = Drawing(held.part.turn.sampling, held.history, held.part.proposals(step))
@@ -105,11 +106,11 @@ class Sessions:
             held: Held = done.job.key  # type: ignore[assignment]
             step = done.job.step
             held.used_at = now
+            self.pool.end_step(held.slot)
             if step.lane is Lane.DECODE and not held.answered and not done.error:
                 held.answered = True
                 self.conversations += 1
             if held.freed:
-                self.pool.release(held.slot)
                 continue
             if done.error:
                 held.part.running = None

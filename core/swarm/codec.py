@@ -120,7 +120,7 @@ _CHECKS: dict[int, tuple[type, tuple[Check, ...]]] = {
     12: (Grant, (a.session, a.epoch, a.rollback, a.position)),
     13: (Truncate, (a.session, a.epoch, a.rollback, a.position)),
     14: (Broken, (a.session, a.stage, a.epoch, a.one_of(Breach), a.why)),
-    15: (Resume, (a.session, a.epoch, a.rollback, a.position, a.position)),
+    15: (Resume, (a.session, a.stage, a.epoch, a.rollback, a.position, a.position)),
     16: (Heard, (a.epoch,)),
     17: (Probe, (a.session, a.epoch, a.epoch)),
     18: (

@@ -68,6 +68,19 @@ def test_slots_run_out_and_come_back() -> None:
     assert pool.free_slots == 0
 
 
+def test_a_slot_is_given_to_nobody_while_a_step_may_write_to_it() -> None:
+    """Its session ended under the step, whichever part of it that was."""
+    pool = pool_of(10 * PAGE, slots=1)
+    slot = pool.open()
+    pool.reserve(slot, PAGE)
+    pool.begin_step(slot)
+    pool.release(slot)
+    with pytest.raises(CacheFull):
+        pool.open()
+    pool.end_step(slot)
+    assert (pool.open().index, pool.used_tokens) == (slot.index, 0)
+
+
 def test_misuse_is_refused() -> None:
     """A released slot and a position beyond the session's length are programming errors."""
     pool = pool_of(64 * PAGE)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
 import pytest
 
 from core.ring.frames import (
+    NOWHERE,
     TURN,
     Ack,
+    Action,
     Breach,
     Broken,
     Drawn,
@@ -17,13 +22,13 @@ from core.ring.frames import (
     Truncate,
     Turn,
 )
-from core.ring.part import Part
+from core.ring.part import Part, Step
 from core.terms import Finish, Sampling, Token
 
 
 def part(stage: int = 1, stages: int = 3, room: int = 1000) -> Part:
     mine = Part(b"s" * 16, stage, stages, 1, lambda upto: upto <= room)
-    mine.resume(Resume(b"s" * 16, 1, 0, 0, 0))
+    mine.resume(Resume(b"s" * 16, mine.stage, 1, 0, 0, 0))
     return mine
 
 
@@ -43,8 +48,106 @@ def test_terms_that_a_later_turn_has_overtaken_hide_nothing_of_it() -> None:
     mine = Part(b"s" * 16, 1, 3, 1, lambda upto: True)
     mine.receive(frame(0, 0, 4))
     mine.receive(frame(1, 2, 2, rollback=2 * TURN))
-    mine.resume(Resume(b"s" * 16, 1, TURN, 4, 4))
+    mine.resume(Resume(b"s" * 16, 1, 1, TURN, 4, 4))
     assert mine.emit_from == 2
+
+
+def test_a_stage_that_is_behind_still_runs_what_a_truncation_leaves() -> None:
+    """One that is being filled may lack positions that the ring's tail has long drawn from."""
+    mine = part()
+    mine.receive(frame(0, 0, 4))
+    mine.receive(frame(1, 4, 4))
+    running = mine.take(3)
+    mine.receive(frame(2, 6, 2, rollback=1))
+    mine.finish(running, (0, 1, 2))
+    ran = [(step.start, step.count) for step in iter_steps(mine)]
+    assert ran == [(3, 1), (4, 2), (6, 2)]
+    assert mine.ran == mine.log.end == 8
+
+
+def test_a_step_under_way_counts_up_to_where_a_truncation_cut_it() -> None:
+    """What it ran before that is as right as ever."""
+    mine = part()
+    mine.receive(frame(0, 0, 4))
+    running = mine.take()
+    mine.receive(frame(1, 2, 2, rollback=1))
+    mine.finish(running, (0, 1, 2, 3))
+    assert mine.ran == mine.log.end == 2
+    assert [(step.start, step.count) for step in iter_steps(mine)] == [(2, 2)]
+
+
+def iter_steps(mine: Part) -> Iterator[Step]:
+    """Runs all that waits; the next stage keeps up."""
+    while mine.ready is not None:
+        step = mine.take()
+        yield step
+        mine.finish(step, (0,) * step.count)
+        mine.acknowledge(Ack(b"s" * 16, 2, 1, Lane.BULK, 99, 99))
+
+
+def test_a_tail_that_is_filled_draws_nothing() -> None:
+    """It runs what comes, and says nothing to anyone but that; only the serving tail truncates."""
+    mine = Part(b"s" * 16, 2, 3, 1, lambda upto: True)
+    mine.resume(Resume(b"s" * 16, 2, 1, TURN, 0, NOWHERE))
+    mine.receive(replace(frame(0, 0, 4, rollback=TURN), stage=2))
+    mine.receive(replace(frame(1, 2, 2, rollback=TURN + 1), stage=2))
+    for step in iter_steps(mine):
+        assert not mine.wants_token(step)
+    assert mine.is_silent
+    assert (mine.ran, mine.rollback) == (4, TURN + 1)
+
+
+def test_what_is_sent_to_a_replacement_goes_on_below_a_truncation() -> None:
+    """Rows of the log that still wait to be sent are no less right for a wrong guess behind them."""
+    mine = part()
+    for hop in range(4):
+        mine.receive(frame(hop, 200 * hop, 200))
+        mine.finish(mine.take(), (hop,) * 200)
+        mine.acknowledge(Ack(b"s" * 16, 2, 1, Lane.BULK, hop, hop))
+    sent = frames(mine.copy(9))
+    mine.receive(frame(4, 790, 20, rollback=1))
+    mine.finish(mine.take(), (4,) * 20)
+    hop = 0
+    while len(sent) > hop:
+        sent += frames(mine.acknowledge(Ack(b"s" * 16, 2, 9, Lane.BULK, hop, hop)))
+        hop += 1
+    rows = [row for one in sent for row in range(one.start, one.start + one.count)]
+    assert rows == list(range(810))
+
+
+def frames(actions: Sequence[Action]) -> list[Frame]:
+    return [action for action in actions if isinstance(action, Frame) and action.epoch == 9]
+
+
+def test_a_frame_that_leaves_a_gap_behind_what_is_kept_ends_the_part() -> None:
+    """Positions between the two would be of another text."""
+    mine = Part(b"s" * 16, 1, 3, 2, lambda upto: True, before=held_eight())
+    mine.receive(frame(0, 6, 2, rollback=TURN, epoch=2))
+    (said,) = mine.resume(Resume(b"s" * 16, 1, 2, TURN, 4, 4))
+    assert isinstance(said, Broken)
+    assert said.breach is Breach.POSITION
+
+
+def test_who_is_filled_again_in_the_same_turn_begins_where_the_terms_say() -> None:
+    """A first try has left something of the same count."""
+    mine = Part(b"s" * 16, 1, 3, 2, lambda upto: True, before=held_eight())
+    mine.resume(Resume(b"s" * 16, 1, 2, 0, 0, NOWHERE))
+    assert (mine.ran, mine.length, mine.log.end) == (0, 0, 0)
+
+
+def held_eight() -> Part:
+    """A part that has run eight positions."""
+    mine = part()
+    mine.receive(frame(0, 0, 8))
+    mine.finish(mine.take(), (0,) * 8)
+    return mine
+
+
+def test_terms_are_for_one_stage() -> None:
+    """A peer may be several of one route."""
+    mine = Part(b"s" * 16, 1, 3, 1, lambda upto: True)
+    mine.resume(Resume(b"s" * 16, 0, 1, 0, 0, 0))
+    assert not mine.resumed
 
 
 def test_a_doubled_frame_is_acknowledged_and_not_run_again() -> None:
@@ -117,7 +220,7 @@ def test_a_third_chunk_waits_until_the_first_was_run() -> None:
 def test_on_a_long_way_more_is_under_way_but_no_more_is_left_unrun() -> None:
     """Frames leave until the wire is full; once they have arrived, they count as held."""
     mine = Part(b"s" * 16, 1, 3, 1, lambda upto: True, way=lambda: 6)
-    mine.resume(Resume(b"s" * 16, 1, 0, 0, 0))
+    mine.resume(Resume(b"s" * 16, mine.stage, 1, 0, 0, 0))
     for hop in range(8):
         mine.receive(frame(hop, 2 * hop, 2))
     sent = []

@@ -32,7 +32,7 @@ def conversation(seed: int) -> World:
         other.reopen()
         talk(other, context[:shared], 1, seed)
         other.kills, other.reopened = world.kills, max(world.reopened, other.reopened)
-        other.accepted, other.changes = world.accepted, world.changes
+        other.accepted, other.changes, other.filled = world.accepted, world.changes, world.filled
         return other
     return world
 
@@ -65,6 +65,7 @@ def seen(seeds: range) -> set[str]:
         once = "once" if world.reopened == 1 and world.chaos.double else ""
         again = "again" if world.reopened > 1 else ""
         kinds = {"kills": world.kills, "adopted": world.adopted, "changes": world.changes}
+        kinds |= {"filled": world.filled}
         kinds |= {"accepted": world.accepted, once: 1, again: 1}
         happened |= {kind for kind, count in kinds.items() if count}
     return happened
@@ -76,4 +77,12 @@ def test_random_schedules_never_lose_double_or_change_a_token() -> None:
     blocks = [range(block * size, (block + 1) * size) for block in range(BLOCKS)]
     with ProcessPoolExecutor(CORES, multiprocessing.get_context("spawn")) as pool:
         happened = list(pool.map(seen, blocks))
-    assert set.intersection(*happened) >= {"kills", "adopted", "changes", "accepted", "once", "again"}
+    assert set.intersection(*happened) >= {
+        "kills",
+        "adopted",
+        "changes",
+        "filled",
+        "accepted",
+        "once",
+        "again",
+    }

@@ -10,6 +10,7 @@ from typing import Any
 from core.ring.client import Client
 from core.ring.frames import (
     Ack,
+    Breach,
     Broken,
     Drawn,
     Frame,
@@ -27,6 +28,8 @@ from core.ring.part import Part
 from core.terms import Sampling, Token
 
 VOCABULARY = 50
+SPARE = -1
+"""The place of a donor that is being filled."""
 STOP_ID = 7
 
 
@@ -79,6 +82,14 @@ class Chaos:
 
 
 @dataclass
+class Spare:
+    """Another donor's part, which is filled to be a stage later."""
+
+    part: Part
+    layers: Layers
+
+
+@dataclass
 class World:
     """Stages, one client and the messages between them, under one clock."""
 
@@ -106,6 +117,8 @@ class World:
     adopted: int = 0
     changes: int = 0
     """How often the ring changed over to an epoch that was opened ahead."""
+    filled: int = 0
+    """How often a stage was filled for a while, and then took over."""
 
     def __post_init__(self) -> None:
         self.client = Client(
@@ -114,8 +127,9 @@ class World:
         self.parts: list[Part | None] = [None] * self.stages
         self.layers = [Layers(stage) for stage in range(self.stages)]
         self.busy: list[Layers] = []  # an engine runs one step at a time, across epochs too
-        self.ahead: dict[int, tuple[int, int, bool]] = {}  # by stage: epoch, rollback, and whether it is new
+        self.ahead: dict[int, tuple[int, int, Spare | None]] = {}  # by stage: epoch, rollback, another donor
         self.told: dict[int, Any] = {}
+        self.spare: Spare | None = None
         self.asked, self.new = 0, -1
         self.way = self.random.choice((0, 4, 20))
 
@@ -143,25 +157,40 @@ class World:
 
     # The stages
 
+    def at_place(self, place: int) -> tuple[Part | None, Layers]:
+        if place != SPARE:
+            return self.parts[place], self.layers[place]
+        return (self.spare.part, self.spare.layers) if self.spare else (None, Layers(0))
+
     def stage_gets(self, index: int, message: Any) -> None:
-        if isinstance(message, tuple) and message[0] == "open":
-            self.open_stage(index, *message[1:])
-            return
-        if isinstance(message, tuple) and message[0] == "ahead":
-            self.ahead[index] = message[1:]
-            part = None if message[3] else self.parts[index]
-            standing = part.standing if part is not None else Standing()
-            self.post(index, "client", ("waiting", index, message[1], standing))
-            return
-        if isinstance(message, tuple):  # the engine has finished a step
-            self.finish(index, *message[1:])
-            return
+        match message:
+            case ("open", *terms):
+                self.open_stage(index, *terms)
+            case ("ahead", epoch, rollback, whose):
+                self.ahead[index] = epoch, rollback, whose
+                part = whose.part if whose is not None else self.parts[index]
+                standing = part.standing if part is not None else Standing()
+                self.post(index, "client", ("waiting", index, epoch, standing))
+            case ("copy", serving, into):
+                part = self.parts[index]
+                if part is not None and part.epoch == serving:
+                    self.send(index, part.copy(into))
+            case ("ran", part, step, layers):  # the engine has finished a step
+                self.finish(index, part, step, layers)
+            case _:
+                self.hears(index, message)
+
+    def hears(self, index: int, message: Any) -> None:
+        """What client or neighbours say to one stage, or to a spare."""
         if index in self.ahead and self.ahead[index][0] == message.epoch:
-            epoch, rollback, is_new = self.ahead.pop(index)
-            if is_new:
-                self.parts[index] = None
+            epoch, rollback, whose = self.ahead[index]
+            if whose is not None and whose.part.broken:
+                return  # it has begun to be filled anew: that donor knows nothing of this epoch any more
+            del self.ahead[index]
+            if whose is not None:
+                self.take_place(index, whose)
             self.open_stage(index, epoch, rollback)
-        part = self.parts[index]
+        part, _ = self.at_place(index)
         if part is None:
             return
         handlers: dict[type, Any] = {
@@ -181,25 +210,29 @@ class World:
         if part is None:
             self.layers[index] = Layers(index)
         if part is None or part.epoch < epoch:
-            part = Part(
-                self.client.session,
-                index,
-                self.stages,
-                epoch,
-                lambda upto: True,
-                rollback=rollback,
-                before=part,
-                way=lambda: self.way,
-            )
+            part = self.new_part(index, epoch, part, rollback)
             self.parts[index] = part
             if source is not None:
                 self.take_over(index, part, source)
-            part.proposer = self
             if self.random.random() < 0.2:
                 part.log.clear(part.ran)  # the log's memory was needed for something else
         elif part.epoch > epoch:
             return
         self.post(index, "client", ("ready", index, epoch, part.standing))
+
+    def new_part(self, index: int, epoch: int, before: Part | None, rollback: int | None = None) -> Part:
+        made = Part(
+            self.client.session,
+            index,
+            self.stages,
+            epoch,
+            lambda upto: True,
+            rollback=self.client.rollback if rollback is None else rollback,
+            before=before,
+            way=lambda: self.way,
+        )
+        made.proposer = self
+        return made
 
     def take_over(self, index: int, part: Part, source: World) -> None:
         """What another session has run of the same tokens need not be run again, unless a later turn may have
@@ -214,21 +247,27 @@ class World:
         part.adopt(its, upto)
         self.adopted += 1
 
+    def take_place(self, index: int, spare: Spare) -> None:
+        """Another donor is this stage from now on."""
+        self.parts[index], self.layers[index] = spare.part, spare.layers
+        if self.spare is spare:
+            self.spare = None
+
     def engine(self, index: int) -> None:
-        part = self.parts[index]
-        if part is None or part.ready is None or self.layers[index] in self.busy:
+        part, layers = self.at_place(index)
+        if part is None or part.ready is None or layers in self.busy:
             return
-        self.busy.append(self.layers[index])
+        self.busy.append(layers)
         rows = self.random.choice((None, 1, 2)) if part.ready.lane is Lane.BULK else None
         step = part.take(rows)
-        self.at(self.now + self.random.uniform(0.1, 2.0), index, ("ran", part, step, self.layers[index]))
+        self.at(self.now + self.random.uniform(0.1, 2.0), index, ("ran", part, step, layers))
 
     def finish(self, index: int, part: Part, step: Any, layers: Layers) -> None:
         self.busy.remove(layers)
         output = layers.run(step.start, step.payload[step.offset : step.offset + step.count])
         tokens = self.draw(part, step, output) if part.wants_token(step) else []
         actions = part.finish(step, output, tokens)
-        if part is self.parts[index]:
+        if part is self.at_place(index)[0]:
             self.send(index, actions)
         self.engine(index)
 
@@ -258,15 +297,20 @@ class World:
     def send(self, index: int, actions: Any) -> None:
         for action in actions:
             if isinstance(action, Frame):
-                self.post(index, action.stage, action)
+                filling = self.spare is not None and action.epoch == self.spare.part.epoch
+                self.post(index, SPARE if filling else action.stage, action)
             elif isinstance(action, Ack):
-                sender = "client" if index == 0 and action.lane is Lane.BULK else (index - 1) % self.stages
+                stage = action.stage
+                sender = "client" if stage == 0 and action.lane is Lane.BULK else (stage - 1) % self.stages
                 self.post(index, sender, action)
             else:
                 self.post(index, "client", action)
 
     def kill(self, index: int) -> None:
-        self.parts[index] = None
+        if self.random.random() < 0.1:
+            self.spare = None
+        else:
+            self.parts[index] = None
         self.kills += 1
 
     # The client
@@ -284,10 +328,14 @@ class World:
         elif isinstance(message, Drawn):
             new, sends = client.drawn(message)
             self.got += new
+            for frame in client.fill_on(len(new)):
+                self.post("client", SPARE, frame)
             sends = [*sends, *self.change_over()] if new else sends
         elif isinstance(message, Reserved):
             sends = client.reserved(message)
         elif isinstance(message, Ack):
+            for frame in client.filled(message):
+                self.post("client", SPARE, frame)
             sends = client.acknowledge(message)
         elif isinstance(message, Broken) and message.epoch == client.epoch:
             client.lost = True
@@ -298,16 +346,42 @@ class World:
     def ask_ahead(self) -> None:
         """Has all stages open an epoch while this one goes on; one of them may be another donor's then."""
         self.asked, self.told = self.client.ask_ahead(), {}
-        self.new = self.random.randrange(-1, self.stages)
+        self.new, whose = -1, self.spare
+        if whose is not None:
+            self.new = whose.part.stage
+        elif self.random.random() < 0.7:
+            self.new = self.random.randrange(self.stages)
+            whose = Spare(self.new_part(self.new, 0, None), Layers(self.new))
         for stage in range(self.stages):
-            message = ("ahead", self.asked, self.client.rollback, stage == self.new)
+            message = ("ahead", self.asked, self.client.rollback, whose if stage == self.new else None)
             self.post("client", stage, message)
+
+    def fill(self) -> None:
+        """Has another donor filled while the ring goes on, anew or with what it has of an earlier try."""
+        client, stage = self.client, self.random.randrange(self.stages)
+        epoch = client.fill()
+        old = self.spare if self.random.random() < 0.2 else None
+        if old is not None and old.part.stage == stage:
+            old.part.end(Breach.LAPSED, "")
+        else:
+            old = None
+        part = self.new_part(stage, epoch, old.part if old else None)
+        self.spare = Spare(part, old.layers if old else Layers(stage))
+        self.post("client", SPARE, client.fill_terms(stage, epoch))
+        if stage == 0:
+            for frame in client.fill_entry():
+                self.post("client", SPARE, frame)
+        else:
+            self.post("client", stage - 1, ("copy", client.epoch, epoch))
 
     def change_over(self) -> list[Any]:
         """Just after a token, once all stages wait for it."""
         if len(self.told) < self.stages or self.asked <= self.client.epoch or not self.client.answering:
             return []
         self.changes += 1
+        self.filled += (
+            self.spare is not None and self.spare.part.stage == self.new and self.spare.part.ran > 0
+        )
         staying = {stage for stage in range(self.stages) if stage != self.new}
         told, self.told = self.told, {}
         return self.client.change_over(self.asked, told, staying)
@@ -320,6 +394,8 @@ class World:
         self.reopened += 1
         self.progress = self.now
         self.client.open(self.stages)
+        if self.spare is not None and self.random.random() < 0.5:
+            self.take_place(self.spare.part.stage, self.spare)
         for stage in range(self.stages):
             self.post("client", stage, ("open", self.client.epoch, self.client.rollback, self.source))
 
@@ -339,7 +415,7 @@ class World:
         if self.random.random() < self.chaos.kill and self.now < self.chaos.until:
             self.kill(self.random.randrange(self.stages))
         if self.client.answering and self.client.is_open and self.random.random() < self.moving:
-            self.ask_ahead()
+            self.random.choice((self.ask_ahead, self.fill, self.fill))()
         if not self.heap or self.now - self.progress > 60:
             self.now += 1
             if self.now - self.progress > 60:

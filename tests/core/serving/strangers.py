@@ -72,7 +72,7 @@ async def tail(ring: FakeRing) -> tuple[Stranger, Stream]:
     stranger = Stranger(ring, 1)
     control = await stranger.dial()
     assert isinstance(await stranger.say(stranger.opening()), Ready)
-    control.write(pack(Resume(stranger.session, 1, TURN, 0, 0)))
+    control.write(pack(Resume(stranger.session, 1, 1, TURN, 0, 0)))
     lane = await stranger.dial(BULK)
     stranger.stream = control
     return stranger, lane

@@ -66,7 +66,7 @@ MESSAGES: list[Message] = [
         True,
     ),
     Ready(SESSION, 2, 1, Standing(1 << 33, 700, 12)),
-    Resume(SESSION, 1, 1 << 33, 700, 650),
+    Resume(SESSION, 2, 1, 1 << 33, 700, 650),
     Refuse(SESSION, 1, 1, "full", "all its places are taken"),
     Lease(15),
     Heard(15),
