@@ -132,7 +132,7 @@ class Quantized:
         return held
 
     def _read(self, layer: str) -> dict[str, Tensor] | None:
-        return self._store.read(layer) if self._store else None
+        return self._store.read(layer, self._device) if self._store else None
 
     def _keep(self, layer: str, held: Mapping[str, Tensor]) -> None:
         if self._store:

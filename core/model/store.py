@@ -1,9 +1,9 @@
 """Quantized layers on disk, a file a layer: written whole or not at all, and checked when read.
 
 A file is safetensors whose metadata holds a hash of its tensors: SHA-256 over the SHA-256 of their pieces,
-which other cores work out while the next tensor is read. (One SHA-256 over all, after reading, held a start
-up: a core hashes no faster than a good disk reads.) Layers rather than spans are kept, so that a span that
-grows, shrinks or moves by a layer uses what is there.
+which the threads that read it work out on the way (``core.model.reading``). (One SHA-256 over all, after
+reading, held a start up: a core hashes no faster than a good disk reads.) Layers rather than spans are kept,
+so that a span that grows, shrinks or moves by a layer uses what is there.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ import logging
 import os
 import re
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from core.errors import ModelError
 from core.model.config import SOURCE_FILE, ModelConfig
 from core.model.parts import disk_error, sync_folder
+from core.model.reading import digest_of, read
 from core.paths import make_folder
 
 log = logging.getLogger(__name__)
 
 PIECES, WHOLE = "sha256-of-pieces", "sha256"
 """What a file's metadata call its hash: WHOLE in files made before."""
-PIECE_BYTES = 4 << 20
+CPU = torch.device("cpu")
 FORMAT = "1"
 """Raised when what the files hold changes its meaning: older ones are then made anew."""
 
@@ -52,28 +52,26 @@ class Store:
         except OSError:
             return 0
 
-    def read(self, layer: str) -> dict[str, Tensor] | None:
-        """A layer's tensors, in memory. None where there is none; a damaged one is removed and said."""
-        path, tensors, digest = self.path(layer), {}, _Digest()
+    def read(self, layer: str, device: torch.device = CPU) -> dict[str, Tensor] | None:
+        """A layer's tensors, in the memory of ``device``. None where there is none; a damaged one is removed
+        and said."""
+        path = self.path(layer)
         try:
-            with safe_open(path, framework="pt") as file:
-                stated = file.metadata() or {}
-                for name in sorted(file.keys()):
-                    tensors[name] = file.get_tensor(name)
-                    digest.add(name, tensors[name])
+            found = read(path, device)
         except FileNotFoundError:
             return None
-        except (SafetensorError, OSError) as error:
+        except (SafetensorError, ModelError, ValueError, OSError) as error:
             log.warning("%s cannot be read (%s) and is made anew", path, error)
-            stated = {}
-        pieces, whole = stated.get(PIECES), stated.get(WHOLE)
-        sound = pieces == digest.result() if pieces else whole is not None and whole == _whole(tensors)
+            sound = False
+        else:
+            pieces, whole = found.metadata.get(PIECES), found.metadata.get(WHOLE)
+            sound = pieces == found.digest if pieces else whole is not None and whole == _whole(found.tensors)
         if not sound:
             log.warning("%s is damaged and is made anew", path)
             path.unlink(missing_ok=True)
             return None
         os.utime(path)  # its time is when it was last used: core.model.shelf
-        return tensors
+        return found.tensors
 
     def write(self, layer: str, tensors: Mapping[str, Tensor]) -> None:
         """Keep a layer. DiskError where it cannot be written; nothing is left of it then."""
@@ -81,10 +79,7 @@ class Store:
         draft = path.with_name(f".{path.name}.{os.getpid()}")
         here = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
         try:
-            digest = _Digest()
-            for name in sorted(here):
-                digest.add(name, here[name])
-            save_file(here, draft, metadata={PIECES: digest.result()})
+            save_file(here, draft, metadata={PIECES: digest_of(here)})
             with draft.open("rb") as file:
                 os.fsync(file.fileno())
             draft.replace(path)
@@ -109,40 +104,11 @@ def _stamp(folder: Path) -> str:
     return "-" + hashlib.sha256(json.dumps(found).encode()).hexdigest()[:8]
 
 
-class _Digest:
-    """Of tensors as they come."""
-
-    def __init__(self) -> None:
-        self._parts: list[bytes | Future[bytes]] = []
-
-    def add(self, name: str, tensor: Tensor) -> None:
-        data = memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-        self._parts.append(f"{name} {tensor.dtype} {list(tensor.shape)} ".encode())
-        for start in range(0, len(data), PIECE_BYTES):
-            self._parts.append(_hashers().submit(_sha256, data[start : start + PIECE_BYTES]))
-
-    def result(self) -> str:
-        digest = hashlib.sha256()
-        for part in self._parts:
-            digest.update(part if isinstance(part, bytes) else part.result())
-        return digest.hexdigest()
-
-
-@cache
-def _hashers() -> ThreadPoolExecutor:
-    """Half of the cores: another thread reads, and the rest of the program starts."""
-    return ThreadPoolExecutor(max(1, min(8, (os.cpu_count() or 2) // 2)), "hash")
-
-
-def _sha256(data: memoryview) -> bytes:
-    return hashlib.sha256(data).digest()
-
-
 def _whole(tensors: Mapping[str, Tensor]) -> str:
     """As files were hashed before."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)} ".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        digest.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

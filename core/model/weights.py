@@ -168,7 +168,9 @@ def _read_header(folder: Path, file: str) -> dict[str, Entry]:
     return parse_header(path, text, size)
 
 
-def parse_header(path: Path, text: bytes, size: int) -> dict[str, Entry]:
+def parse_header(
+    path: Path, text: bytes, size: int, dtypes: Mapping[str, torch.dtype] = DTYPES
+) -> dict[str, Entry]:
     """The tensors that ``text`` describes, the header of a file of ``size`` bytes. Raises ModelError."""
     try:
         raw = json.loads(text)
@@ -177,10 +179,12 @@ def parse_header(path: Path, text: bytes, size: int) -> dict[str, Entry]:
     if not isinstance(raw, dict):
         raise ModelError(f"{path} is damaged: its header is not a JSON object", _AGAIN)
     names = (name for name in raw if name != "__metadata__")
-    return {name: _parse_entry(path, name, raw[name], 8 + len(text), size) for name in names}
+    return {name: _parse_entry(path, name, raw[name], 8 + len(text), size, dtypes=dtypes) for name in names}
 
 
-def _parse_entry(path: Path, name: str, raw: Any, base: int, size: int) -> Entry:
+def _parse_entry(
+    path: Path, name: str, raw: Any, base: int, size: int, *, dtypes: Mapping[str, torch.dtype]
+) -> Entry:
     try:
         kind, shape, (begin, end) = raw["dtype"], tuple(raw["shape"]), raw["data_offsets"]
         counts_ok = all(type(number) is int and number >= 0 for number in (*shape, begin, end))
@@ -190,13 +194,13 @@ def _parse_entry(path: Path, name: str, raw: Any, base: int, size: int) -> Entry
         raise ModelError(f"{path} is damaged: its header describes {name} wrongly", _AGAIN)
     if base + end > size:
         raise ModelError(f"{path} is cut off: {name} ends at byte {base + end} of {size}", _AGAIN)
-    if kind not in DTYPES:
+    if kind not in dtypes:
         raise ModelError(
             f"{path}: {name} is stored as {kind}, not F32, F16 or BF16", "Use another checkpoint."
         )
-    if end - begin != math.prod(shape) * DTYPES[kind].itemsize:
+    if end - begin != math.prod(shape) * dtypes[kind].itemsize:
         raise ModelError(f"{path} is damaged: {name} has the wrong number of bytes", _AGAIN)
-    return Entry(path.name, DTYPES[kind], shape, base + begin, base + end)
+    return Entry(path.name, dtypes[kind], shape, base + begin, base + end)
 
 
 def check_span(config: ModelConfig, span: Span) -> None:
