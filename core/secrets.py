@@ -2,13 +2,15 @@
 
 A locked keyring may prompt and block for ever, so it is only ever called in a thread with a time
 limit; after the first failure the file is used for the rest of this run. ``notice`` says so.
+What is in the file is newer than what the keyring has: a removed one stays there as ``null``.
 """
 
 from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
@@ -18,12 +20,27 @@ from core import json_file
 T = TypeVar("T")
 SERVICE = "idlebloom"
 LIMIT_SECONDS = 5.0
+LONGEST = 1200
+"""Characters of a secret: Windows keeps 2,560 bytes of UTF-16."""
 
 
 class Secret(StrEnum):
     API_KEY = "api_key"
     HUB_TOKEN = "hub_token"  # noqa: S105 – its name
     SWARM = "swarm_secret"
+
+
+def checked(values: object) -> dict[Secret, str | None]:
+    """Secrets as JSON has them, ``None`` for one to forget. Raises ``ValueError``, without naming any."""
+    if not isinstance(values, dict):
+        raise ValueError("secrets must be an object")
+    found: dict[Secret, str | None] = {}
+    for name, value in values.items():
+        good = value is None or (isinstance(value, str) and 0 < len(value) <= LONGEST)
+        if name not in set(Secret) or not good or (value and not (value.isascii() and value.isprintable())):
+            raise ValueError(f"a secret is one of {', '.join(Secret)}, of at most {LONGEST} letters, or null")
+        found[Secret(name)] = value
+    return found
 
 
 class NoKeyring(Exception):
@@ -34,34 +51,25 @@ class Absent(NoKeyring):
     """There is none, as on many PCs without a desktop: nothing is wrong."""
 
 
-class Secrets:
-    def __init__(self, file: Path, limit_seconds: float = LIMIT_SECONDS) -> None:
-        self._file = file
-        self._limit = limit_seconds
-        self.notice = ""
-        """Why secrets are kept in a file; empty while the keyring works or was not asked yet."""
-        self.fails = False
-        """Whether there is a keyring, which may hold secrets, but it cannot be used."""
+class Vault(ABC):
+    """Where secrets are kept."""
 
-    def get(self, secret: Secret) -> str | None:
-        found = self._ask(lambda ring: ring.get_password(SERVICE, secret))
-        return found or json_file.read(self._file).get(secret)
+    notice = ""
+    """Why they are not where they should be, if so."""
+    fails = False
+    """Whether there is a place for them that cannot be used, and may hold some."""
+    where = ""
+    """The place in words, as in *it is kept …*."""
 
-    def set(self, secret: Secret, value: str) -> None:
-        self._ask(lambda ring: ring.set_password(SERVICE, secret, value))
-        kept = {name: text for name, text in json_file.read(self._file).items() if name != secret}
-        if self.notice:
-            json_file.write(self._file, kept | {secret: value})
-        elif self._file.exists():
-            json_file.write(self._file, kept)  # the keyring has it now; leave no second copy
+    @abstractmethod
+    def get(self, secret: Secret) -> str | None: ...
 
+    @abstractmethod
+    def set(self, secret: Secret, value: str) -> None: ...
+
+    @abstractmethod
     def remove(self, secret: Secret) -> None:
         """Forget it, wherever it is kept."""
-        if self.get(secret) is not None:
-            self._ask(lambda ring: _delete(ring, secret))
-        kept = {name: text for name, text in json_file.read(self._file).items() if name != secret}
-        if self._file.exists():
-            json_file.write(self._file, kept)
 
     def api_key(self) -> str:
         """The key that programs beyond this user's own need for the APIs; made when first asked for."""
@@ -73,6 +81,43 @@ class Secrets:
         self.set(Secret.API_KEY, key)
         return key
 
+    def follow(self, changes: Mapping[Secret, str | None]) -> None:
+        """Set or, for ``None``, remove."""
+        for secret, value in changes.items():
+            if value is None:
+                self.remove(secret)
+            else:
+                self.set(secret, value)
+
+
+class Secrets(Vault):
+    """In the keyring, or in ``file``."""
+
+    where = "in the keyring"
+
+    def __init__(self, file: Path, limit_seconds: float = LIMIT_SECONDS) -> None:
+        self._file = file
+        self._limit = limit_seconds
+
+    def get(self, secret: Secret) -> str | None:
+        found = self._ask(lambda ring: ring.get_password(SERVICE, secret))
+        return json_file.read(self._file).get(secret, found)
+
+    def set(self, secret: Secret, value: str) -> None:
+        self._ask(lambda ring: ring.set_password(SERVICE, secret, value))
+        self._keep(secret, {secret: value} if self.notice else {})
+
+    def remove(self, secret: Secret) -> None:
+        self._ask(lambda ring: _delete(ring, secret))
+        self._keep(secret, {secret: None} if self.fails else {})
+
+    def _keep(self, secret: Secret, kept: dict[str, str | None]) -> None:
+        """What the keyring has leaves no second copy."""
+        before = json_file.read(self._file)
+        after = {name: value for name, value in before.items() if name != secret} | kept
+        if after != before:
+            json_file.write(self._file, after)
+
     def _ask(self, question: Callable[[Keyring], T]) -> T | None:
         if self.notice:
             return None
@@ -81,6 +126,7 @@ class Secrets:
         except NoKeyring as error:
             self.fails = not isinstance(error, Absent)
             self.notice = f"{error}; secrets are kept in {self._file}, readable by you alone"
+            self.where = f"in {self._file}"
             return None
 
 

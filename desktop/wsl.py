@@ -2,21 +2,20 @@
 
 The node and its worker run in a distribution of Idlebloom's own. What wsl.exe prints is in the language of
 Windows and, unless it knows ``WSL_UTF8``, in UTF-16; its error codes are the same everywhere, so they are
-what is looked at.
+what is looked at (``desktop.wsl_troubles``).
 """
 
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from core.errors import IdlebloomError
-from core.words import N_, _
+from core.words import _
+from desktop.wsl_troubles import UPDATE, Absent, WslTrouble, trouble_in, trouble_of
 
 NAME = "Idlebloom"
 """Of the distribution."""
@@ -30,76 +29,22 @@ VERSION = "/etc/idlebloom-version"
 ASK_SECONDS = 60.0
 """The first question after Windows has started boots the virtual machine."""
 LONG_SECONDS = 1800.0
+SPEAKS = {"WSL_UTF8": "1", "WSL_DISABLE_WARNINGS": "1"}
 NO_WINDOW: int = getattr(subprocess, "CREATE_NO_WINDOW", 0)
 """Programs of the tray open no console."""
-CODE = re.compile(r"0x[0-9a-fA-F]{8}|\b(?:Wsl|WSL)[/_][A-Za-z0-9_/]+\b|\b(?:HCS_E|ERROR)_[A-Z_]+\b")
-
-ABSENT = N_("Idlebloom needs Windows' own Linux (WSL2), which this PC does not have yet.")
-INSTALL = N_(
-    "Open the Terminal as administrator, type: wsl.exe --install --no-distribution – then start Windows "
-    "again, then Idlebloom. Windows 10 needs version 2004 or newer, with all updates."
-)
-TROUBLES: tuple[tuple[tuple[str, ...], str, str], ...] = (
-    (
-        ("HCS_E_HYPERV_NOT_INSTALLED", "0x80370102", "WSL_E_VIRTUAL_MACHINE_PLATFORM_REQUIRED"),
-        N_("Windows cannot start its Linux (WSL2): virtualisation is switched off on this PC."),
-        N_(
-            "Switch it on in the firmware: hold Shift while you choose Restart, then Troubleshoot, Advanced "
-            "options, UEFI settings; it is called Intel VT-x, AMD-V or SVM. If it is on there: in a Terminal "
-            "as administrator type: wsl.exe --install --no-distribution – then start Windows again."
-        ),
-    ),
-    (("HCS_E_SERVICE_NOT_AVAILABLE", "0x80370114", "WSL_E_WSL_OPTIONAL_COMPONENT_REQUIRED"), ABSENT, INSTALL),
-    (("0x8007019e", "0x80070422", "WSL_E_INSTALL_COMPONENT_FAILED"), ABSENT, INSTALL),
-    (
-        ("0x800701bc", "WSL_E_OS_NOT_SUPPORTED", "WSL_E_WSL_NOT_UP_TO_DATE", "0x80004002"),
-        N_("Windows' Linux (WSL2) is too old on this PC."),
-        N_("Open the Terminal, type: wsl.exe --update – then start Idlebloom again."),
-    ),
-    (
-        ("ERROR_DISK_FULL", "0x80070070", "ERROR_HANDLE_DISK_FULL", "0x80070027"),
-        N_("The disk is full."),
-        N_(
-            "Free some space on the drive that holds Idlebloom, then start it again: it goes on where it was."
-        ),
-    ),
-    (
-        ("HCS_E_CONNECTION_TIMEOUT", "0x80370109", "E_UNEXPECTED", "0x8000ffff", "HCS_E_TERMINATED"),
-        N_("Windows' Linux (WSL2) does not answer."),
-        N_(
-            "Open the Terminal, type: wsl.exe --shutdown – then start Idlebloom again. If it stays so, start "
-            "Windows again."
-        ),
-    ),
-    (
-        ("WSL_E_DISTRO_NOT_FOUND", "0x80370326"),
-        N_("Idlebloom's Linux part is not on this PC yet, or was removed."),
-        N_("Start Idlebloom from the start menu: it sets it up."),
-    ),
-    (
-        ("E_ACCESSDENIED", "0x80070005", "ERROR_SHARING_VIOLATION", "0x80070020"),
-        N_("Windows does not let Idlebloom use its own folder: another program holds it, or forbids it."),
-        N_("Let your virus scanner leave the folder Idlebloom in your AppData alone, then start it again."),
-    ),
-)
-"""Codes of wsl.exe, older ones as numbers, with what each means and what to do."""
-
-
-class WslTrouble(IdlebloomError):
-    """What keeps the Linux part from running."""
-
-
-class Absent(WslTrouble):
-    """There is no WSL2."""
-
-    def __init__(self) -> None:
-        super().__init__(_(ABSENT), _(INSTALL))
 
 
 @dataclass(frozen=True)
 class Said:
     code: int
-    text: str
+    out: str
+    """Standard output: of a program inside, its answer."""
+    err: str = ""
+    """wsl.exe's own errors and warnings come here, older ones' there."""
+
+    @property
+    def text(self) -> str:
+        return f"{self.out}\n{self.err}".strip()
 
 
 class Wsl:
@@ -138,14 +83,16 @@ class Wsl:
             raise trouble
 
     def check(self) -> None:
-        """Raises ``WslTrouble`` where there is no usable WSL2. One too old for ``--status`` is none."""
+        """Raises ``WslTrouble`` where there is no usable WSL2. One too old for ``--status`` is none. It tells
+        of virtual machines that cannot run without failing."""
         said = self.ask("--status")
-        if said.code:
-            raise trouble_in(said.text) or Absent()
+        trouble = trouble_in(said.text)
+        if trouble or said.code:
+            raise trouble or Absent()
 
     def there(self) -> bool:
         """Whether the distribution is registered. Without any, old ones answer 1 or -1."""
-        return self.name in self.ask("--list", "--quiet").text.split()
+        return self.name in self.ask("--list", "--quiet").out.split()
 
     def bring(self, folder: Path, root: Path) -> None:
         """Import the distribution. Raises ``WslTrouble``."""
@@ -153,7 +100,7 @@ class Wsl:
         if said.code:
             raise trouble_in(said.text) or WslTrouble(
                 _("Windows could not set up Idlebloom's Linux part: {why}").format(why=gist(said.text)),
-                _("Open the Terminal, type: wsl.exe --update – then start Idlebloom again."),
+                _(UPDATE),
             )
 
     def take_back(self, disk: Path) -> None:
@@ -164,7 +111,7 @@ class Wsl:
                 _("Windows could not take back Idlebloom's Linux part with its models: {why}").format(
                     why=gist(said.text)
                 ),
-                _("Open the Terminal, type: wsl.exe --update – then start Idlebloom again."),
+                _(UPDATE),
             )
 
     def unregister(self) -> None:
@@ -177,14 +124,14 @@ class Wsl:
 
     def _run(self, command: Sequence[str], seconds: float, data: BinaryIO | None = None) -> Said:
         source = subprocess.DEVNULL if data is None else data
-        with _started(command, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        with _started(command, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
             try:
-                out, _nothing = process.communicate(timeout=seconds)
+                out, err = process.communicate(timeout=seconds)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.communicate()
                 raise unanswered() from None
-        return Said(process.returncode, decoded(out))
+        return Said(process.returncode, decoded(out), decoded(err))
 
 
 def _started(command: Sequence[str], **streams: object) -> subprocess.Popen[bytes]:
@@ -196,8 +143,8 @@ def _started(command: Sequence[str], **streams: object) -> subprocess.Popen[byte
 
 
 def environment(known: Mapping[str, str] | None = None) -> dict[str, str]:
-    """For wsl.exe: UTF-8 where it knows that, and nothing of this side's Python passed on."""
-    return {**(os.environ if known is None else known), "WSL_UTF8": "1"}
+    """For wsl.exe: where it knows that, UTF-8, and no warnings among what programs say."""
+    return {**(os.environ if known is None else known), **SPEAKS}
 
 
 def decoded(raw: bytes) -> str:
@@ -209,20 +156,9 @@ def decoded(raw: bytes) -> str:
     return raw.decode("utf-8", errors="replace")
 
 
-def trouble_in(text: str) -> WslTrouble | None:
-    """The trouble that a code in this text stands for."""
-    codes = {part.lower() for code in CODE.findall(text) for part in (code, *code.split("/"))}
-    for known, words, advice in TROUBLES:
-        if any(code.lower() in codes for code in known):
-            return WslTrouble(_(words), _(advice))
-    if re.search(r"no space left on device", text, re.IGNORECASE):
-        return trouble_in("ERROR_DISK_FULL")
-    return None
-
-
 def unanswered() -> WslTrouble:
     """It hangs, as wsl.exe does now and then after a sleep of the PC."""
-    return trouble_in("E_UNEXPECTED") or Absent()
+    return trouble_of("HCS_E_CONNECTION_TIMEOUT")
 
 
 def gist(text: str) -> str:

@@ -1,8 +1,9 @@
 """The node under this tray on Windows: it runs in the Linux part, started through ``wsl.exe``.
 
-It gets its door's token, and what was set before there was a node, as a line on its standard input; its
-address comes as a line on its standard output. From then on it is spoken to over localhost. It ends when its
-input does, so with the tray, however that ends.
+It gets its door's token, its secrets, and what was set before there was a node, as a line on its standard
+input; its address comes as a line on its standard output, and so does a secret that is changed there, for
+Windows' keyring. Else it is spoken to over localhost. It ends when its input does, so with the tray, however
+that ends.
 """
 
 from __future__ import annotations
@@ -19,14 +20,17 @@ from PySide6.QtNetwork import QTcpSocket
 from core import json_file
 from core.door import RunningNode
 from core.errors import IdlebloomError
-from core.handover import Handed, line
+from core.handover import LIMIT, Handed, line
 from core.paths import Paths
+from core.secrets import Secret, Secrets, Vault, checked
 from core.settings import Settings, changed
 from core.settings import chosen as chosen_of
 from core.words import _
 from desktop import run_key
 from desktop.node_process import PAUSES, TAIL, NodeProcess
-from desktop.wsl import NAME, PROGRAM, Wsl, decoded, gist, trouble_in
+from desktop.safe import Safe
+from desktop.wsl import NAME, PROGRAM, SPEAKS, Wsl, decoded, gist
+from desktop.wsl_troubles import trouble_in
 
 REACH_SECONDS = 20.0
 """Windows gets so long to let the node's port through."""
@@ -51,10 +55,15 @@ class WslNode(NodeProcess):
         reach_seconds: float = REACH_SECONDS,
         at_login: Callable[[bool], None] = run_key.follow,
         starts_at_login: Callable[[], bool] = run_key.there,
+        vault: Vault | None = None,
     ) -> None:
         super().__init__(paths, wsl.inside(PROGRAM), parent, pauses)
+        self._safe = Safe(vault or Secrets(paths.secrets_file), self)
+        self._safe.opened.connect(self._start_with)
+        self._safe.noticed.connect(self.noticed)
         self._wsl, self._reach_seconds, self._at_login = wsl, reach_seconds, at_login
-        self._starts_at_login, self._out = starts_at_login, b""
+        self._starts_at_login = starts_at_login
+        self._out, self._line = b"", b""
         self._door: RunningNode | None = None
         self._since = 0.0
         self._clock = QProcess(self)
@@ -68,6 +77,12 @@ class WslNode(NodeProcess):
         self._sleep.start()
 
     def _start(self) -> None:
+        self._safe.open()
+
+    def _start_with(self, known: Mapping[Secret, str]) -> None:
+        """The keyring has answered."""
+        if not self._wanted or self._process is not None:
+            return
         token = secrets.token_urlsafe(32)
         process = QProcess(self)
         process.setProgram(self._program[0])
@@ -77,27 +92,38 @@ class WslNode(NodeProcess):
         process.readyReadStandardError.connect(lambda: self._hear(process))
         process.finished.connect(lambda: self._ended(process))
         process.errorOccurred.connect(lambda error: self._failed(process, error))
-        self._process, self._said, self._out, self._door = process, "", b"", None
+        self._process, self._said, self._door = process, "", None
+        self._out, self._line = b"", b""
         self._set_clock()
         process.start()
-        process.write(line(Handed(token, self._pending())))
+        process.write(line(Handed(token, self._pending(), known)))
 
     def _hear(self, process: QProcess) -> None:
         self._said += decoded(bytes(process.readAllStandardError().data()))
 
     def _read(self, process: QProcess, token: str) -> None:
-        """The node's one line, once it is whole; wsl.exe's own troubles come here too."""
-        self._out = (self._out + bytes(process.readAllStandardOutput().data()))[-TAIL:]
-        for said in decoded(self._out).splitlines():
+        """The node's own lines, once they are whole; wsl.exe's troubles come here too, and are kept."""
+        said = self._line + bytes(process.readAllStandardOutput().data())
+        *whole, self._line = said[-LIMIT:].split(b"\n")
+        for raw in whole:
             try:
-                found = json.loads(said)
+                found = json.loads(raw)
             except ValueError:
+                self._out = (self._out + raw + b"\n")[-TAIL:]
                 continue
             match found:
                 case {"url": str(url)} if self._door is None:
                     self._door = RunningNode(url, process.processId(), token)
                     self._since = time.monotonic()
                     self._try()
+                case {"secrets": changes}:
+                    self._keep_secrets(changes)
+
+    def _keep_secrets(self, changes: object) -> None:
+        try:
+            self._safe.keep(checked(changes))
+        except ValueError:
+            return  # no node of ours says such a thing
 
     # Settings
 
@@ -158,8 +184,10 @@ class WslNode(NodeProcess):
     # Its end, and the clock
 
     def _ended(self, process: QProcess) -> None:
+        if process is self._process:
+            self._read(process, "")  # a secret may be among its last words
         if process is self._process and self._running is None:
-            out = "" if self._door else decoded(self._out + bytes(process.readAllStandardOutput().data()))
+            out = "" if self._door else decoded(self._out + self._line)
             if trouble := trouble_in(f"{out}\n{self._said}"):
                 self._said = str(trouble)
             elif not self._said:
@@ -182,7 +210,11 @@ class WslNode(NodeProcess):
     def stop(self) -> None:
         self._sleep.stop()
         self._probe.abort()
+        process = self._process
         super().stop()
+        if process is not None:
+            self._read(process, "")  # its last words
+        self._safe.close()
         self._clock.waitForFinished(1000)
         end = QProcess()
         end.setProcessEnvironment(environment())
@@ -191,7 +223,8 @@ class WslNode(NodeProcess):
 
 
 def environment() -> QProcessEnvironment:
-    """For wsl.exe: UTF-8 where it knows that."""
+    """For wsl.exe, as ``desktop.wsl`` has it."""
     found = QProcessEnvironment.systemEnvironment()
-    found.insert("WSL_UTF8", "1")
+    for name, value in SPEAKS.items():
+        found.insert(name, value)
     return found

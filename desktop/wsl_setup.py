@@ -21,7 +21,8 @@ from core.errors import IdlebloomError
 from core.pc.gpu import read_gpus
 from core.pc.machine import free_disk
 from core.words import _, size
-from desktop.wsl import RENEW, SETUP, VERSION, Wsl, WslTrouble, gist, trouble_in
+from desktop.wsl import RENEW, SETUP, VERSION, Wsl, gist
+from desktop.wsl_troubles import WslTrouble, trouble_in
 
 FOLDER = "IDLEBLOOM_WINDOWS"
 """Where the installer put what it carries; set by its launcher."""
@@ -142,7 +143,7 @@ def _version_inside(wsl: Wsl, place: Place, *, again: bool = False) -> str:
     """Empty for one that does not answer and holds nothing of value yet. Raises ``WslTrouble`` otherwise."""
     said = wsl.ask_inside("/bin/cat", VERSION)
     if said.code == 0:
-        return said.text.strip()
+        return said.out.strip()
     if not place.lived.exists() and not again:
         return ""
     raise trouble_in(said.text) or WslTrouble(
@@ -169,7 +170,7 @@ def set_clock(wsl: Wsl) -> None:
     """After this PC's sleep the virtual machine may live in the past."""
     said = wsl.ask_inside("/bin/date", "+%s")
     try:
-        off = int(said.text.split()[0]) - time.time()
+        off = int(said.out.split()[0]) - time.time()
     except (ValueError, IndexError):
         return  # the node tells a clock that is wrong itself
     if abs(off) > CLOCK_SECONDS:
@@ -221,7 +222,7 @@ def findings(wsl: Wsl, place: Place) -> Iterator[tuple[bool, str]]:
             raise trouble_in(said.text) or WslTrouble(gist(said.text))
         yield (
             True,
-            _("Idlebloom's Linux part starts; its version is {version}.").format(version=said.text.strip()),
+            _("Idlebloom's Linux part starts; its version is {version}.").format(version=said.out.strip()),
         )
         seen = wsl.ask_inside("/usr/bin/test", "-e", "/usr/lib/wsl/lib/libnvidia-ml.so.1").code == 0
         if seen:

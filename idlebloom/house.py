@@ -9,17 +9,18 @@ import os
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.door import RunningNode
+from core.handed import Held
 from core.node.loop import Loop
 from core.node.node import Node
 from core.node.reading import NodeReader
 from core.preferences import Preferences
-from core.secrets import Secret, Secrets
+from core.secrets import Secret, Vault
 from core.settings import Change
 from core.terms import PeerId
 
@@ -29,50 +30,65 @@ if TYPE_CHECKING:
     from webchat.ways import Ways
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a node's door is, and what lies beside it."""
+
+    port: int
+    door_file: Path
+    history_file: Path
+    token: str = field(default="", repr=False)
+    """Of the owner's programs; made when the door opens if nobody chose one."""
+
+
+@dataclass(frozen=True)
+class Belongings:
+    """What pages, APIs and programs of the owner read and change, beside the node itself."""
+
+    preferences: Preferences
+    secrets: Vault
+    donor: Loop
+    """What gives,"""
+    peers: Callable[[], frozenset[PeerId]]
+    """and whom it gives as."""
+    ways: Ways
+
+
 @contextlib.asynccontextmanager
 async def door(
-    node: Node,
-    port: int,
-    door_file: Path,
-    preferences: Preferences | None = None,
-    *,
-    history_file: Path,
-    secrets: Secrets | None = None,
-    donor: Loop | None = None,
-    only_here: bool = False,
-    demo: Demo | None = None,
-    ways: Ways | None = None,
-    own_donors: Callable[[], frozenset[PeerId]] = frozenset,
-    token: str = "",
+    node: Node, place: Place, own: Belongings | None = None, *, demo: Demo | None = None
 ) -> AsyncIterator[RunningNode]:
-    """Serves the pages and APIs of ``node`` for as long as the block runs. ``donor``: what gives.
-    ``only_here``: its whole swarm runs on this PC. ``token``: of the owner's programs, made here if none is
-    given."""
+    """Serves the pages and APIs of ``node`` for as long as the block runs. A ``demo``'s swarm runs on this
+    PC alone, and nothing of it is anybody's own."""
     from webchat.app import create_app
     from webchat.door import Door
     from webchat.history import History
     from webchat.serve import Server
 
-    entrance = Door(token=token) if token else Door()
-    if preferences is not None and secrets is not None:
-        entrance.read_key = partial(secrets.get, Secret.API_KEY)
-        entrance.api_key_required = preferences.settings.api_key_required
-        preferences.listen(Lock(entrance))
-    history = History(history_file)
-    reader = NodeReader(node, preferences, donor)
-    reader.own = own_donors
-    app = create_app(reader, entrance, history, only_here=only_here, demo=demo, ways=ways)
-    server = Server(app, port=port)
+    entrance = Door(token=place.token) if place.token else Door()
+    history = History(place.history_file)
+    if own is None:
+        reader = NodeReader(node, None)
+        app = create_app(reader, entrance, history, only_here=demo is not None, demo=demo)
+    else:
+        reader = NodeReader(node, own.preferences, own.donor)
+        entrance.read_key = partial(own.secrets.get, Secret.API_KEY)
+        entrance.api_key_required = own.preferences.settings.api_key_required
+        own.preferences.listen(Lock(entrance))
+        reader.own = own.peers
+        held = own.secrets if isinstance(own.secrets, Held) else None
+        app = create_app(reader, entrance, history, ways=own.ways, held=held)
+    server = Server(app, port=place.port)
     server.start()
     settle_memory()
     running = RunningNode(server.url, os.getpid(), entrance.token)
     try:
-        running.write(door_file)
+        running.write(place.door_file)
         yield running
     finally:
         await asyncio.to_thread(server.stop)
         await asyncio.to_thread(app.extensions["answers"].close)
-        await asyncio.to_thread(door_file.unlink, missing_ok=True)
+        await asyncio.to_thread(place.door_file.unlink, missing_ok=True)
         history.close()
 
 

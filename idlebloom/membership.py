@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from core.errors import UserError
-from core.secrets import Secret, Secrets
+from core.secrets import Secret, Vault
 from core.swarm.secret import Secret as SwarmSecret
 
 
-def stored_secret(secrets: Secrets) -> SwarmSecret | None:
+def stored_secret(secrets: Vault) -> SwarmSecret | None:
     """``None`` in an open swarm. Raises ``UserError`` for one that is damaged: without it this PC would
     join nothing, and must not take part in the open."""
     text = secrets.get(Secret.SWARM)

@@ -6,8 +6,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from core.words import _
-from desktop.wsl import NO_WINDOW, PROGRAM, TROUBLES, Wsl, WslTrouble, environment, trouble_in
+from desktop.wsl import NO_WINDOW, PROGRAM, Wsl, environment
+from desktop.wsl_troubles import trouble_of
 
 
 def forward(arguments: Sequence[str], wsl: Wsl | None = None) -> int:
@@ -16,7 +16,7 @@ def forward(arguments: Sequence[str], wsl: Wsl | None = None) -> int:
     wsl = wsl or Wsl()
     wsl.check()
     if not wsl.there():
-        raise trouble_in("WSL_E_DISTRO_NOT_FOUND") or WslTrouble(_(TROUBLES[0][1]))
+        raise trouble_of("WSL_E_DISTRO_NOT_FOUND")
     hidden = NO_WINDOW if sys.executable.endswith("pythonw.exe") else 0
     command = wsl.inside(PROGRAM, *arguments)
     return subprocess.run(command, env=environment(), creationflags=hidden, check=False).returncode

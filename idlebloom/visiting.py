@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 
 from core.errors import NodeError
+from core.handed import secrets_of
 from core.model.fetch import Fetcher, FetchProgress
 from core.model.hub import Hub, Source
 from core.node.licences import Licences
@@ -16,7 +17,7 @@ from core.node.node import Model, Node
 from core.node.storage import Storage
 from core.paths import Paths
 from core.preferences import Preferences
-from core.secrets import Secrets
+from core.secrets import Vault
 from core.settings import Settings
 from core.swarm.p2p import start_peer
 from core.terms import Span
@@ -33,13 +34,15 @@ ADVICE = (
 )
 
 
-async def model_of(text: str, settings: Settings, paths: Paths, *, quiet: bool = False) -> Model:
+async def model_of(
+    text: str, settings: Settings, paths: Paths, *, quiet: bool = False, secrets: Vault | None = None
+) -> Model:
     """The model that ``text`` names, as far as a reader needs it; what is missing is fetched, with a line
     on a terminal. Raises ``ModelError``, ``DiskError``."""
     progress = Progress(quiet=quiet or not sys.stderr.isatty())
     try:
         shelf = Storage.of(settings, paths).shelf
-        token = hub_token(Secrets(paths.secrets_file)) if isinstance(chosen(text), Source) else None
+        token = hub_token(secrets or secrets_of(paths)) if isinstance(chosen(text), Source) else None
         return await find_model(text, shelf, token=token, say=progress.say)
     finally:
         progress.done()
@@ -54,7 +57,7 @@ async def fetch_all(source: Source, model: Model, settings: Settings, paths: Pat
         progress.say(f"fetching {source.model_id}: {size(at.done)} of {size(at.total)}{left}")
 
     try:
-        async with Hub(token=hub_token(Secrets(paths.secrets_file)), patience=READER_PATIENCE) as hub:
+        async with Hub(token=hub_token(secrets_of(paths)), patience=READER_PATIENCE) as hub:
             fetcher = Fetcher(hub, Storage.of(settings, paths).shelf)
             await fetcher.span(source, Span(0, model.config.layers), tell)
     finally:
@@ -68,7 +71,7 @@ async def visitor(paths: Paths) -> AsyncIterator[Node]:
     if not settings.swarm:
         raise NodeError(NOTHING_TO_ASK, ADVICE)
     model = await model_of(settings.model, settings, paths)
-    secret = await asyncio.to_thread(stored_secret, Secrets(paths.secrets_file))
+    secret = await asyncio.to_thread(stored_secret, secrets_of(paths))
     sweep()
     async with contextlib.AsyncExitStack() as stack:
         folder = stack.enter_context(temporary_folder())

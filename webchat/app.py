@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from flask import Flask
 
-from webchat import api, chat, control, conversations, pages, petals, refusals, unplug
+from core.secrets import Vault
+from webchat import api, chat, control, conversations, keeping, pages, petals, refusals, unplug
 from webchat.answers import Answers
 from webchat.bulletin import Bulletin
 from webchat.door import Door
@@ -26,9 +27,11 @@ def create_app(
     only_here: bool = False,
     demo: unplug.Demo | None = None,
     ways: Ways | None = None,
+    held: Vault | None = None,
 ) -> Flask:
     """Without a ``history``, conversations are kept in memory. ``only_here``: all donors run on this PC, so
-    nothing that is typed leaves it, and the page says so. ``demo`` has donors to unplug."""
+    nothing that is typed leaves it, and the page says so. ``demo`` has donors to unplug; ``held`` are secrets
+    that other programs of this PC have from here."""
     app = Flask(__name__)
     app.config.update(
         MAX_CONTENT_LENGTH=MAX_BODY,
@@ -51,6 +54,8 @@ def create_app(
         app.register_blueprint(unplug.blueprint(answers.unplugging))
     if ways is not None:
         app.register_blueprint(ways_blueprint(ways))
+    if held is not None:
+        app.register_blueprint(keeping.blueprint(held))
     turnstile = Turnstile()
     app.register_blueprint(api.blueprint(reader, turnstile))
     app.register_blueprint(petals.blueprint(reader, turnstile))

@@ -79,7 +79,11 @@ class Door:
 
     def is_owner(self) -> bool:
         """By the control cookie or the token."""
-        return _same(_bearer(), self.token) or _same(request.cookies.get(_cookie_name(), ""), self.cookie)
+        return self.has_token() or _same(request.cookies.get(_cookie_name(), ""), self.cookie)
+
+    def has_token(self) -> bool:
+        """Only the owner's programs do; no page ever."""
+        return _same(_bearer(), self.token)
 
     def let_in(self, response: Response) -> Response:
         """Give the page that goes out the control cookie."""
@@ -122,6 +126,19 @@ def for_owner(view: Callable[P, R]) -> Callable[P, R]:
     @wraps(view)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
         check_owner()
+        return view(*args, **kwargs)
+
+    return checked
+
+
+def for_programs(view: Callable[P, R]) -> Callable[P, R]:
+    """A view for the owner's programs alone: what no page needs, no page gets."""
+
+    @wraps(view)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        door: Door = current_app.extensions["door"]
+        if not door.has_token():
+            raise Refusal(401, "this needs the token", "It is for Idlebloom's own programs.")
         return view(*args, **kwargs)
 
     return checked

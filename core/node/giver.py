@@ -27,7 +27,7 @@ from core.node.supply import Supply
 from core.paths import Paths
 from core.pc.gpu import read_gpus
 from core.pc.machine import memory_of, read_machine
-from core.secrets import Secrets
+from core.secrets import Vault
 from core.serving.levels import STRANGER
 from core.serving.loading import fast_dtype
 from core.serving.orders import WorkerConfig
@@ -59,8 +59,9 @@ class Standing:
 class Giver:
     """Serves for ``node``. Belongs to the node's loop."""
 
-    def __init__(self, node: Node, paths: Paths, standing: Standing, version: str) -> None:
+    def __init__(self, node: Node, paths: Paths, standing: Standing, secrets: Vault, version: str) -> None:
         self._node, self._paths, self._standing, self._version = node, paths, standing, version
+        self._secrets = secrets
         self._resizing: asyncio.Task[None] | None = None
         self._settings = Settings()
         self._goal: Span | None = None
@@ -204,7 +205,7 @@ class Giver:
     async def _supply(self, settings: Settings) -> Supply:
         me = await asyncio.to_thread(load_identity, self._paths.state / "worker.key")
         what = chosen(settings.model)
-        token = await asyncio.to_thread(hub_token, Secrets(self._paths.secrets_file))
+        token = await asyncio.to_thread(hub_token, self._secrets)
         storage = Storage.of(settings, self._paths)
         await asyncio.to_thread(storage.settle)
         if isinstance(what, Source):  # its folder moves along with the layers

@@ -7,14 +7,14 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from core.errors import ModelError
+from core.errors import ModelError, NodeError
 from core.meter import Throttle
 from core.model.fetch import Fetcher
 from core.model.hub import Hub, Patience, Source
 from core.model.shelf import Shelf
 from core.node.node import Model
 from core.paths import bundled_model
-from core.secrets import Secret, Secrets
+from core.secrets import Secret, Vault
 from core.settings import BUNDLED
 from core.words import size
 
@@ -40,9 +40,13 @@ def chosen(text: str) -> Path | Source:
     )
 
 
-def hub_token(secrets: Secrets) -> str | None:
-    """What the environment says, else what was given to ``idlebloom model token``."""
-    return os.environ.get("HF_TOKEN") or secrets.get(Secret.HUB_TOKEN)
+def hub_token(secrets: Vault) -> str | None:
+    """What the environment says, else what was given to ``idlebloom model token``. None where nobody can be
+    asked: few models need one, and the hub says so."""
+    try:
+        return os.environ.get("HF_TOKEN") or secrets.get(Secret.HUB_TOKEN)
+    except NodeError:
+        return None
 
 
 async def find_model(

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace, paths: Paths) -> int:
 
 
 async def _meet(args: argparse.Namespace, paths: Paths) -> None:
-    from core.secrets import Secrets
+    from core.handed import secrets_of
     from core.swarm.daemon import FOR_MEMBERS, sweep
     from core.swarm.p2p import start_peer
     from core.swarm.whereabouts import keep
@@ -44,7 +44,7 @@ async def _meet(args: argparse.Namespace, paths: Paths) -> None:
 
     end = told_to_end()
     sweep(paths.runtime)
-    secret = await asyncio.to_thread(stored_secret, Secrets(paths.secrets_file))
+    secret = await asyncio.to_thread(stored_secret, secrets_of(paths))
     peer = await start_peer(
         identity=make_folder(paths.state) / "bootstrap.key",
         runtime=paths.runtime,

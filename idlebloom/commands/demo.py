@@ -83,7 +83,7 @@ async def _fetched(args: argparse.Namespace, paths: Paths) -> Path:
 
 async def _run(args: argparse.Namespace, plan: Plan, ask: Ask | None) -> int:
     from idlebloom.demo_swarm import DemoSwarm
-    from idlebloom.house import door, end_with_input, told_to_end
+    from idlebloom.house import Place, door, end_with_input, told_to_end
     from idlebloom.spares import Spares
 
     end = told_to_end()
@@ -98,10 +98,8 @@ async def _run(args: argparse.Namespace, plan: Plan, ask: Ask | None) -> int:
             if not all(any(layer in span for span in plan.spans) for layer in layers):
                 ask = replace(ask, patience=0.0)  # nobody else comes to a swarm of one's own
             return await _answer(demo, ask, end, as_json=args.json)
-        door_file, history = demo.folder / "door.json", demo.folder / "history.sqlite3"
-        async with door(
-            demo.node, args.port, door_file, history_file=history, only_here=True, demo=Spares(demo)
-        ) as running:
+        place = Place(args.port, demo.folder / "door.json", demo.folder / "history.sqlite3")
+        async with door(demo.node, place, demo=Spares(demo)) as running:
             _greet(running.url, args)
             await demo.until(end)
     return 0

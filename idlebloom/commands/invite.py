@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from core.errors import NodeError, UserError
+from core.handed import secrets_of
 from core.kinds import Addresses
 from core.paths import Paths
 from core.preferences import Preferences
-from core.secrets import Secret, Secrets
+from core.secrets import Secret
 
 if TYPE_CHECKING:
     from core.swarm.reach import Access
@@ -113,7 +114,7 @@ def _secret(paths: Paths, *, new: bool) -> tuple[SwarmSecret, bool]:
     from core.swarm.secret import Secret as SwarmSecret
     from idlebloom.membership import stored_secret
 
-    secrets = Secrets(paths.make().secrets_file)
+    secrets = secrets_of(paths.make())
     known = None if new else stored_secret(secrets)
     made = known or SwarmSecret.make()
     if known is None:

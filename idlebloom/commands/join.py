@@ -9,9 +9,10 @@ import sys
 from typing import Any
 
 from core.door import find
+from core.handed import secrets_of
 from core.paths import Paths
 from core.preferences import Preferences
-from core.secrets import Secret, Secrets
+from core.secrets import Secret
 from core.settings import Settings, changed
 
 NAME = "join"
@@ -27,7 +28,7 @@ def run(args: argparse.Namespace, paths: Paths) -> int:
     from idlebloom.reachability import Verdict, test_all
 
     invite = Invite.from_link(args.link)
-    secrets = Secrets(paths.make().secrets_file)
+    secrets = secrets_of(paths.make())
     if invite.secret is not None:
         secrets.set(Secret.SWARM, invite.secret.text)
     else:

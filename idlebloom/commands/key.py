@@ -6,8 +6,8 @@ import argparse
 import json
 import sys
 
+from core.handed import secrets_of
 from core.paths import Paths
-from core.secrets import Secrets
 
 NAME = "key"
 HELP = "the key for programs that use the APIs"
@@ -18,7 +18,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, paths: Paths) -> int:
-    secrets = Secrets(paths.make().secrets_file)
+    secrets = secrets_of(paths.make())
     key = secrets.new_api_key() if args.new else secrets.api_key()
     if secrets.notice:
         print(f"idlebloom: {secrets.notice}", file=sys.stderr)

@@ -98,18 +98,19 @@ def _delete(args: argparse.Namespace, paths: Paths) -> int:
 
 def _token(args: argparse.Namespace, paths: Paths) -> int:
     """An empty one takes back what was given before."""
-    from core.secrets import Secret, Secrets
+    from core.handed import secrets_of
+    from core.secrets import Secret
 
     prompt = "A token of the Hugging Face hub (not shown; empty: forget it): "
     token = (getpass.getpass(prompt) if sys.stdin.isatty() else sys.stdin.readline()).strip()
     if token and (not token.isascii() or not token.isprintable() or " " in token):
         raise UserError("that is no token of the hub", "It is one word, such as hf_….")
-    secrets = Secrets(paths.secrets_file)
+    secrets = secrets_of(paths)
     if token:
         secrets.set(Secret.HUB_TOKEN, token)
     else:
         secrets.remove(Secret.HUB_TOKEN)
-    where = secrets.notice or "it is kept in the keyring"
+    where = secrets.notice or f"it is kept {secrets.where}"
     print(json.dumps({"stored": bool(token)}) if args.json else (where if token else "forgotten"))
     return 0
 

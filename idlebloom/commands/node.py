@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core import handover
+from core.handed import Held, secrets_of
 from core.kinds import Addresses
 from core.paths import Paths
-from core.secrets import Secrets
+from core.secrets import Secret, Vault
 from core.settings import Settings
 from core.terms import PeerId
 from idlebloom import notify, numbers
 
 if TYPE_CHECKING:
+    from core.node.giver import Giver, Standing
+    from core.node.loop import Loop
+    from core.node.node import Model, Node
     from core.preferences import Preferences
     from core.swarm.p2p import HivemindPeer
     from core.swarm.secret import Secret as SwarmSecret
@@ -36,7 +41,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--handover",
         action="store_true",
-        help="first read a line of JSON there: the door's token, settings",
+        help="first read a line of JSON there: the door's token, settings, secrets",
     )
 
 
@@ -47,82 +52,100 @@ def run(args: argparse.Namespace, paths: Paths) -> int:
     from idlebloom.following import follow
 
     handed = handover.read() if args.handover else handover.Handed()
+    secrets: Vault = Held(handed.secrets, _hand_back) if args.handover else secrets_of(paths)
     with only_node(paths.make()):
         preferences = follow(Preferences(paths.settings_file))
         preferences.change(handed.settings)
         if preferences.notice:
             print(f"idlebloom: {preferences.notice}", file=sys.stderr)
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            runner.run(_run(args, paths, preferences, handed.token))
+            runner.run(_run(args, paths, preferences, secrets, handed.token))
     return 0
 
 
-async def _run(args: argparse.Namespace, paths: Paths, preferences: Preferences, token: str) -> None:
-    from core.node.giver import Giver, Standing
-    from core.node.ledger import Ledger
-    from core.node.licences import Licences
-    from core.node.loop import Loop
-    from core.node.node import Node
-    from core.node.orders import Told
+def _hand_back(changes: Mapping[Secret, str | None]) -> None:
+    """To whoever gave the secrets. In one piece: threads of the door do this."""
+    sys.stdout.write(handover.handed_back(changes) + "\n")
+    sys.stdout.flush()
+
+
+async def _run(
+    args: argparse.Namespace, paths: Paths, preferences: Preferences, secrets: Vault, token: str
+) -> None:
+    from core.node.giver import Giver
     from core.node.storage import Storage
     from core.swarm.daemon import sweep
-    from idlebloom.house import door, end_with_input, told_to_end
+    from idlebloom.house import Belongings, Place, door, end_with_input, told_to_end
     from idlebloom.launch import version
-    from idlebloom.membership import stored_secret
     from idlebloom.visiting import model_of
     from idlebloom.ways import NodeWays
 
     settings = preferences.settings
     end = told_to_end()
-    storage = Storage.of(settings, paths)
-    await asyncio.to_thread(storage.settle)
-    model = await model_of(settings.model, settings, paths, quiet=args.json)
+    await asyncio.to_thread(Storage.of(settings, paths).settle)
+    model = await model_of(settings.model, settings, paths, quiet=args.json, secrets=secrets)
     if args.owned:
         end_with_input(end)
     sweep(paths.runtime)
-    peers = settings.swarm if args.peers is None else args.peers
-    secrets = Secrets(paths.secrets_file)
-    secret = await asyncio.to_thread(stored_secret, secrets)
-    host = _host(peers, secret)
-    peer, forget = await _peer(paths, settings, peers, host, secret)
-    node = Node(peer, model, version())
-    node.licences = Licences(paths.licences_file)
-    loop: Loop | None = None
-    ways = NodeWays(paths, preferences)
-    try:
-        told, ledger = Told(paths.state_file), Ledger(paths.ledger_file)
-        _say(secrets.notice if secrets.fails else "", told.notice, ledger.notice)
-        giver = Giver(
-            node, paths, Standing(host, tuple(peers), secret, settings.open_router_ports), version()
-        )
-        loop = Loop(node, giver, settings, told, ledger)
-        await loop.start()
-        preferences.listen(loop)
+    async with contextlib.AsyncExitStack() as house:
+        standing = await asyncio.to_thread(_standing, args.peers, settings, secrets)
+        node = await _node(house, paths, settings, standing, model)
+        _say(secrets.notice if secrets.fails else "")
+        giver = Giver(node, paths, standing, secrets, version())
+        loop = await _loop(house, node, giver, paths, preferences)
+        ways = NodeWays(paths, preferences)
+        house.push_async_callback(asyncio.to_thread, ways.close)
         port = settings.port if args.port is None else args.port
-        async with door(
-            node,
-            port,
-            paths.door_file,
-            preferences,
-            history_file=paths.history_file,
-            secrets=secrets,
-            donor=loop,
-            ways=ways,
-            own_donors=partial(_own_donors, paths.state / "worker.key"),
-            token=token,
-        ) as running:
-            print(
-                json.dumps({"url": running.url, "pid": os.getpid()}) if args.json else running.url, flush=True
-            )
-            notify.ready(running.url)
-            await end.wait()
-    finally:
-        forget()
-        await asyncio.to_thread(ways.close)
-        if loop is not None:
-            await loop.close()
-        await node.close()
-        await peer.close()
+        place = Place(port, paths.door_file, paths.history_file, token)
+        peers = partial(_own_donors, paths.state / "worker.key")
+        own = Belongings(preferences, secrets, loop, peers, ways)
+        running = await house.enter_async_context(door(node, place, own))
+        print(json.dumps({"url": running.url, "pid": os.getpid()}) if args.json else running.url, flush=True)
+        notify.ready(running.url)
+        await end.wait()
+
+
+def _standing(peers: Sequence[str] | None, settings: Settings, secrets: Vault) -> Standing:
+    """How it takes part in its swarm."""
+    from core.node.giver import Standing
+    from idlebloom.membership import stored_secret
+
+    secret = stored_secret(secrets)
+    peers = settings.swarm if peers is None else peers
+    return Standing(_host(peers, secret), tuple(peers), secret, settings.open_router_ports)
+
+
+async def _node(
+    house: contextlib.AsyncExitStack, paths: Paths, settings: Settings, standing: Standing, model: Model
+) -> Node:
+    from core.node.licences import Licences
+    from core.node.node import Node
+    from idlebloom.launch import version
+
+    peer, forget = await _peer(paths, settings, standing)
+    house.push_async_callback(peer.close)
+    node = Node(peer, model, version())
+    house.push_async_callback(node.close)
+    house.callback(forget)
+    node.licences = Licences(paths.licences_file)
+    return node
+
+
+async def _loop(
+    house: contextlib.AsyncExitStack, node: Node, giver: Giver, paths: Paths, preferences: Preferences
+) -> Loop:
+    """What has it give, as the owner's settings and this PC's facts allow."""
+    from core.node.ledger import Ledger
+    from core.node.loop import Loop
+    from core.node.orders import Told
+
+    told, ledger = Told(paths.state_file), Ledger(paths.ledger_file)
+    _say(told.notice, ledger.notice)
+    loop = Loop(node, giver, preferences.settings, told, ledger)
+    house.push_async_callback(loop.close)
+    await loop.start()
+    preferences.listen(loop)
+    return loop
 
 
 def _say(*notices: str) -> None:
@@ -139,7 +162,7 @@ def _own_donors(identity: Path) -> frozenset[PeerId]:
 
 
 async def _peer(
-    paths: Paths, settings: Settings, peers: Sequence[str], host: str, secret: SwarmSecret | None
+    paths: Paths, settings: Settings, standing: Standing
 ) -> tuple[HivemindPeer, Callable[[], None]]:
     """In the swarm; call the second to forget where it can be found."""
     from core.swarm.daemon import FOR_STRANGERS
@@ -150,15 +173,15 @@ async def _peer(
     peer = await start_peer(
         identity=paths.state / "node.key",
         runtime=paths.runtime,
-        initial_peers=peers,
-        host=(berth.place(host, paths.state),),
+        initial_peers=standing.peers,
+        host=(berth.place(standing.host, paths.state),),
         relaying=FOR_STRANGERS if settings.relay_for_strangers else None,
         open_router_ports=settings.open_router_ports,
-        secret=secret,
+        secret=standing.secret,
         patient=True,
     )
     berth.remember(peer.addresses, paths.state)
-    return peer, keep(peer, paths.runtime, private=secret is not None)
+    return peer, keep(peer, paths.runtime, private=standing.secret is not None)
 
 
 def _host(peers: Sequence[str], secret: SwarmSecret | None) -> str:

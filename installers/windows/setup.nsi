@@ -57,6 +57,11 @@ LangString ONLY_64 ${LANG_GERMAN} "Idlebloom braucht ein Windows 10 oder 11 mit 
   Pop $0
 !macroend
 
+; A secret of Windows' keyring: a generic credential, of kind 1.
+!macro Forget NAME
+  System::Call 'advapi32::CredDeleteW(w "${NAME}", i 1, i 0)'
+!macroend
+
 !define PROGRAMS "$LOCALAPPDATA\Programs\Idlebloom"
 
 ; Always there, whatever /D= says: the uninstaller removes the whole folder.
@@ -134,6 +139,11 @@ Section "Uninstall"
   ${EndIf}
   ${If} $3 == all
     RMDir /r "${DATA}"
+    ; By the names that Python's keyring gives them: the last one set has none of its own.
+    !insertmacro Forget "idlebloom"
+    !insertmacro Forget "api_key@idlebloom"
+    !insertmacro Forget "hub_token@idlebloom"
+    !insertmacro Forget "swarm_secret@idlebloom"
   ${Else}
     RMDir /r "${DATA}\env"
     RMDir /r "${DATA}\python"

@@ -8,6 +8,7 @@ import pytest
 
 from core.errors import UserError
 from core.handover import LIMIT, Handed, line, read
+from core.secrets import Secret
 
 TOKEN = "a token of a good length"
 
@@ -24,8 +25,8 @@ def given(raw: bytes) -> tuple[Handed, bytes]:
 
 
 def test_the_first_line_alone_is_read() -> None:
-    """Token and settings arrive; what follows stays for who watches for the end."""
-    handed = Handed(TOKEN, {"donate": "always", "model": "bloomz-560m"})
+    """Token, settings and secrets arrive; what follows stays for who watches for the end."""
+    handed = Handed(TOKEN, {"donate": "always", "model": "bloomz-560m"}, {Secret.HUB_TOKEN: "hf_x"})
     assert given(line(handed) + b"more") == (handed, b"more")
 
 
@@ -40,6 +41,8 @@ def test_the_first_line_alone_is_read() -> None:
         b'{"token": 1, "settings": {}}\n',
         b'{"token": "' + TOKEN.encode() + b'"}\n',
         b'{"token": "' + TOKEN.encode() + b'", "settings": []}\n',
+        b'{"token": "' + TOKEN.encode() + b'", "settings": {}, "secrets": {"root": "x"}}\n',
+        b'{"token": "' + TOKEN.encode() + b'", "settings": {}, "secrets": []}\n',
     ],
 )
 def test_anything_else_is_refused(raw: bytes) -> None:
@@ -54,6 +57,7 @@ def test_it_is_of_a_bounded_size() -> None:
         given(b" " * (LIMIT - 1) + b"x")
 
 
-def test_the_token_is_not_shown() -> None:
+def test_nothing_secret_is_shown() -> None:
     """Neither in a traceback nor in a log."""
-    assert TOKEN not in repr(Handed(TOKEN))
+    shown = repr(Handed(TOKEN, secrets={Secret.SWARM: "of-friends"}))
+    assert TOKEN not in shown and "of-friends" not in shown

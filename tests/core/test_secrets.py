@@ -101,3 +101,44 @@ def test_a_file_from_before_the_keyring(tmp_path: Path, monkeypatch: pytest.Monk
     secrets.set(Secret.API_KEY, "new")
     assert ring.kept == {("idlebloom", "api_key"): "new"}
     assert json.loads((tmp_path / "secrets.json").read_text()) == {}
+
+
+class Unlocked(InMemory):
+    """One that answers or not, as it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.locked = False
+
+    def get_password(self, service: str, username: str) -> str | None:
+        if self.locked:
+            raise RuntimeError("it is locked")
+        return super().get_password(service, username)
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        if self.locked:
+            raise RuntimeError("it is locked")
+        super().set_password(service, username, password)
+
+    def delete_password(self, service: str, username: str) -> None:
+        del self.kept[service, username]
+
+
+def test_what_was_changed_while_it_was_locked_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A keyring that answers again still has the old secrets: what was set or removed meanwhile stays so."""
+    ring = Unlocked()
+    use(monkeypatch, ring)
+    file = tmp_path / "secrets.json"
+    Secrets(file).set(Secret.API_KEY, "old")
+    Secrets(file).set(Secret.SWARM, "of-friends")
+    ring.locked = True
+    meanwhile = Secrets(file)
+    meanwhile.set(Secret.API_KEY, "new")
+    meanwhile.remove(Secret.SWARM)
+    ring.locked = False
+    after = Secrets(file)
+    assert (after.get(Secret.API_KEY), after.get(Secret.SWARM)) == ("new", None)
+    after.set(Secret.API_KEY, "newest")
+    after.remove(Secret.SWARM)
+    assert Secrets(file).get(Secret.API_KEY) == "newest"
+    assert json.loads(file.read_text()) == {} and ("idlebloom", "swarm_secret") not in ring.kept

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import json
 import os
 import shutil
 import signal
@@ -14,9 +15,11 @@ import subprocess
 import sys
 import tempfile
 import uuid
+from pathlib import Path
 from types import SimpleNamespace
 
 import appdirs
+import keyring
 import psutil
 import pynvml
 import PySide6.QtDBus
@@ -61,6 +64,24 @@ class Registry:
         raise FileNotFoundError
 
 
+class Credentials:
+    """Windows' keyring: a file that the test reads."""
+
+    FILE = Path(os.environ.get("FAKE_KEYRING", os.devnull))
+
+    def _kept(self) -> dict[str, str]:
+        return dict(json.loads(self.FILE.read_text())) if self.FILE.is_file() else {}
+
+    def get_password(self, _service: str, name: str) -> str | None:
+        return self._kept().get(name)
+
+    def set_password(self, _service: str, name: str, value: str) -> None:
+        self.FILE.write_text(json.dumps(self._kept() | {name: value}))
+
+    def delete_password(self, _service: str, name: str) -> None:
+        self.FILE.write_text(json.dumps({kept: v for kept, v in self._kept().items() if kept != name}))
+
+
 class Library:
     def __getattr__(self, name: str) -> object:
         return no_call
@@ -78,6 +99,7 @@ def change() -> None:
     vars(ctypes)["windll"].ole32 = SimpleNamespace(CoInitializeEx=no_call, CoCreateInstance=no_object)
     vars(ctypes)["WINFUNCTYPE"] = ctypes.CFUNCTYPE
     vars(sys)["modules"]["winreg"] = Registry()
+    vars(keyring)["get_keyring"] = Credentials
     sys.platform = "win32"
 
 

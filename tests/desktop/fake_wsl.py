@@ -1,6 +1,8 @@
 """A program in the place of ``wsl.exe``: what it has and how it fails lies in the folder ``FAKE_WSL``.
 
 Its own words are UTF-16 without a mark, as the real one's are, unless ``utf8`` is there and WSL_UTF8 says so.
+Errors are on standard error, as those of new ones, unless ``old`` is there; their exit code is -1. Without
+WSL_DISABLE_WARNINGS, a warning comes before anything else.
 """
 
 from __future__ import annotations
@@ -19,21 +21,28 @@ ERRORS = {  # what Windows prints in German; the codes alone are the same everyw
     "full": "Es steht nicht genug Speicherplatz auf dem Datenträger zur Verfügung.\r\n"
     "Fehlercode: Wsl/Service/RegisterDistro/ERROR_DISK_FULL",
     "odd": "Irgendetwas ging schief.\r\nFehlercode: Wsl/Service/0x8123abcd",
+    "crypt": "Der Vorgang konnte nicht abgeschlossen werden.\r\n"
+    "Fehlercode: Wsl/Service/RegisterDistro/ERROR_VIRTUAL_DISK_LIMITATION",
     "hangs": "Schwerwiegender Fehler\r\nFehlercode: Wsl/Service/E_UNEXPECTED",
 }
 
 
-def say(text: str) -> None:
+FAILED = 255
+"""-1, as Linux has it."""
+
+
+def say(text: str, *, error: bool = False) -> None:
     utf8 = (HOME / "utf8").exists() and os.environ.get("WSL_UTF8") == "1"
-    sys.stdout.buffer.write(f"{text}\r\n".encode("utf-8" if utf8 else "utf-16-le"))
-    sys.stdout.flush()
+    stream = sys.stderr if error and not (HOME / "old").exists() else sys.stdout
+    stream.buffer.write(f"{text}\r\n".encode("utf-8" if utf8 else "utf-16-le"))
+    stream.flush()
 
 
 def fails(what: str) -> None:
     trouble = HOME / what
     if trouble.exists():
-        say(ERRORS[trouble.read_text()])
-        sys.exit(1)
+        say(ERRORS[trouble.read_text()], error=True)
+        sys.exit(FAILED)
 
 
 def own(arguments: list[str], registered: Path) -> int:
@@ -41,6 +50,8 @@ def own(arguments: list[str], registered: Path) -> int:
         case ["--status"]:
             fails("status")
             say("Standardversion: 2")
+            if (HOME / "no platform").exists():  # it is no error for --status
+                say("Aktivieren Sie die VM-Plattform.\r\nhttps://aka.ms/enablevirtualization", error=True)
         case ["--list", "--quiet"]:
             names = ["Ubuntu", *([registered.read_text()] if registered.exists() else [])]
             say("\r\n".join(names))
@@ -49,8 +60,8 @@ def own(arguments: list[str], registered: Path) -> int:
                 registered.write_text(name)
             fails("import")
             if (Path(folder) / "ext4.vhdx").exists():
-                say("Fehlercode: Wsl/Service/RegisterDistro/ERROR_FILE_EXISTS")
-                return 1
+                say("Fehlercode: Wsl/Service/RegisterDistro/ERROR_FILE_EXISTS", error=True)
+                return FAILED
             disk(Path(folder) / "ext4.vhdx", Path(root).read_text(), {})
             registered.write_text(name)
             (HOME / "disk").write_text(str(Path(folder) / "ext4.vhdx"))
@@ -67,7 +78,7 @@ def own(arguments: list[str], registered: Path) -> int:
             return inside(rest, registered)
         case _:
             say("Ungültiges Befehlszeilenargument")
-            return 1
+            return FAILED
     return 0
 
 
@@ -77,8 +88,8 @@ def disk(path: Path, version: str, models: dict[str, str]) -> None:
 
 def inside(arguments: list[str], registered: Path) -> int:
     if not registered.exists():
-        say("Fehlercode: Wsl/Service/WSL_E_DISTRO_NOT_FOUND")
-        return 1
+        say("Fehlercode: Wsl/Service/WSL_E_DISTRO_NOT_FOUND", error=True)
+        return FAILED
     fails("inside")
     root = arguments[:2] == ["-u", "root"]
     command = arguments[arguments.index("--exec") + 1 :]
@@ -116,6 +127,8 @@ def inside(arguments: list[str], registered: Path) -> int:
 
 
 if __name__ == "__main__":
+    if os.environ.get("WSL_DISABLE_WARNINGS") != "1" or (HOME / "old").exists():
+        print("wsl: a warning that nobody asked for", file=sys.stderr)
     with (HOME / "asked").open("a") as log:
         log.write(json.dumps(sys.argv[1:]) + "\n")
     sys.exit(own(sys.argv[1:], HOME / "registered"))

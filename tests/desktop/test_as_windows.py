@@ -30,14 +30,17 @@ def wait_for(so: Callable[[], object], tray: subprocess.Popen[str]) -> None:
 
 
 def test_the_tray_starts_the_node_in_the_linux_part(tmp_path: Path) -> None:
-    """It imports the distribution, starts the node there with the settings of the first run, tells it whether
-    this PC is in use, and ends it with itself."""
+    """It imports the distribution, starts the node there with the settings of the first run and the secrets
+    of Windows' keyring, tells it whether this PC is in use, and ends it with itself. A key that a command
+    makes lies in the keyring, and in no file."""
     pc = pcs.make(tmp_path / "pc")
     data = tmp_path / "linux"
     pc.has(
         "node.py",
-        f"import os, sys\nos.execv({sys.executable!r}, "
-        f"[{sys.executable!r}, '-m', 'idlebloom', *sys.argv[1:], '--data', {str(data)!r}, '--port', '0'])\n",
+        "import os, sys\nos.environ['IDLEBLOOM_SECRETS'] = 'handed'\n"  # as the distribution's own launcher
+        "port = ['--port', '0'] if sys.argv[1] == 'node' else []\n"
+        f"os.execv({sys.executable!r}, "
+        f"[{sys.executable!r}, '-m', 'idlebloom', *sys.argv[1:], '--data', {str(data)!r}, *port])\n",
     )
     side = Paths.of(tmp_path / "side").make()
     Memory(side.state).keep(CONSENTED)
@@ -56,7 +59,18 @@ def test_the_tray_starts_the_node_in_the_linux_part(tmp_path: Path) -> None:
         "IDLEBLOOM_SETUP": json.dumps([sys.executable, "-m", "desktop.wsl_setup"]),
         "IDLEBLOOM_HOME": str(side.state),
     }
+    ring = tmp_path / "keyring.json"
+    ring.write_text('{"api_key": "ib-of-before"}')
+    environment["FAKE_KEYRING"] = str(ring)
     command = [sys.executable, str(AS_WINDOWS)]
+
+    def key(*more: str) -> str:
+        """As a person in Windows' Terminal has it."""
+        told = subprocess.run(
+            [*command, "key", *more], env=environment, capture_output=True, text=True, check=True, timeout=60
+        )
+        return told.stdout.strip()
+
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as tray:
         try:
             door_file = Paths.of(data).door_file
@@ -64,6 +78,10 @@ def test_the_tray_starts_the_node_in_the_linux_part(tmp_path: Path) -> None:
             door = find(door_file)
             assert door is not None
             assert door.request("/api/settings")["idle_minutes"] == 7
+            assert key() == "ib-of-before"
+            made = key("--new")
+            assert made != "ib-of-before" and key() == made
+            wait_for(lambda: json.loads(ring.read_text()) == {"api_key": made}, tray)
             known = side.state / "handed.json"
             wait_for(known.exists, tray)  # the tray has asked the node over localhost
             assert json.loads(known.read_text())["idle_minutes"] == 7
@@ -72,5 +90,7 @@ def test_the_tray_starts_the_node_in_the_linux_part(tmp_path: Path) -> None:
         assert tray.wait(20) == 0
         assert "Traceback" not in tray.communicate()[1]
     assert not Path(f"/proc/{door.pid}").exists()
+    written = [file for folder in (data, side.state) for file in folder.rglob("*") if file.is_file()]
+    assert not [file for file in written if made.encode() in file.read_bytes()]
     asked = [line for line in pc.asked if line[0] in ("--import", "--terminate")]
     assert [line[0] for line in asked] == ["--import", "--terminate"]

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import keyring
 import pytest
 from PySide6.QtWidgets import QApplication
 
 from core.door import RunningNode
 from core.paths import Paths
 from core.preferences import Preferences
+from core.secrets import Keyring, Secret, Secrets
 from desktop import wsl_node
 from desktop.wsl import Wsl
 from desktop.wsl_node import WslNode
@@ -38,6 +41,8 @@ with socket.create_server(("127.0.0.1", 0)) as server:
         server.close()
     print(json.dumps({"url": f"http://127.0.0.1:{port}", "pid": 1}), flush=True)
     (home / "pid").write_text(str(os.getpid()))
+    if (home / "changes").exists():
+        print((home / "changes").read_text(), flush=True)
     while os.read(0, 100):
         pass
 (home / "ended").touch()
@@ -46,19 +51,46 @@ with socket.create_server(("127.0.0.1", 0)) as server:
 
 @pytest.fixture
 def pc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Windows:
-    made = pcs.make(tmp_path / "pc")
-    monkeypatch.setenv("PATH", f"{made.bin}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("FAKE_WSL", str(made.fake))
-    made.place.home.mkdir()
-    made.place.disk.write_text('{"version": "0.1.0", "models": {}}')
-    made.has("disk", str(made.place.disk))
-    made.has("registered", "Idlebloom")
-    made.has("node.py", NODE)
+    made = pcs.here(tmp_path / "pc", monkeypatch)
+    made.imported(NODE)
+    return made
+
+
+class Ring(Keyring):
+    """Windows' keyring; not one of ``keyring``'s own backends, which it would choose for every later test."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, str] = {}
+        self.locked = threading.Event()
+        """Set: it answers nobody."""
+
+    def _answer(self) -> None:
+        if self.locked.is_set():
+            time.sleep(3)
+
+    def get_password(self, service: str, username: str) -> str | None:
+        self._answer()
+        return self.kept.get(username)
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        self._answer()
+        self.kept[username] = password
+
+    def delete_password(self, service: str, username: str) -> None:
+        del self.kept[username]
+
+
+@pytest.fixture
+def ring(monkeypatch: pytest.MonkeyPatch) -> Ring:
+    made = Ring()
+    monkeypatch.setattr(keyring, "get_keyring", lambda: made)
     return made
 
 
 class Heard:
     def __init__(self, node: WslNode) -> None:
+        self.noticed: list[str] = []
+        node.noticed.connect(self.noticed.append)
         self.found: list[RunningNode] = []
         self.gone: list[str] = []
         self.at_login: list[bool] = []
@@ -67,7 +99,7 @@ class Heard:
 
 
 @pytest.fixture
-def make(qt: QApplication, paths: Paths, pc: Windows) -> Iterator[Callable[[], tuple[WslNode, Heard]]]:
+def make(qt: QApplication, paths: Paths, pc: Windows, ring: Ring) -> Iterator[Make]:
     nodes: list[WslNode] = []
 
     def new() -> tuple[WslNode, Heard]:
@@ -79,6 +111,7 @@ def make(qt: QApplication, paths: Paths, pc: Windows) -> Iterator[Callable[[], t
             reach_seconds=0.2,
             at_login=at_login.append,
             starts_at_login=(pc.fake / "at_login").exists,
+            vault=Secrets(paths.secrets_file, limit_seconds=1.0),
         )
         nodes.append(node)
         heard = Heard(node)
@@ -207,3 +240,82 @@ def test_what_the_setup_was_told_stays(make: Make, pc: Windows, paths: Paths, un
     node.start()
     until(lambda: heard.found)
     assert handed(pc)[0]["settings"] == {"start_at_login": True}
+
+
+def test_secrets_come_from_windows_keyring(make: Make, pc: Windows, ring: Ring, until: Until) -> None:
+    """They are handed to the node by its input; what is changed there goes into the keyring, and the next
+    node has it. No argument shows one, and none lies in a file."""
+    ring.kept = {"api_key": "ib-one", "swarm_secret": "of-friends", "someone": "else's"}
+    pc.has("changes", '{"secrets": {"api_key": "ib-two", "swarm_secret": null, "hub_token": "hf_x"}}')
+    node, heard = make()
+    node.start()
+    until(lambda: heard.found)
+    assert handed(pc)[0]["secrets"] == {"api_key": "ib-one", "swarm_secret": "of-friends"}
+    until(lambda: ring.kept == {"api_key": "ib-two", "hub_token": "hf_x", "someone": "else's"})
+    node.restart()
+    until(lambda: len(heard.found) == 2)
+    assert handed(pc)[1]["secrets"] == {"api_key": "ib-two", "hub_token": "hf_x"}
+    assert heard.noticed == []
+    node.stop()
+    assert "ib-" not in "".join(word for line in pc.asked for word in line)
+    files = [path for path in pc.folder.parent.rglob("*") if path.is_file() and path.name != "handed"]
+    assert not any(b"ib-two" in path.read_bytes() for path in files if path.name != "changes")
+
+
+def test_odd_words_about_secrets_change_nothing(make: Make, pc: Windows, ring: Ring, until: Until) -> None:
+    """Of another name, too long, or no text: the keyring is left as it is, and the node is followed on."""
+    lines = ['{"secrets": {"root": "x"}}', '{"secrets": {"api_key": 1}}', '{"secrets": []}', "[]"]
+    pc.has("changes", "\n".join([*lines, json.dumps({"secrets": {"hub_token": "x" * 5000}})]))
+    node, heard = make()
+    node.start()
+    until(lambda: heard.found)
+    node.stop()
+    assert ring.kept == {} and heard.gone == []
+
+
+def test_a_keyring_that_does_not_answer(
+    make: Make, pc: Windows, ring: Ring, paths: Paths, until: Until
+) -> None:
+    """The node starts without what is in it, its owner is told once, and what is changed is kept in a file
+    until the keyring answers again: the file's is the newer."""
+    ring.kept = {"api_key": "ib-one"}
+    ring.locked.set()
+    pc.has("changes", '{"secrets": {"api_key": "ib-two"}}')
+    node, heard = make()
+    node.start()
+    until(lambda: heard.found)
+    assert handed(pc)[0]["secrets"] == {}
+    node.stop()
+    assert len(heard.noticed) == 1 and "did not answer" in heard.noticed[0]
+    assert json.loads(paths.secrets_file.read_text()) == {"api_key": "ib-two"}
+    ring.locked.clear()
+    (pc.fake / "changes").unlink()
+    again, heard = make()
+    again.start()
+    until(lambda: heard.found)
+    assert handed(pc)[1]["secrets"] == {"api_key": "ib-two"}
+    assert Secrets(paths.secrets_file).get(Secret.API_KEY) == "ib-two"
+
+
+def test_what_was_told_last_is_kept_before_the_end(
+    make: Make, pc: Windows, ring: Ring, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tray that is quit ends the node and waits until the keyring has what the node had said."""
+    slow = threading.Event()
+    monkeypatch.setattr(ring, "_answer", lambda: slow.wait(0.05) and None)
+    pc.has("changes", '{"secrets": {"hub_token": "hf_last"}}')
+    node, heard = make()
+    node.start()
+    until(lambda: heard.found)
+    node.stop()
+    assert ring.kept == {"hub_token": "hf_last"}
+
+
+def test_quit_while_the_keyring_thinks(make: Make, pc: Windows, ring: Ring, qt: QApplication) -> None:
+    """No node is started any more."""
+    ring.locked.set()
+    node, _heard = make()
+    node.start()
+    node.stop()
+    qt.processEvents()
+    assert not node.owned and not (pc.fake / "handed").exists()

@@ -15,17 +15,16 @@ from core.errors import IdlebloomError
 from core.pc.gpu import Gpus
 from core.words import use
 from desktop import wsl_setup
-from desktop.wsl import Absent, Wsl, WslTrouble, decoded, trouble_in
+from desktop.wsl import Wsl, decoded
 from desktop.wsl_setup import findings
+from desktop.wsl_troubles import TROUBLES, Absent, WslTrouble, trouble_in
 from tests.desktop import windows as pcs
 from tests.desktop.windows import Windows
 
 
 @pytest.fixture
 def pc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Windows:
-    made = pcs.make(tmp_path / "pc")
-    monkeypatch.setenv("PATH", f"{made.bin}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("FAKE_WSL", str(made.fake))
+    made = pcs.here(tmp_path / "pc", monkeypatch)
     monkeypatch.setattr(wsl_setup, "read_gpus", Gpus)
     use("en")
     return made
@@ -37,12 +36,12 @@ def error(pc: Windows) -> str:
     return str(raised.value)
 
 
-@pytest.mark.parametrize("utf8", [False, True])
-def test_it_is_imported_and_built(pc: Windows, utf8: bool) -> None:
+@pytest.mark.parametrize("kind", ["new", "utf8", "old"])
+def test_it_is_imported_and_built(pc: Windows, kind: str) -> None:
     """On a PC with WSL2 the root file system becomes a distribution and its environment is built, with
-    progress; a second start imports nothing. Either of wsl.exe's two encodings is understood."""
-    if utf8:
-        pc.has("utf8")
+    progress; a second start imports nothing. Either of wsl.exe's two encodings is understood, and an old
+    one's warnings are no answers."""
+    pc.has(kind)
     said = pc.ready()
     assert [line["phase"] for line in said] == ["installing", "fetching"]
     assert pc.disk["version"] == "0.1.0" and pc.place.lived.exists()
@@ -61,6 +60,14 @@ def test_no_wsl_at_all(pc: Windows, monkeypatch: pytest.MonkeyPatch) -> None:
         pc.ready()
 
 
+def test_a_part_of_windows_that_is_switched_off(pc: Windows) -> None:
+    """--status tells of it without failing; it is said before anything is imported."""
+    pc.has("no platform")
+    words = error(pc)
+    assert "a part of Windows" in words and "wsl.exe --install --no-distribution" in words
+    assert all(line[0] == "--status" for line in pc.asked)
+
+
 def test_no_virtualisation(pc: Windows) -> None:
     """A firmware that hides it is said with the way to its switch, and nothing stays behind."""
     pc.has("import", "virtual")
@@ -71,7 +78,9 @@ def test_no_virtualisation(pc: Windows) -> None:
     assert pc.disk["version"] == "0.1.0"
 
 
-@pytest.mark.parametrize(("how", "words"), [("full", "The disk is full"), ("odd", "0x8123abcd")])
+@pytest.mark.parametrize(
+    ("how", "words"), [("full", "The disk is full"), ("odd", "0x8123abcd"), ("crypt", "switch both off")]
+)
 def test_an_import_that_fails(pc: Windows, how: str, words: str) -> None:
     """A half distribution is removed, the reason said, and the next start imports anew."""
     pc.has("import", how)
@@ -194,6 +203,22 @@ def test_words_in_both_encodings() -> None:
     assert decoded("\ufeffx".encode("utf-16-le")) == "x"
     assert decoded("a\n".encode("utf-16-le")[:-1]) == "a\n"
     assert decoded("Müll".encode()) == "Müll"
+
+
+def test_every_code_is_found_as_it_is_printed() -> None:
+    """A name at the end of wsl.exe's path of contexts, a number in its sentence; none stands in two rows."""
+    codes = [code for known, _words, _advice in TROUBLES for code in known]
+    assert len(codes) == len(set(codes))
+    for known, words, advice in TROUBLES:
+        for code in known:
+            if code in ("enablevirtualization", "wsl2kernel"):
+                said = f"Siehe https://aka.ms/{code}"
+            elif code.startswith("0x"):
+                said = f"WslRegisterDistribution failed with error: {code}"
+            else:
+                said = f"Fehlercode: {code if '/' in code else 'Wsl/Service/CreateInstance/' + code}\r\n"
+            found = trouble_in(said)
+            assert found is not None and (found.message, found.advice) == (words, advice), code
 
 
 def test_codes_are_known_whole() -> None:

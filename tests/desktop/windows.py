@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 from desktop.wsl import Wsl
 from desktop.wsl_setup import Place, make_ready
@@ -47,6 +50,14 @@ class Windows:
         (self.place.carried / "version").write_text(version + "\n")
         self.place.root.write_text(version)
 
+    def imported(self, node: str) -> None:
+        """It has the distribution, lived in or not, in which the program ``node`` runs as Idlebloom."""
+        self.place.home.mkdir()
+        self.place.disk.write_text('{"version": "0.1.0", "models": {}}')
+        self.has("disk", str(self.place.disk))
+        self.has("registered", "Idlebloom")
+        self.has("node.py", node)
+
     def ready(self) -> list[dict[str, object]]:
         """Makes it ready; what was said meanwhile."""
         said: list[dict[str, object]] = []
@@ -62,4 +73,12 @@ def make(folder: Path) -> Windows:
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S {FAKE} "$@"\n')
     program.chmod(0o755)
     made.carries("0.1.0")
+    return made
+
+
+def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Windows:
+    """This process is on such a PC."""
+    made = make(folder)
+    monkeypatch.setenv("PATH", f"{made.bin}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("FAKE_WSL", str(made.fake))
     return made

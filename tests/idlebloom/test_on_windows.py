@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
-from desktop.wsl import WslTrouble
+from desktop.wsl_troubles import WslTrouble
 from idlebloom import launch
 from idlebloom.on_windows import forward
 from tests.desktop import windows as pcs
@@ -16,25 +15,20 @@ from tests.desktop.windows import Windows
 
 @pytest.fixture
 def pc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Windows:
-    made = pcs.make(tmp_path / "pc")
-    monkeypatch.setenv("PATH", f"{made.bin}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("FAKE_WSL", str(made.fake))
-    made.place.home.mkdir()
-    made.place.disk.write_text('{"version": "0.1.0", "models": {}}')
-    made.has("disk", str(made.place.disk))
-    made.has("node.py", "import sys\nprint(sys.argv[1:])\nsys.exit(7)\n")
+    made = pcs.here(tmp_path / "pc", monkeypatch)
+    made.imported("import sys\nprint(sys.argv[1:])\nsys.exit(7)\n")
     return made
 
 
 def test_a_command_runs_in_the_linux_part(pc: Windows, capfd: pytest.CaptureFixture[str]) -> None:
     """With its arguments as they are, odd signs included; output and exit code are its own."""
-    pc.has("registered", "Idlebloom")
     assert forward(["ask", 'What is "a & b"?', "--greedy"]) == 7
     assert capfd.readouterr().out == "['ask', 'What is \"a & b\"?', '--greedy']\n"
 
 
 def test_without_the_linux_part_it_says_so(pc: Windows) -> None:
     """Before the first start, and without WSL, in words."""
+    (pc.fake / "registered").unlink()
     with pytest.raises(WslTrouble, match="start menu"):
         forward(["status"])
     pc.has("status", "absent")
@@ -47,7 +41,6 @@ def test_the_command_line_hands_it_on(
 ) -> None:
     """On Windows every command goes there, and a trouble is one line."""
     monkeypatch.setattr(launch.sys, "platform", "win32")
-    pc.has("registered", "Idlebloom")
     assert launch.main(["status", "--json"]) == 7
     assert capfd.readouterr().out == "['status', '--json']\n"
     pc.has("status", "absent")

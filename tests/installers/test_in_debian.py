@@ -18,12 +18,16 @@ from types import ModuleType
 import psutil
 import pytest
 
+from core.door import RunningNode
+from core.handover import Handed, line
+from core.secrets import Secret
 from tests.end_to_end.programs import START_SECONDS, folder
 from tests.installers.chroot import Chroot
 from tests.screen import virtual_screen
 
 TOP = Path(__file__).resolve().parents[2]
 QUESTION = "What is Idlebloom?"
+KEY = "ib-of-windows"
 pytestmark = [pytest.mark.root, pytest.mark.xvfb]
 
 
@@ -165,20 +169,26 @@ def test_the_root_file_system_is_a_nodes_alone(distribution: Chroot, build: Modu
 
 def test_its_node_joins_a_swarm_and_serves_it(distribution: Chroot) -> None:
     """As Windows starts it: a line says where it listens, a reader elsewhere gets an answer from it, and it
-    ends with its input."""
+    ends with its input. A key that its input brought opens it, and lies in no file; without the node a
+    command says who has it."""
     with folder() as reader:
         meeting = reader.start("bootstrap", "--host", "127.0.0.1", "--json")
         address = json.loads(meeting.line())["addresses"][0]
         distribution.say("idlebloom", "settings", "set", "donate", "always")
         command = distribution.as_user(
-            "idlebloom", *f"node --owned --json --port 0 --peers {address}".split()
+            "idlebloom", *f"node --owned --handover --json --port 0 --peers {address}".split()
         )
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         node = subprocess.Popen(command, text=True, **pipes)
-        assert node.stdout is not None
+        assert node.stdout is not None and node.stdin is not None
         try:
+            handed = Handed("a token that nobody guesses", {}, {Secret.API_KEY: KEY})
+            node.stdin.write(line(handed).decode())
+            node.stdin.flush()
             ready = json.loads(node.stdout.readline())
             assert ready["url"].startswith("http://127.0.0.1:")
+            # root is another user than the node's, whom only the key lets in
+            assert RunningNode(ready["url"], node.pid, KEY).request("/v1/models")["data"]
             reader.run("settings", "set", "swarm", address)
             until(lambda: reader.answer("swarm")["whole"])
             answer = reader.answer("ask", QUESTION, "--greedy")
@@ -186,6 +196,11 @@ def test_its_node_joins_a_swarm_and_serves_it(distribution: Chroot) -> None:
         finally:
             _, said = node.communicate(timeout=30)
         assert (node.returncode, said) == (0, "")
+        command = distribution.as_user("idlebloom", "key")
+        alone = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert alone.returncode == 1 and "Start Idlebloom from the start menu" in alone.stderr
+        small = [path for path in distribution.home.rglob("*.json*") if path.stat().st_size < 10**6]
+        assert not [path for path in small if KEY.encode() in path.read_bytes()]
 
 
 def test_a_new_release_renews_it_and_keeps_what_is_the_users(distribution: Chroot, place: Path) -> None:

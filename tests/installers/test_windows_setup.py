@@ -17,7 +17,12 @@ from types import ModuleType
 
 import pytest
 
+from core.secrets import Secret
+
 TOP = Path(__file__).resolve().parents[2]
+SECRETS = ("idlebloom", *(f"{secret}@idlebloom" for secret in Secret), "someone@else")
+RING = "HKCU\\Software\\Wine\\Credential Manager"
+"""Where Wine keeps what Windows has in its keyring."""
 RECORDER = Path(__file__).with_name("recorder.nsi")
 pytestmark = pytest.mark.skipif(
     not (shutil.which("makensis") and shutil.which("wine")), reason="needs makensis and wine"
@@ -186,7 +191,10 @@ def test_installed_and_started(made: Made, wine: Windows) -> None:
 
 
 def test_removed_without_a_word_it_keeps_the_models(wine: Windows) -> None:
-    """The distribution is unregistered after its disk was set aside; settings stay, all else goes."""
+    """The distribution is unregistered after its disk was set aside; settings and secrets stay, all else
+    goes."""
+    for name in SECRETS:
+        wine.run("reg", "add", f"{RING}\\Generic: {name}", "/ve", "/d", "x", "/f")
     system = wine.prefix / "drive_c" / "windows" / "system32"
     recorder(system / "wsl.exe")
     for part in ("env/Scripts", "wheels", "linux", "idlebloom"):
@@ -200,11 +208,13 @@ def test_removed_without_a_word_it_keeps_the_models(wine: Windows) -> None:
     kept = [str(path.relative_to(wine.data)) for path in sorted(wine.data.rglob("*")) if path.is_file()]
     assert kept == ["idlebloom/settings.json", "kept/ext4.vhdx"]
     assert not wine.menu.exists() and wine.value("Run", "Idlebloom") == ""
+    ring = wine.run("reg", "query", RING)
+    assert all(f"Generic: {name}" in ring for name in SECRETS)
 
 
 def test_removed_with_all_nothing_is_left(made: Made, wine: Windows) -> None:
-    """Kept models and settings go too. A distribution of that name whose disk is not in our folder is
-    another's, and not touched."""
+    """Kept models, settings and secrets go too. A distribution of that name whose disk is not in our folder
+    is another's, and not touched."""
     system = wine.prefix / "drive_c" / "windows" / "system32"
     (system / "started.txt").unlink()
     wine.run(made.setup, "/S")
@@ -212,3 +222,4 @@ def test_removed_with_all_nothing_is_left(made: Made, wine: Windows) -> None:
     wine.remove("/ALL")
     assert started(system) == []
     assert wine.left() == []
+    assert "Generic: someone@else" in wine.run("reg", "query", RING)
