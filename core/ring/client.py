@@ -175,6 +175,7 @@ class Client:
         keep = min(common(self.ids, ids), len(ids) - 1)
         self.cached = min(self.cached, keep)
         self.ids = list(ids)
+        self._fill = None  # it was of the turn before
         self._roll_back(keep)
         self._answer_from = len(ids)
         self._limit = len(ids) + max_tokens - 1

@@ -312,7 +312,6 @@ class Session:
             prepared = await self._ask_ahead(way)
         except SwarmError as error:
             log.info("a replacement could not be filled: %s", error)
-            self._part_from_spare()
         else:
             if self.route is route and self._client.answering:
                 self._events.put_nowait(prepared)
@@ -348,7 +347,11 @@ class Session:
             self._stages[-1].send(Standby(self.id, self._client.epoch, way.sealed[peer]))
         opening = self._open_message(way, index, epoch)
         self._filling = Filling(self._client, connection, before, opening, way.sealed[peer])
-        await self._filling.run(self._client.epoch)
+        try:
+            await self._filling.run(self._client.epoch)
+        except SwarmError:
+            self._part_from_spare()
+            raise
 
     async def _switch(self, ready: Way | Prepared) -> Lost | None:
         """Changes over to the way that was made ready; what is wrong with it otherwise."""
