@@ -24,6 +24,7 @@ from core.node.elsewhere import Elsewhere
 from core.node.licences import Licences, of_model, stated
 from core.node.troubles import with_trouble
 from core.paths import bundled_model
+from core.pc.machine import free_disk
 from core.routing.ask import Ask, Event, ModelCard
 from core.routing.generate import Generator
 from core.routing.route import missing
@@ -40,6 +41,10 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 5.0
 RETRY_SECONDS = (5.0, 15.0, 60.0, 300.0)
 """Pauses before a worker that failed is started again; the last one repeats."""
+CLEARED_SECONDS = 1.0
+"""Between two looks whether what was in the way has gone: a licence that was accepted,"""
+MADE_ROOM = 64 << 20
+"""or so many more bytes of the disk."""
 WITHDRAW_SECONDS = 2.0
 """For so long a node that ends goes on telling the swarm that its worker has gone."""
 STEADY_SECONDS = 300.0
@@ -279,7 +284,26 @@ class Node:
             tries += 1
             state, because = _why_not(error, time.time() + pause)
             self.publish(replace(self.untroubled, state=state, reason=because, span=None, progress=None))
-            await asyncio.sleep(pause)
+            if await self._cleared(error, pause, log_file.parent):
+                tries = 0
+
+    async def _cleared(self, error: IdlebloomError, seconds: float, folder: Path) -> bool:
+        """Waits so long, or until what was in the way has gone: then true."""
+        places = (self.model.folder, folder)
+        free = [await asyncio.to_thread(free_disk, place) for place in places]
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            await asyncio.sleep(min(left, CLEARED_SECONDS))
+            if isinstance(error, NotAccepted):
+                cleared = not await asyncio.to_thread(lambda: self.licence)
+            elif isinstance(error, DiskError | TooLittle) or (isinstance(error, WorkerFailed) and error.disk):
+                now = [await asyncio.to_thread(free_disk, place) for place in places]
+                cleared = any(one > before + MADE_ROOM for one, before in zip(now, free, strict=True))
+            else:
+                cleared = False
+            if cleared:
+                return True
+        return False
 
     async def _give_once(self, deliver: Deliver, log_file: Path) -> NoReturn:
         """Serves until the worker ends; raises ``WorkerFailed``, for by itself it should not, and what

@@ -1,5 +1,8 @@
 """Which donors, in which order: the route with the lowest predicted time a token. Pure.
 
+The model's revision is a hard condition (records of another are not of this model); how a donor has quantized
+it is a preference.
+
 A stage may use any part of a donor's span, so changes from donor to donor happen at the boundaries of
 spans. A dynamic program over those boundaries keeps, for each boundary and donor, the best way to
 have covered everything before it. Time a token = compute of the stages + one-way delays between
@@ -10,7 +13,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from core.errors import NoDonor
@@ -24,6 +27,12 @@ UPLOAD_RATE = 100e6 / 8
 """Bytes a second, assumed of a donor that has not measured its upload yet."""
 SPREAD = 0.01
 """Donors that differ by less are equal, and readers spread over them by chance."""
+
+LOSSY = {"none": 1.0, "int8": 1.03, "nf4": 1.1}
+"""How many times slower a donor counts for what its weights have lost: of near equals, the better text is
+taken. A kind that is not known here counts as the worst."""
+ANOTHER = 1.2
+"""And where it would replace one of another kind, better or not: the text goes on as it was begun."""
 
 Delay = Callable[[PeerId, PeerId], float]
 Load = Callable[[Record], float]
@@ -102,17 +111,20 @@ def mend(
     spans = {record.peer_id: record.span for record in able}
     stages: list[Stage] = []
     gap: Span | None = None
+    kinds = {record.peer_id: record.quantization for record in records}
+    lost: set[str] = set()
     for stage in route.stages:
         stays = stage.peer_id in spans and stage.span in spans[stage.peer_id]
         if stays and gap is not None:
-            stages += _fill(able, gap, costs)
-            gap = None
+            stages += _fill(able, gap, replace(costs, kinds=frozenset(lost)))
+            gap, lost = None, set()
         if stays:
             stages.append(stage)
         else:
+            lost |= {kinds[stage.peer_id]} if stage.peer_id in kinds else set()
             gap = Span(gap.start if gap is not None else stage.span.start, stage.span.end)
     if gap is not None:
-        stages += _fill(able, gap, costs)
+        stages += _fill(able, gap, replace(costs, kinds=frozenset(lost)))
     return Route(tuple(stages), predict(stages, able, delay, row_bytes))
 
 
@@ -141,11 +153,15 @@ class _Costs:
     row_bytes: int
     load: Load
     chance: random.Random | None
+    kinds: frozenset[str] = frozenset()
+    """How those that are replaced had quantized, where that is known."""
 
     def weight(self, record: Record) -> float:
         """What a donor's compute is multiplied with."""
         luck = self.chance.uniform(0, SPREAD) if self.chance else 0.0
-        return self.load(record) * (1 + luck)
+        another = ANOTHER if self.kinds and record.quantization not in self.kinds else 1.0
+        lossy = LOSSY.get(record.quantization, max(LOSSY.values()))
+        return self.load(record) * lossy * another * (1 + luck)
 
 
 def _fill(able: Collection[Record], gap: Span, costs: _Costs) -> tuple[Stage, ...]:

@@ -34,7 +34,10 @@ OnCounts = Callable[[Counts], None]
 
 
 class WorkerFailed(IdlebloomError):
-    """The worker ended by itself; the message holds its own last words."""
+    """The worker ended by itself; the message holds its own last words. ``disk``: for want of space, or of
+    another thing on the disk."""
+
+    disk = False
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class Worker:
         self.on_trouble: Callable[[], None] | None = None
         """called when that has changed."""
         self._on_loading: OnLoading | None = None
-        self._error = ""
+        self._error, self._of_disk = "", False
         self._online = asyncio.Event()
         self._resizing: list[asyncio.Future[Resized]] = []
         self._ended = asyncio.create_task(self._watch())
@@ -123,7 +126,9 @@ class Worker:
         """What to say of a worker that ended by itself."""
         code_ = self.process.returncode
         how = f"signal {-code_}" if code_ is not None and code_ < 0 else f"exit code {code_}"
-        return WorkerFailed(self._error or f"the worker ended unexpectedly ({how})")
+        failed = WorkerFailed(self._error or f"the worker ended unexpectedly ({how})")
+        failed.disk = self._of_disk
+        return failed
 
     async def resize(self, span: Span, seconds: float = MOVE_SECONDS, memory_cap: int = 0) -> Resized:
         """Has the worker serve ``span``, around the layers that both have; readers of dropped ones have
@@ -215,4 +220,4 @@ class Worker:
                 if self.on_trouble is not None:
                     self.on_trouble()
         elif event == "error":
-            self._error = str(said["message"])
+            self._error, self._of_disk = str(said["message"]), bool(said.get("disk"))

@@ -28,7 +28,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from core.errors import IdlebloomError
+from core.errors import DiskError, IdlebloomError
 from core.meter import Caps
 from core.serving.counts import Counts
 from core.serving.loading import cap_device, load, log_bytes
@@ -144,7 +144,7 @@ async def _serve(config: WorkerConfig, traces: Traces) -> int:
     if error is None:  # it has left as planned
         return 0
     if isinstance(error, IdlebloomError):
-        _say(event="error", message=str(error))
+        _say(event="error", message=str(error), disk=isinstance(error, DiskError))
     else:
         log.error("the worker failed", exc_info=error)
         _say(event="error", message=f"unexpected {type(error).__name__}: {first_line(error)}")

@@ -234,3 +234,21 @@ def kill(processes: Sequence[psutil.Process]) -> None:
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()
+
+
+@contextmanager
+def disk(path: Path, options: str) -> Iterator[None]:
+    """A file system of its own at ``path``. Needs root."""
+    path.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+def resize_disk(path: Path, size: int = 0) -> None:
+    """Gives it ``size`` bytes in all; 0: no more than is in use, so that it is full."""
+    usage = os.statvfs(path)
+    size = size or (usage.f_blocks - usage.f_bfree) * usage.f_frsize
+    subprocess.run(["mount", "-o", f"remount,size={size}", str(path)], check=True)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import pytest
 from core.door import find_running
 from core.errors import NodeError
 from core.preferences import Preferences
-from tests.end_to_end.programs import Folder, Program, folder, until
+from tests.end_to_end.programs import Folder, Program, disk, folder, until
 from tests.screen import virtual_screen
 
 pytestmark = pytest.mark.root  # a file system of its own is mounted
@@ -54,16 +54,6 @@ int clock_gettime(clockid_t which, struct timespec *now) {
     return (int)done;
 }
 """
-
-
-@contextmanager
-def disk(path: Path, options: str) -> Iterator[None]:
-    path.mkdir(exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path)], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", str(path)], check=True)
 
 
 @dataclass

@@ -23,8 +23,8 @@ from core.serving.loading import fast_dtype
 from core.serving.orders import WorkerConfig
 from core.serving.supervisor import Worker
 from core.terms import Span
-from tests.end_to_end.programs import START_SECONDS, Folder, Program, folder, until
-from tests.hub_server import COMMIT, FakeHub, serve
+from tests.end_to_end.programs import START_SECONDS, Folder, Program, disk, folder, resize_disk, until
+from tests.hub_server import COMMIT, FakeHub, Fault, serve
 
 MODEL = "maker/demo"
 QUESTION = "What is Idlebloom?"
@@ -96,18 +96,18 @@ def states(place: Folder) -> dict[str, Any]:
     return place.look("/api/status?once=1")
 
 
-def online(place: Folder, seconds: float = START_SECONDS) -> dict[str, Any]:
-    """Waits until it serves; trouble on the way is a failure."""
+def online(place: Folder, *, troubled: bool = False) -> dict[str, Any]:
+    """Waits until it serves; trouble on the way is a failure unless it was ``troubled`` before."""
     latest: dict[str, Any] = {}
 
     def gives() -> bool:
         latest.update(states(place))
-        if latest["state"] == "trouble":
+        if latest["state"] == "trouble" and not troubled:
             print("LOG", (place.path / "data" / "worker.log").read_text()[-5000:])
             raise AssertionError(str(latest["reason"]))
         return bool(latest["state"] == "giving")
 
-    until(gives, seconds, "giving")
+    until(gives, START_SECONDS, "giving")
     return latest
 
 
@@ -191,8 +191,6 @@ def _length(place: Folder) -> int:
 def test_killed_while_it_fetches(hub: FakeHub, place: Folder) -> None:
     """A node that is killed again and again while it fetches ends with the same bytes, and asks for none
     twice beyond what the last chunk held."""
-    from tests.hub_server import Fault
-
     hub.sent.clear()
     choose(place, model=f"{MODEL}@{COMMIT}", donate="always")
     hub.always = Fault(rate=4e6)
@@ -221,6 +219,53 @@ def test_killed_while_it_fetches(hub: FakeHub, place: Folder) -> None:
         assert b"".join(ours.raw(name)) == b"".join(theirs.raw(name)), name
     # What was under way when it was killed: a piece on our side, and what lay in the sockets' buffers.
     assert hub.weights() <= bytes_of(original, everything) + headers(original) + kills * (4 << 20) + (1 << 20)
+
+
+def said(place: Folder) -> str:
+    """State and reason, in the words of the page."""
+    found = states(place)
+    return f"{found['state']}: {(found['reason'] or {}).get('text', '')}"
+
+
+@pytest.mark.root  # a file system of its own is mounted
+def test_a_licence_and_a_disk_that_is_full(hub: FakeHub, place: Folder, tmp_path: Path) -> None:
+    """What comes under a licence is neither fetched, served nor answered by before that is accepted. A disk
+    that runs full while layers come, and while they are quantized, is said with the way out; with room again
+    the same node goes on from there by itself."""
+    licensed = shutil.copytree(bundled_model(), tmp_path / "licensed")
+    (licensed / "README.md").write_text("---\nlicense: bigscience-bloom-rail-1.0\n---\n")
+    hub.models["maker/licensed"] = licensed
+    hub.sent.clear()
+    data, size = place.path / "data", 4 << 30
+    with disk(data, f"size={size}"):
+        choose(place, model="maker/licensed", donate="always", quantization="int8")
+        node = place.start("node", "--port", "0", "--json", environment=environment(hub))
+        node.ready()
+        until(lambda: "idlebloom model accept" in said(place), START_SECONDS)
+        assert said(place).startswith("waiting")
+        asked = place.run("ask", QUESTION)
+        assert (asked.process.returncode, asked.out) == (1, "")
+        assert "idlebloom model accept" in asked.err and asked.err.count("\n") == 1
+        assert hub.weights() == 0
+
+        hub.always = Fault(rate=4e6)
+        try:
+            place.run("model", "accept", "--yes")
+            until(lambda: hub.weights() > 0 or states(place)["state"] == "fetching", START_SECONDS)
+            resize_disk(data)
+            until(lambda: "no space left on device" in said(place), START_SECONDS, "said")
+            assert said(place).startswith("trouble")
+        finally:
+            hub.always = None
+        resize_disk(data, size)
+
+        until(node.workers, START_SECONDS, "a worker, which imports a while")
+        resize_disk(data)
+        until(lambda: "no space left on device" in said(place), START_SECONDS, "said")
+        resize_disk(data, size)
+        online(place, troubled=True)
+        assert hub.weights() < 1.2 * (licensed / "model.safetensors").stat().st_size
+        end(node)
 
 
 def test_wrong_models_are_said(hub: FakeHub, place: Folder, tmp_path: Path) -> None:

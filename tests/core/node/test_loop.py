@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from core.errors import ModelError, SettingError
+from core.errors import DiskError, IdlebloomError, ModelError, SettingError, TooLittle
 from core.meter import Traffic
 from core.node import loop as module
 from core.node import node as node_module
@@ -322,3 +322,19 @@ async def test_what_the_nodes_own_network_carries_is_counted(
     await desk.loop.close()
     assert desk.ledger.today.up_bytes == desk.loop._gauge.total.up
     await desk.node.close()
+
+
+@pytest.mark.parametrize("error", [DiskError("no space left on device"), TooLittle("no layer fits")])
+async def test_room_on_the_disk_is_noticed_soon(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, error: IdlebloomError
+) -> None:
+    """Whoever made room does not wait for minutes; what did not change is not tried again and again."""
+    free = 0
+    monkeypatch.setattr(node_module, "free_disk", lambda _: free)
+    monkeypatch.setattr(node_module, "CLEARED_SECONDS", 0.01)
+    waiting = asyncio.create_task(desk.node._cleared(error, 60.0, desk.paths.state))
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    free = 1 << 30
+    assert await asyncio.wait_for(waiting, 5)
+    assert not await desk.node._cleared(ModelError("it is damaged"), 0.05, desk.paths.state)

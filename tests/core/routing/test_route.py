@@ -76,6 +76,42 @@ def test_a_loaded_donor_is_passed_over_among_equals() -> None:
     assert route.predicted_seconds == pytest.approx(0.0105)
 
 
+def held(record: Record, quantization: str) -> Record:
+    return replace(record, quantization=quantization)
+
+
+def test_of_near_equals_the_one_that_lost_least_is_taken() -> None:
+    """Never at the price of a much slower answer, and whatever the kind, a donor of it serves where there is
+    no other; what is predicted is what was measured."""
+    records = [
+        held(donor("a", 0, 10, 0.0100), "nf4"),
+        held(donor("b", 0, 10, 0.0102), "int8"),
+        held(donor("c", 0, 10, 0.0103), "none"),
+        held(donor("d", 0, 10, 0.0100), "3 bits"),
+    ]
+    chance = random.Random(1)
+    for expected in ("c", "b", "ad"):
+        assert {plan(records, LAYERS, chance=chance).entry.peer_id for _ in range(30)} == set(expected)
+        records = [record for record in records if record.peer_id != expected]
+    route = plan([*records, held(donor("slow", 0, 10, 0.02), "none")], LAYERS)
+    assert route.entry.peer_id in "ad"
+    assert route.predicted_seconds == pytest.approx(0.0105)
+
+
+def test_a_replacement_of_the_same_kind_is_preferred() -> None:
+    """The text goes on as it was begun; a much faster one of another kind is taken all the same."""
+    lost = held(donor("b", 3, 10, 0.01), "nf4")
+    same, other = held(donor("s", 3, 10, 0.0101), "nf4"), held(donor("o", 3, 10, 0.01), "none")
+    route = plan([donor("a", 0, 3), lost], LAYERS)
+    avoid = {lost.peer_id}
+    assert mend(route, [donor("a", 0, 3), lost, same, other], LAYERS, avoid=avoid).tail.peer_id == "s"
+    # Nothing is known of what was there, where its record has run out: then the best is.
+    assert mend(route, [donor("a", 0, 3), same, other], LAYERS, avoid=avoid).tail.peer_id == "o"
+    fast = held(donor("f", 3, 10, 0.005), "int8")
+    assert mend(route, [donor("a", 0, 3), lost, same, fast], LAYERS, avoid=avoid).tail.peer_id == "f"
+    assert mend(route, [donor("a", 0, 3), lost, other], LAYERS, avoid=avoid).tail.peer_id == "o"
+
+
 def test_avoided_donors_are_not_used() -> None:
     """A lost peer is gone around, or its layers are named."""
     records = [donor("a", 0, 10), donor("b", 0, 10)]
