@@ -265,7 +265,10 @@ def test_a_licence_and_a_disk_that_is_full(hub: FakeHub, place: Folder, tmp_path
         resize_disk(data, size)
         online(place, troubled=True)
         assert hub.weights() < 1.2 * (licensed / "model.safetensors").stat().st_size
-        end(node)
+        node.send(signal.SIGTERM)
+        assert node.wait(10) == 0
+        # What it counts could not be kept meanwhile, either.
+        assert all("no space left on device" in line for line in node.err.splitlines()), node.err
 
 
 def test_wrong_models_are_said(hub: FakeHub, place: Folder, tmp_path: Path) -> None:

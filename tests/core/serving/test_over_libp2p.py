@@ -1,7 +1,7 @@
 """What strangers may send, over real libp2p: p2pd, its streams and the hash table, on loopback.
 
-The same is tried ten times as often over the swarm in memory (``test_incoming``, ``test_guard``); the variable
-IDLEBLOOM_MUTATED says how often here.
+The same is tried ten times as often over the swarm in memory (``test_incoming``, ``test_guard``); the
+variable IDLEBLOOM_MUTATED says how often here.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ async def real(folder: Path) -> AsyncIterator[FakeRing]:
 
 
 async def test_mutated_frames_and_records_change_nothing(real: FakeRing) -> None:
-    """Whatever they say, their sender loses a stream at most; records sent straight to who stores them, under
-    their sender's and others' names, are not taken, and what lies there stays; others are answered rightly."""
+    """Whatever they say, their sender loses a stream at most; records sent straight to who stores them,
+    under their sender's and others' names, are not taken, and what lies there stays; others are answered."""
     await _frames(real)
     await still_serves(real)
     await _records(real)
