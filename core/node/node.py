@@ -289,19 +289,23 @@ class Node:
 
     async def _cleared(self, error: IdlebloomError, seconds: float, folder: Path) -> bool:
         """Waits so long, or until what was in the way has gone: then true."""
+        of_disk = isinstance(error, DiskError | TooLittle) or (isinstance(error, WorkerFailed) and error.disk)
+        if not of_disk and not isinstance(error, NotAccepted):
+            await asyncio.sleep(seconds)
+            return False
         places = (self.model.folder, folder)
-        free = [await asyncio.to_thread(free_disk, place) for place in places]
+        before = await asyncio.to_thread(lambda: [free_disk(place) for place in places])
+
+        def cleared() -> bool:
+            if isinstance(error, NotAccepted):
+                return not self.licence
+            now = [free_disk(place) for place in places]
+            return any(free > was + MADE_ROOM for free, was in zip(now, before, strict=True))
+
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             await asyncio.sleep(min(left, CLEARED_SECONDS))
-            if isinstance(error, NotAccepted):
-                cleared = not await asyncio.to_thread(lambda: self.licence)
-            elif isinstance(error, DiskError | TooLittle) or (isinstance(error, WorkerFailed) and error.disk):
-                now = [await asyncio.to_thread(free_disk, place) for place in places]
-                cleared = any(one > before + MADE_ROOM for one, before in zip(now, free, strict=True))
-            else:
-                cleared = False
-            if cleared:
+            if await asyncio.to_thread(cleared):
                 return True
         return False
 

@@ -24,6 +24,7 @@ class FailingWorker:
 
     started = 0
     lives_seconds = 0.0
+    trouble = None
 
     @classmethod
     async def start(cls, **_: object) -> FailingWorker:

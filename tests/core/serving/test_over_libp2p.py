@@ -95,7 +95,7 @@ async def _frames(real: FakeRing) -> None:
             with suppress(StreamClosed):
                 lane.write(mutated(frame, chance))
             sent += 1
-            if not number % 20:
+            if not number % 4:
                 await asyncio.sleep(0.005)  # what came is looked at, and refused
         lane.close()
         with suppress(StreamClosed):
