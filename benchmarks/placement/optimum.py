@@ -61,6 +61,12 @@ def bound(cards: Sequence[Card]) -> float:
     return high
 
 
+def speed(cards: Sequence[Card]) -> float:
+    """Tokens a second if all these cards did nothing but read weights, wherever they are needed: memory
+    would have to be no matter."""
+    return float(sum(card.speed for card in cards) / WEIGHTS.sum())
+
+
 @cache
 def _largest(card: Card) -> float:
     """The most weight that a span of this card has."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 
 from benchmarks.placement.donors import LAYERS, STAY, Card, Peer, draw, table_and_ends
 from benchmarks.placement.optimum import can_hold, throughput
-from core.serving.choose import Why, choose, may_go
-from core.serving.levels import CROWD, PLAUSIBLE, STRANGER, Levels, levels, share, turn
+from core.errors import NoDonor
+from core.routing.route import layer_seconds, plan
+from core.routing.seen import LEAST_ROUNDS, Experience, Part
+from core.serving.choose import Why, among, choose, may_go
+from core.serving.levels import BELIEVED, CROWD, PLAUSIBLE, STRANGER, Levels, levels, share, turn
 from core.swarm.crowd import FULL, SAMPLED
 from core.swarm.records import BAND_LAYERS
 from core.terms import DonorState, ModelRef, PeerId, Record, Span
@@ -26,10 +29,16 @@ QUIET = 3600.0
 MOST_HOURS = 24.0
 """A swarm that is not at rest by then is measured as it is."""
 EXPIRY = 90.0
-FOUND_OUT = 600.0
-"""Mean seconds until a liar is known. A donor that serves nothing fails the readers who try it and counts for
-nothing from then on. For one that boasts of its speed this is kinder than Idlebloom, which bounds such a
-claim but does not yet compare it with what readers saw."""
+READS_AN_HOUR = 1.0
+"""Answers that the owner of each honest donor reads. What it learns of other donors by that, and by nothing
+else, is what Idlebloom learns: ``core.routing.seen`` itself. In a crowd nobody learns anything."""
+HOP_SECONDS = 0.04
+"""From one donor to the next;"""
+HOP_ERROR, STEP_ERROR = 0.3, 0.2
+"""the parts by which hops and steps differ from what is expected of them."""
+TRIES = 8
+"""Donors who fail before a reader gives up."""
+BETWEEN_MINUTES = 15
 LOOK = 5
 """Minutes between a donor's looks at bands that it does not serve; where there is a hole, one."""
 VIEWS = 12
@@ -63,6 +72,8 @@ class Outcome:
 
     settled: Measured = Measured()
     again: Measured = Measured()
+    between: list[Measured] = field(default_factory=list)
+    """While donors come and go, every quarter of an hour."""
     chosen: list[float] = field(default_factory=list)
     """Seconds from a hole to the choice that fills it, where a donor that fits was there."""
     online: list[float] = field(default_factory=list)
@@ -74,16 +85,31 @@ class Outcome:
     """Layers that a move left without a donor: must stay 0."""
 
 
+def drawing(scenario: Scenario) -> random.Random:
+    """The chance that donors are drawn by, and nothing else: who comes does not depend on what others did."""
+    return random.Random(f"donors {scenario.seed}")
+
+
+def first_cards(scenario: Scenario) -> tuple[Card, ...]:
+    """Of the honest donors among those that come first, before anything is simulated."""
+    chance = drawing(scenario)
+    peers = [draw(number, 0.0, chance, scenario.liars) for number in range(scenario.donors)]
+    return tuple(peer.card for peer in peers if peer.lies != math.inf)
+
+
 class Swarm:
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
         self.chance = random.Random(scenario.seed)
+        self.drawing = drawing(scenario)
         self.numbers = np.random.default_rng(scenario.seed)
         self.peers: list[Peer] = []
         self.gone: list[Peer] = []
         """Crashed, with a record that has not expired."""
-        self.known: set[int] = set()
-        """Liars that are found out."""
+        self.experiences: dict[int, Experience] = {}
+        """What each donor's reader has learnt of the others."""
+        self.earlier: View | None = None
+        """What could be seen a minute ago."""
         self.now, self.next = 0.0, 0
         self.moved_at = 0.0
         self.holes: dict[int, float] = {}
@@ -122,7 +148,9 @@ class Swarm:
         self.holes.clear()
         out.chosen.clear()
         out.online.clear()
-        for _ in range(int(hours * 60)):
+        for minute in range(int(hours * 60)):
+            if minute % BETWEEN_MINUTES == BETWEEN_MINUTES - 1:
+                out.between.append(self.measure())
             for peer in [peer for peer in self.peers if peer.ends_at <= self.now]:
                 self.peers.remove(peer)
                 if peer.crashes:
@@ -135,32 +163,34 @@ class Swarm:
 
     def join(self, count: int) -> None:
         for _ in range(count):
-            peer = draw(self.next, self.now, self.chance, self.scenario.liars)
+            peer = draw(self.next, self.now, self.drawing, self.scenario.liars)
             peer.ends_at = peer.ends_at if self.out.settled.cards else math.inf
             self.next += 1
             self.peers.append(peer)
 
     def tick(self) -> None:
-        """One minute: all who look see the records as they were at its start."""
+        """One minute. Who decides has records a minute old; who goes reads them anew, and asks those on whom
+        it counts whether they are there."""
         view = self.look()
+        earlier = self.earlier or view
         window = int(self.now // TICK)
-        before = self.placed()
+        before = self.served_well()
         for index, peer in enumerate(self.peers):
             arrives = peer.going is not None and peer.online_at <= self.now
             if arrives:
                 self.arrive(peer, view, index)
+            if self.chance.random() < READS_AN_HOUR * TICK / 3600.0 and peer.lies == 1.0:
+                view.read(peer)
             looks = peer.goal is None or view.has_hole or (peer.number + window) % LOOK == 0
             # Who fetches looks on: what has changed meanwhile may want it elsewhere.
             if looks and not arrives and (peer.goal is None or view.may_move(index)):
-                self.decide(peer, view.levels(index), view.lot(index))
+                seen = earlier if earlier.knows(peer) else view
+                self.decide(peer, seen.levels(index), view.lot(index))
         self.count_opened(before)
         self.note_holes()
-        for peer in self.peers:
-            if peer.lies != 1.0 and self.chance.random() < TICK / FOUND_OUT:
-                self.known.add(peer.number)
-                peer.lies = peer.lies if peer.lies == math.inf else 1.0
         self.gone = [peer for peer in self.gone if peer.ends_at + EXPIRY > self.now]
         self.now += TICK
+        self.earlier = view if isinstance(view, Records) else None
 
     def look(self) -> View:
         return Records(self) if len(self.peers) + len(self.gone) <= CROWD else Crowd(self)
@@ -181,12 +211,12 @@ class Swarm:
     def arrive(self, peer: Peer, view: View, index: int) -> None:
         """The layers are there: it serves them instead, if nobody needs it any more where it is."""
         assert peer.going is not None
-        if peer.span is None or may_go(view.levels(index), peer.span, peer.going):
+        if peer.span is None or may_go(view.answering(index), peer.span, peer.going):
             peer.span, peer.going = peer.going, None
 
-    def placed(self) -> list[Span | None]:
-        """Who holds what, as far as it is served."""
-        return [peer.span for peer in self.peers]
+    def served_well(self) -> Ints:
+        """How many honest donors serve each layer."""
+        return _counts([peer.span for peer in self.peers if peer.lies != math.inf])
 
     def serving(self) -> list[tuple[Span, float]]:
         return [
@@ -199,12 +229,16 @@ class Swarm:
         cards = tuple(peer.card for peer in self.peers if peer.lies != math.inf)
         return Measured(throughput(self.serving()), cards)
 
-    def count_opened(self, before: list[Span | None]) -> None:
+    def count_opened(self, was: Ints) -> None:
         """Layers that somebody served, and that after this minute's moves nobody does, while the model was
         whole: before it is, nobody is served."""
-        was, now = _counts(before), _counts(self.placed())
         if (was > 0).all():
-            self.out.opened += int((now == 0).sum())
+            self.out.opened += int((self.served_well() == 0).sum())
+
+    def found_out(self, liar: Peer) -> bool:
+        """By most of those who could fill its layers."""
+        knowing = [one.trust(_name(liar)) < BELIEVED for one in self.experiences.values()]
+        return 2 * sum(knowing) > max(len(self.peers), 1)
 
     def note_holes(self) -> None:
         """A hole is a layer without an honest donor; it is chosen, then served. It counts from when its
@@ -214,7 +248,7 @@ class Swarm:
         chosen = _counts([peer.goal for peer in honest])
         served = _counts([peer.span for peer in honest])
         ghosts = [peer.span for peer in self.gone]
-        ghosts += [p.goal for p in self.peers if p.lies == math.inf and p.number not in self.known]
+        ghosts += [p.goal for p in self.peers if p.lies == math.inf and not self.found_out(p)]
         hidden = _counts(ghosts)
         able = bool((served > 0).all()) or can_hold([peer.card for peer in honest])
         for layer in range(LAYERS):
@@ -250,8 +284,15 @@ class View(Protocol):
     has_hole: bool
 
     def levels(self, index: int) -> Levels: ...
+    def answering(self, index: int) -> Levels:
+        """The same, after those on whom it would count were asked."""
+
     def lot(self, index: int) -> float: ...
     def may_move(self, index: int) -> bool: ...
+    def read(self, peer: Peer) -> None:
+        """Its owner reads an answer."""
+
+    def knows(self, peer: Peer) -> bool: ...
 
 
 class Records:
@@ -262,18 +303,65 @@ class Records:
         self.records = [
             _record(peer, swarm.now) for peer in (*swarm.peers, *swarm.gone) if peer.goal is not None
         ]
-        self.cards = {_name(peer): peer.card for peer in (*swarm.peers, *swarm.gone)}
-        known = {_name(peer) for peer in (*swarm.peers, *swarm.gone) if _useless(peer, swarm)}
-        self.trust = lambda peer: 0.0 if peer in known else STRANGER
-        held = _counts([peer.goal for peer in (*swarm.peers, *swarm.gone) if not _useless(peer, swarm)])
-        self.has_hole = bool((held == 0).any())
+        self.peers = {_name(peer): peer for peer in (*swarm.peers, *swarm.gone)}
+        self.there = {_name(peer) for peer in swarm.peers}
+        held = _counts([peer.goal for peer in (*swarm.peers, *swarm.gone)])
+        self.has_hole = bool((held == 0).any()) or any(
+            swarm.found_out(peer) for peer in swarm.peers if peer.lies == math.inf
+        )
 
     def levels(self, index: int) -> Levels:
         me = _name(self.swarm.peers[index])
-        return levels(self.records, LAYERS, me, self.swarm.now, self.trust, ends=self._ends)
+        known = self._experience(me)
+        records = known.seen.believed(self.records)
+        return levels(records, LAYERS, me, self.swarm.now, known.trust, ends=self._ends)
+
+    def answering(self, index: int) -> Levels:
+        return among(self.levels(index), self.there)
+
+    def knows(self, peer: Peer) -> bool:
+        return _name(peer) in self.peers
+
+    def _experience(self, me: PeerId) -> Experience:
+        return self.swarm.experiences.setdefault(self.peers[me].number, Experience(lambda: self.swarm.now))
+
+    def read(self, peer: Peer) -> None:
+        """Over the best route by what this reader believes; around those who do not serve it."""
+        known = self._experience(_name(peer))
+        records = [record for record in self.records if record.state is DonorState.ONLINE]
+        known.suspects.relied_on(records)
+        for _ in range(TRIES):
+            avoid = known.suspects.among(records)
+            believed = known.seen.believed(records)
+            try:
+                route = plan(
+                    believed, LAYERS, avoid=avoid, load=lambda one: known.rank(one.peer_id), delay=_hop
+                )
+            except NoDonor:
+                return
+            failing = next((one.peer_id for one in route.stages if not self._serves(one.peer_id)), None)
+            if failing is None:
+                break
+            known.failed(failing, heals=False)
+        else:
+            return
+        claims = {record.peer_id: layer_seconds(record) for record in records}
+        parts = [Part(one.peer_id, len(one.span), claims[one.peer_id]) for one in route.stages]
+        ways = HOP_SECONDS * len(parts) if len(parts) > 1 else 0.0
+        chance = self.swarm.chance
+        took = ways * chance.lognormvariate(0.0, HOP_ERROR)
+        for part in parts:
+            one = self.peers[part.peer]
+            assert one.span is not None
+            step = part.layers / (len(one.span) * one.hand(1.0).rate(one.span))
+            took += step * chance.lognormvariate(0.0, STEP_ERROR)
+        known.answered(parts, LEAST_ROUNDS, ways, took, records)
+
+    def _serves(self, name: PeerId) -> bool:
+        return name in self.there and self.peers[name].lies != math.inf
 
     def _ends(self, record: Record) -> Sequence[int]:
-        return table_and_ends(self.cards[record.peer_id]).ends
+        return table_and_ends(self.peers[record.peer_id].card).ends
 
     def lot(self, index: int) -> float:
         return turn(_name(self.swarm.peers[index]), int(self.swarm.now // TICK))
@@ -282,9 +370,8 @@ class Records:
         return True
 
 
-def _useless(peer: Peer, swarm: Swarm) -> bool:
-    """Known to serve nothing."""
-    return peer.lies == math.inf and peer.number in swarm.known
+def _hop(one: PeerId, other: PeerId) -> float:
+    return HOP_SECONDS if one != other else 0.0
 
 
 def _name(peer: Peer) -> PeerId:
@@ -320,11 +407,10 @@ class Crowd:
         placed = self.end > self.start
         speed = np.array([self._claimed(peer) for peer in claims])
         typical = np.median(speed[placed]) if placed.any() else 0.0
-        trust = np.array([0.0 if _useless(peer, swarm) else STRANGER for peer in claims])
         length = np.maximum(self.end - self.start, 1)
         # A typical speed a layer, so cards are compared by layers a second, as ``levels`` does.
-        self.rate = trust * np.minimum(speed, PLAUSIBLE * typical) / length * placed
-        self.believed = placed & (trust > 0)
+        self.rate = STRANGER * np.minimum(speed, PLAUSIBLE * typical) / length * placed
+        self.believed = placed
         self.held = self._sum(self.believed.astype(float)).astype(np.int64)
         self.has_hole = bool((self.held == 0).any())
         self.movable = self.believed & (self._least(self.held) > 1)
@@ -341,12 +427,26 @@ class Crowd:
         served = np.array([peer.span is not None for peer in claims])
         self.served = self._sum((served & self.believed).astype(float)).astype(np.int64)
         self.steady = self._sum(self.stays.astype(float)).astype(np.int64)
+        there = self.stays.copy()
+        there[self.count :] = False
+        self.answers = self._sum(there.astype(float)).astype(np.int64)
 
     def lot(self, index: int) -> float:
         return float(self.lots[index])
 
     def may_move(self, index: int) -> bool:
         return bool(self.lots[index] < self.limit)
+
+    def answering(self, index: int) -> Levels:
+        steady = self.answers.copy()
+        if self.stays[index]:
+            steady[self.start[index] : self.end[index]] -= 1
+        return replace(self.levels(index), steady=tuple(steady.tolist()))
+
+    def read(self, peer: Peer) -> None: ...
+
+    def knows(self, peer: Peer) -> bool:
+        return False
 
     def levels(self, index: int) -> Levels:
         """Without the donor that asks."""

@@ -28,7 +28,6 @@ from core.paths import Paths
 from core.pc.gpu import read_gpus
 from core.pc.machine import memory_of, read_machine
 from core.secrets import Vault
-from core.serving.levels import STRANGER
 from core.serving.loading import fast_dtype
 from core.serving.orders import WorkerConfig
 from core.serving.supervisor import WorkerFailed
@@ -216,10 +215,11 @@ class Giver:
             self._base(settings),
             me.peer_id,
             licences=Licences(self._paths.licences_file),
-            records=lambda: self._node.generator.records(fresh=True),
+            records=lambda: self._node.generator.believed(fresh=True),
             source=what if isinstance(what, Source) else None,
-            trust=lambda peer: STRANGER if self._node.generator.trusts(peer) else 0.0,
+            trust=self._node.generator.trust,
             hub=lambda: Hub(token=token, throttle=self.downloads),
+            answers=self._node.generator.answers,
         )
 
     def _base(self, settings: Settings) -> WorkerConfig:
@@ -252,8 +252,10 @@ class _Options:
     async def elsewhere(self, goal: Span, *, alone: bool) -> Span | None:
         return await self.supply.elsewhere(self.allowed.means, self.allowed.budget, goal, alone=alone)
 
-    async def may_leave(self, serving: Span, goal: Span) -> bool:
-        return await self.supply.may_leave(self.allowed.means, self.allowed.budget, serving, goal)
+    async def may_leave(self, serving: Span, goal: Span, *, known: bool) -> bool:
+        return await self.supply.may_leave(
+            self.allowed.means, self.allowed.budget, serving, goal, known=known
+        )
 
     async def fetch(self, span: Span, report: Report) -> None:
         await self.supply.fetch(self.allowed.means, self.allowed.budget, span, report)

@@ -24,8 +24,9 @@ LOOK_SECONDS = 300.0
 """Between two looks at the swarm;"""
 HURRY_SECONDS = 30.0
 """and while layers have no donor, or the new ones are here and it waits until it may go."""
-
-
+KNOWN_SECONDS = 60.0
+"""For so long others have to be told where it goes before it leaves a layer: several times what a record
+takes to reach those who read anew, and what a donor takes from reading to saying that it has gone."""
 WAIT_SECONDS = 600.0
 """After so long with layers that nobody has or fetches, whoever was expected to is expected no more."""
 
@@ -37,8 +38,9 @@ class Options(Protocol):
         """Where one that serves ``goal``, or fetches it, should rather be; ``None``: there. ``alone``: it
         counts on nobody else to move."""
 
-    async def may_leave(self, serving: Span, goal: Span) -> bool:
-        """Whether nobody needs it any more for what it would drop."""
+    async def may_leave(self, serving: Span, goal: Span, *, known: bool) -> bool:
+        """Whether nobody needs it any more for what it would drop; ``known``: others have long been told
+        where it goes."""
 
     async def fetch(self, span: Span, report: Report) -> None:
         """Have the layers on the disk."""
@@ -97,6 +99,7 @@ class Mover:
         """From ``serving`` to ``goal``, unless it should be elsewhere before it is there."""
         log.info("going from %s to %s", serving, goal)
         self._donor.goes(goal)
+        told_at = time.monotonic()
         fetching = asyncio.create_task(options.fetch(goal, self._donor.report()))
         try:
             alone = self._alone
@@ -105,7 +108,8 @@ class Mover:
                     await asyncio.wait({fetching}, timeout=spread(LOOK_SECONDS))
                     continue
                 fetching.result()
-                if await options.may_leave(serving, goal):
+                known = time.monotonic() - told_at >= KNOWN_SECONDS
+                if await options.may_leave(serving, goal, known=known):
                     await options.move(goal)
                     return
                 await asyncio.sleep(spread(HURRY_SECONDS))

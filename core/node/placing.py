@@ -3,8 +3,9 @@ over the swarm's records."""
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
@@ -12,7 +13,7 @@ from typing import Literal
 from core.model.config import ModelConfig
 from core.model.cost import Form, Numbers, costs
 from core.pc.gpu import Gpu
-from core.serving.choose import Choice, Hand, Why, choose, may_go
+from core.serving.choose import Choice, Hand, Why, among, choose, may_go, relied_on
 from core.serving.fit import Fit, Fitting, Room, Wish
 from core.serving.levels import WINDOW_SECONDS, Ends, Levels, Trust, levels, strangers, turn
 from core.settings import Quantize, Settings
@@ -35,7 +36,16 @@ PLENTY = 10**15
 SETTLED = 0.5
 """A span is kept after a restart if no more than this part of it has to be fetched anew."""
 
+ASKED = 4
+"""Donors of each layer that is left who are asked whether they are there."""
 QuantizedAs = Literal["none", "int8", "nf4"]
+Answers = Callable[[Record], Awaitable[bool]]
+"""Whether a donor is there, by asking it."""
+
+
+async def trusting(_record: Record) -> bool:
+    """Where nobody can be asked."""
+    return True
 
 
 @dataclass(frozen=True)
@@ -224,9 +234,19 @@ def elsewhere(
     return choose(seen, hand, lot, chance) or Choice(serving, Why.KEEP)
 
 
-def may_leave(fitting: Fitting, around: Around, serving: Span, goal: Span) -> bool:
-    """Whether nobody needs this donor any more for what it would drop."""
-    return may_go(around.levels(len(fitting.table)), serving, goal)
+async def may_leave(
+    fitting: Fitting, around: Around, serving: Span, goal: Span, answers: Answers, *, known: bool = True
+) -> bool:
+    """Whether nobody needs this donor any more for what it would drop: others' records say so, and they
+    answer. A record outlives a donor that was killed by up to 90 s."""
+    seen = around.levels(len(fitting.table))
+    if not may_go(seen, serving, goal, known=known):
+        return False
+    asked = relied_on(seen, serving, goal, random.Random(), ASKED)
+    by_peer = {record.peer_id: record for record in around.records}
+    told = await asyncio.gather(*(answers(by_peer[peer]) for peer in asked))
+    there = {peer for peer, well in zip(asked, told, strict=True) if well}
+    return may_go(among(seen, there), serving, goal)
 
 
 def _free_to_go(seen: Levels) -> Levels:

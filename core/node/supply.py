@@ -32,6 +32,7 @@ from core.node.herald import Herald
 from core.node.licences import Licences
 from core.node.node import Model
 from core.node.placing import (
+    Answers,
     Around,
     Means,
     Place,
@@ -41,6 +42,7 @@ from core.node.placing import (
     may_leave,
     place,
     room_of,
+    trusting,
     whole,
 )
 from core.node.storage import Storage
@@ -77,10 +79,11 @@ class Supply:
         hub: Callable[[], AbstractAsyncContextManager[Hub]] = Hub,
         early: int = EARLY_BYTES,
         trust: Trust = strangers,
+        answers: Answers = trusting,
     ) -> None:
         self.model, self.storage, self.base, self.me = model, storage, base, me
         self._licences, self._records, self._trust = licences, records, trust
-        self._ends = ends_of(model.config)
+        self._ends, self._answers = ends_of(model.config), answers
         self._source, self._hub, self._early = source, hub, early
         self._chance = random.Random()
 
@@ -160,10 +163,11 @@ class Supply:
         choice = await asyncio.to_thread(elsewhere, able, around, goal, here, self._chance)
         return None if choice.why is Why.KEEP or choice.span == goal else choice.span
 
-    async def may_leave(self, means: Means, budget: int, serving: Span, goal: Span) -> bool:
-        """Whether nobody needs it any more for what it would drop. Raises ``SwarmError``."""
+    async def may_leave(self, means: Means, budget: int, serving: Span, goal: Span, *, known: bool) -> bool:
+        """Whether nobody needs it any more for what it would drop; ``known``: others have long been told
+        where it goes. Raises ``SwarmError``."""
         able = await asyncio.to_thread(self._fitting, means, budget)
-        return may_leave(able, await self._around(), serving, goal)
+        return await may_leave(able, await self._around(), serving, goal, self._answers, known=known)
 
     async def fetch(self, means: Means, budget: int, span: Span, report: Report) -> None:
         """Have the layers of ``span`` on the disk."""

@@ -134,6 +134,8 @@ class Generator:
                 if pieces.stopped:
                     finish = Finish.STOP
                     break
+        if ids and session.route is not None:
+            self._planner.answered(kept.number, session.route, session.pace)
         rest = pieces.finish()
         if rest or held:
             shown.append(rest)
@@ -257,10 +259,18 @@ class Generator:
         self._connections.close()
         await self._planner.close()
 
-    def trusts(self, peer: PeerId) -> bool:
-        """Whether what this donor claims may be believed: it has not failed here again and again."""
-        return self._planner.trusts(peer)
+    def trust(self, peer: PeerId) -> float:
+        """How much this donor's word counts: nothing where it has failed here again and again."""
+        return self._planner.trust(peer)
+
+    async def answers(self, record: Record) -> bool:
+        """Whether this donor is there: it is asked."""
+        return await self._connections.answers(record.peer_id, record.addresses)
 
     async def records(self, *, fresh: bool = False) -> tuple[Record, ...]:
         """The donors of this model: as last read, or read now."""
         return await self._planner.records(fresh=fresh)
+
+    async def believed(self, *, fresh: bool = False) -> tuple[Record, ...]:
+        """The same as far as what was seen of them here agrees."""
+        return await self._planner.believed(fresh=fresh)

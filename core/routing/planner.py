@@ -20,8 +20,8 @@ from core.errors import NoDonor, SwarmError
 from core.routing.connections import Connections
 from core.routing.delays import Delays
 from core.routing.opening import Failed, Trouble, Way
-from core.routing.route import Delay, mend, plan, predict
-from core.routing.suspects import Suspects
+from core.routing.route import Delay, layer_seconds, mend, plan, predict
+from core.routing.seen import Experience, Pace, Part
 from core.swarm.peer import Peer
 from core.swarm.watch import Watcher
 from core.terms import DonorState, ModelRef, PeerId, Record, Route, WireDtype
@@ -52,7 +52,8 @@ class Planner:
         self._watcher = Watcher(peer.directory, model)
         self.own: PeerId | None = None
         """A donor that says it is leaving and still serves this peer: its owner's."""
-        self._suspects = Suspects(time.monotonic)
+        self._experience = Experience(time.monotonic)
+        self._suspects = self._experience.suspects
         self._answering: dict[int, Route] = {}
         self._standbys: dict[int, frozenset[PeerId]] = {}
 
@@ -64,17 +65,41 @@ class Planner:
         known = self._watcher.records
         return await self._watcher.refresh() if fresh or not known else known
 
+    async def believed(self, *, fresh: bool = False) -> tuple[Record, ...]:
+        """The same as far as this reader believes them."""
+        return self._experience.seen.believed(await self.records(fresh=fresh))
+
     # Who answers over which donors
 
     def begin(self, session: int, route: Route) -> Route:
         """This session answers over this route now: its donors have one more reader. Returns the route
         with what is predicted from all that is known, its opening included."""
         self._answering[session] = route
-        records = self._watcher.records
+        records = self._experience.seen.believed(self._watcher.records)
         if not {stage.peer_id for stage in route.stages} <= {record.peer_id for record in records}:
             return route
         seconds = predict(route.stages, records, self._delays(records), self._row_bytes(records))
         return replace(route, predicted_seconds=seconds)
+
+    def answered(self, session: int, route: Route, pace: Pace) -> None:
+        """It gave an answer over this route, whose last rounds took so long."""
+        records = {record.peer_id: record for record in self._watcher.records}
+        if not {stage.peer_id for stage in route.stages} <= records.keys():
+            return
+        readers = self._readers(session)
+        parts = [
+            Part(
+                stage.peer_id,
+                len(stage.span),
+                layer_seconds(record := records[stage.peer_id]),
+                loaded(record, readers[stage.peer_id]),
+            )
+            for stage in route.stages
+        ]
+        known = records.values()
+        whole = predict(route.stages, known, self._delays(known), self._row_bytes(known))
+        ways = whole - sum(part.layers * part.claimed for part in parts)
+        self._experience.answered(parts, pace.rounds, ways, pace.seconds, known)
 
     def end(self, session: int) -> None:
         """The answer has ended."""
@@ -103,13 +128,13 @@ class Planner:
     def trouble(self, trouble: Trouble) -> None:
         """Something went wrong, which later plans go around."""
         if isinstance(trouble, Failed):
-            self._suspects.failed(trouble.peer, heals=trouble.heals)
+            self._experience.failed(trouble.peer, heals=trouble.heals)
         else:
             self._suspects.cannot_dial(trouble.one, trouble.other)
 
-    def trusts(self, peer: PeerId) -> bool:
-        """Whether what this donor claims may be believed: it has not failed here again and again."""
-        return not self._suspects.distrusts(peer)
+    def trust(self, peer: PeerId) -> float:
+        """How much this donor's word counts: nothing where it has failed here again and again."""
+        return self._experience.trust(peer)
 
     async def _known(self, *, fresh: bool) -> tuple[Record, ...]:
         """The records, read now if ``fresh``; where the directory does not answer, those known before."""
@@ -122,14 +147,16 @@ class Planner:
     def _plan(
         self, records: Collection[Record], session: int, avoid: Collection[PeerId], before: Route | None
     ) -> Way:
-        records = [self._as_own(record) for record in records]
+        records = [self._as_own(record) for record in self._experience.seen.believed(records)]
         layers, row_bytes = self._model.layers, self._row_bytes(records)
         delays = self._delays(records)
         readers = self._readers(session)
         warm = self._standbys.get(session, frozenset())
 
         def load(record: Record) -> float:
-            return loaded(record, readers[record.peer_id]) * (WARM if record.peer_id in warm else 1.0)
+            peer = record.peer_id
+            rank = self._experience.rank(peer) * (WARM if peer in warm else 1.0)
+            return loaded(record, readers[peer]) * rank
 
         def mended(route: Route, without: Collection[PeerId]) -> Route | None:
             with suppress(NoDonor):

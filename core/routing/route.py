@@ -21,6 +21,8 @@ from core.terms import DonorState, PeerId, Record, Route, Span, Stage
 
 LAYER_SECONDS = 0.001
 """Assumed for a donor that has not measured itself yet."""
+FASTEST = 1e-6
+"""No layer takes less, whatever is claimed."""
 STAGE_SECONDS = 0.0005
 """What a stage costs besides compute and delay: frames, threads, sampling."""
 UPLOAD_RATE = 100e6 / 8
@@ -133,7 +135,7 @@ def predict(
 ) -> float:
     """Seconds a token over these stages."""
     by_peer = {record.peer_id: record for record in records}
-    compute = sum(_layer_seconds(by_peer[s.peer_id]) * len(s.span) + STAGE_SECONDS for s in stages)
+    compute = sum(layer_seconds(by_peer[s.peer_id]) * len(s.span) + STAGE_SECONDS for s in stages)
     hops = sum(
         delay(one.peer_id, other.peer_id) + _sending(by_peer[one.peer_id], row_bytes)
         for one, other in pairwise(stages)
@@ -196,8 +198,9 @@ def _way_back(stages: Sequence[Stage], delay: Delay) -> float:
     return delay(stages[-1].peer_id, stages[0].peer_id) if len(stages) > 1 else 0.0
 
 
-def _layer_seconds(record: Record) -> float:
-    return record.step_seconds / len(record.span) or LAYER_SECONDS
+def layer_seconds(record: Record) -> float:
+    """What one step takes in one layer, as claimed."""
+    return max(record.step_seconds / len(record.span) or LAYER_SECONDS, FASTEST)
 
 
 def _sending(record: Record, row_bytes: int) -> float:
@@ -230,7 +233,7 @@ class _Search:
             if not ways:
                 return
             before = min(ways, key=lambda way: (way.seconds, len(way.stages)))
-        layer = _layer_seconds(record) * self.weight[me]
+        layer = layer_seconds(record) * self.weight[me]
         for end in self.cuts:
             if cut < end <= record.span.end:
                 seconds = before.seconds + STAGE_SECONDS + layer * (end - cut)

@@ -37,6 +37,7 @@ from core.routing.opening import (
     open_message,
 )
 from core.routing.patience import Patience
+from core.routing.seen import Pace
 from core.routing.watch import LATE_TIMES, AskAll, Blame, Wait, Watch
 from core.swarm.messages import Close, Leaving, Message, Open, Probe, Pulse, Ready, Refuse, Standby
 from core.swarm.watch import spread
@@ -86,6 +87,8 @@ class Session:
         self._warming: asyncio.Task[None] | None = None
         self._clock = asyncio.get_running_loop().time
         self._watch = Watch(self._clock, connections.lateness)
+        self.pace = Pace(self._clock)
+        """Of the last answer, since its route changed last."""
         self._source: Source | None = None
         self.narrow: bool | None = None
         """Whether prompts travel in int8 blocks; ``None`` until the first way is known."""
@@ -149,7 +152,7 @@ class Session:
         avoid: set[PeerId] = set()
         patience = Patience(self._clock, self.patience)
         ready: Way | Prepared | None = None
-        self._watch.begin()
+        self._begin()
         try:
             while client.answering or not self._events.empty():
                 event = await self._next()
@@ -254,7 +257,7 @@ class Session:
         for connection in self._stages:
             connection.sessions[self.id] = (self._message, self._lost)
         self.route, self._broken = way.route, None
-        self._watch.begin()
+        self._begin()
         self._client.open(len(stages))
         self._opening = Opening(way.route)
         for index, connection in enumerate(self._stages):
@@ -371,7 +374,7 @@ class Session:
         for connection in self._stages:
             connection.sessions[self.id] = (self._message, self._lost)
         self.route, self._broken = ready.way.route, None
-        self._watch.begin()
+        self._begin()
         self._send(self._client.change_over(ready.epoch, ready.standings, ready.staying))
         self._warming = asyncio.create_task(self._warm(ready.way))
 
@@ -478,7 +481,13 @@ class Session:
             case Broken() if message.epoch == self._client.epoch and self._is_at(remote, message.stage):
                 self._note(loss(message, self.route))
 
+    def _begin(self) -> None:
+        """A new answer, or a new route."""
+        self._watch.begin()
+        self.pace.begin()
+
     def _drawn(self, message: Drawn) -> None:
+        self.pace.drawn()
         tokens, sends = self._client.drawn(message)
         for token in tokens:
             self._events.put_nowait(token)

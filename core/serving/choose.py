@@ -111,11 +111,41 @@ def choose(seen: Levels, hand: Hand, lot: float, chance: random.Random) -> Choic
     return Choice(span, Why.WEAK) if _repays(seen, hand, now, span) else stay
 
 
-def may_go(seen: Levels, now: Span, goal: Span) -> bool:
+def may_go(seen: Levels, now: Span, goal: Span, *, known: bool = True) -> bool:
     """Whether a donor that has fetched ``goal`` may leave ``now`` for it: who serves nobody, since the model
-    is not whole, may; else every layer that it leaves is served by someone who stays."""
+    is not whole, may; else every layer that it leaves is served by someone who stays. ``known``: it has said
+    where it goes for longer than a record takes to reach the others; before, it may not leave a whole model.
+
+    So no layer is left alone, however late records arrive: who goes reads them anew first. Of two that leave
+    the same layer the later reader sees the other, gone or about to go, and counts on it only if it ranks
+    above; and that one, which sees the reader too, then does not count on the reader."""
     whole = all(count or layer in now for layer, count in enumerate(seen.served or seen.held))
-    return not whole or _may_leave(seen, now, goal)
+    return not whole or (known and _may_leave(seen, now, goal))
+
+
+def relied_on(seen: Levels, now: Span, goal: Span, chance: random.Random, most: int) -> list[PeerId]:
+    """Whom to ask whether they are there before ``now`` is left for ``goal``: for each layer at most ``most``
+    of those whose records say that they serve it on."""
+    asked: dict[PeerId, Span] = {}
+    able = chance.sample(list(seen.stays), len(seen.stays))
+    for layer in range(now.start, now.end):
+        if layer in goal:
+            continue
+        lacking = most - sum(layer in span for span in asked.values())
+        asked |= [(peer, span) for peer, span in able if layer in span and peer not in asked][
+            : max(lacking, 0)
+        ]
+    return list(asked)
+
+
+def among(seen: Levels, there: Collection[PeerId]) -> Levels:
+    """The same with nobody counted on but those who are ``there``."""
+    stays = tuple(one for one in seen.stays if one[0] in there)
+    steady = [0] * len(seen.steady)
+    for _, span in stays:
+        for layer in range(span.start, span.end):
+            steady[layer] += 1
+    return replace(seen, stays=stays, steady=tuple(steady))
 
 
 @dataclass(frozen=True)

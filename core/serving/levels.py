@@ -1,8 +1,8 @@
 """What a swarm's records say of its layers, for the choice of a place (``core.serving.choose``). Pure.
 
 Claims are not believed at once: each counts as much as its peer is trusted, and none for more than a few
-times what is usual. Everyone computes whose turn it is to move from the same records, so two donors of a
-layer do not leave it in the same moment.
+times what is usual. Everyone computes whose turn it is to move from the same records, and of those that are
+about to go who counts on whom, so two donors of a layer do not leave it in the same moment.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from core.terms import DonorState, PeerId, Record, Span
 
 LAYER_SECONDS = 0.001
 """Assumed for a layer of a donor that has not measured itself yet."""
+FASTEST = 1e-6
+"""No layer takes less, whatever is claimed."""
 STRANGER = 0.5
 """Trust in a peer that nobody here has used yet. All strangers are discounted alike: it changes what
 they weigh beside peers that were seen, not beside each other."""
@@ -80,6 +82,8 @@ class Levels:
     """This donor counts on nobody else to move."""
     served: tuple[int, ...] = ()
     """How many serve each layer now, those that will leave included; empty where that is ``held``."""
+    stays: tuple[tuple[PeerId, Span], ...] = ()
+    """Who ``steady`` counts, with what each serves."""
 
     @property
     def holes(self) -> int:
@@ -90,6 +94,12 @@ def turn(peer: PeerId, window: int) -> float:
     """This peer's lot for one window, from 0 to 1: the lowest move first."""
     digest = hashlib.sha256(f"{peer} {window}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def rank(peer: PeerId) -> float:
+    """This peer's place among those that are about to go. It stays the same while they wait: records are
+    seen late, and an order that changed in between would have two go who counted on each other."""
+    return turn(peer, -1)
 
 
 def share(holes: int, donors: int, movable: int) -> float:
@@ -126,11 +136,10 @@ def levels(
     held = _held(map(_goal, believed), layers)
     movable = [one for one in believed if min(held[_goal(one).start : _goal(one).end]) > 1]
     limit, window = share(held.count(0), len(believed), len(movable)), int(now // WINDOW_SECONDS)
-    mine = turn(me, window)
     going = {one.peer_id for one in movable if turn(one.peer_id, window) < limit}
     others = [one for one in believed if one.peer_id != me]
     serving = [one for one in others if one.state is DonorState.ONLINE]
-    staying = [one for one in serving if one.peer_id not in going and _stays(one, mine, window)]
+    staying = [one for one in serving if one.peer_id not in going and _stays(one, rank(me))]
     small = len(believed) <= CROWD
     known = _known(believed, layers, trust, ends, window) if small else []
     return Levels(
@@ -144,6 +153,7 @@ def levels(
         me,
         window,
         served=tuple(_held((one.span for one in serving), layers)),
+        stays=tuple((one.peer_id, one.span) for one in staying),
     )
 
 
@@ -174,10 +184,10 @@ def _goal(record: Record) -> Span:
     return record.going or record.span
 
 
-def _stays(record: Record, mine: float, window: int) -> bool:
-    """Whether one that serves goes on with that while this donor, whose lot is ``mine``, may go: of those
-    that are about to go only the one with the lowest lot counts on the others."""
-    return record.going is None or turn(record.peer_id, window) > mine
+def _stays(record: Record, mine: float) -> bool:
+    """Whether one that serves goes on with that while this donor, whose rank is ``mine``, goes: of those
+    that are about to go each counts only on those that rank above it, and none on one that counts on it."""
+    return record.going is None or rank(record.peer_id) > mine
 
 
 def _held(spans: Iterable[Span], layers: int) -> list[int]:
@@ -198,7 +208,7 @@ def _counts(record: Record, now: float, layers: int) -> bool:
 
 def _layer_rate(record: Record) -> float:
     """Layers a second, as claimed."""
-    return len(record.span) / record.step_seconds if record.step_seconds > 0 else 1 / LAYER_SECONDS
+    return 1 / max(record.step_seconds / len(record.span) or LAYER_SECONDS, FASTEST)
 
 
 def _typical(records: Sequence[Record]) -> float:

@@ -37,9 +37,9 @@ class Swarm:
         self.alone = alone
         return None if goal == self.wanted else self.wanted
 
-    async def may_leave(self, serving: Span, goal: Span) -> bool:
-        self.log.append("asks")
-        return not self.needed
+    async def may_leave(self, serving: Span, goal: Span, *, known: bool) -> bool:
+        self.log.append("asks" if known else "asks too soon")
+        return known and not self.needed
 
     async def fetch(self, span: Span, report: Report) -> None:
         report(Progress("fetching", 0, 1))
@@ -66,6 +66,7 @@ class Swarm:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LOOK_SECONDS", 0.01)
     monkeypatch.setattr(module, "HURRY_SECONDS", 0.01)
+    monkeypatch.setattr(module, "KNOWN_SECONDS", 0.05)
 
 
 async def until(true: Callable[[], bool]) -> None:
@@ -112,6 +113,17 @@ async def test_it_waits_for_others_no_longer_than_is_useful(monkeypatch: pytest.
     await until(lambda: swarm.alone)
     swarm.whole = True
     await until(lambda: not swarm.alone)
+    running.cancel()
+
+
+async def test_others_know_for_a_while_before_it_goes() -> None:
+    """Though its layers are here at once: someone may have read the records before it said so."""
+    swarm = Swarm()
+    swarm.fetched.set()
+    running = asyncio.create_task(Mover(swarm, swarm).run())
+    await until(lambda: swarm.serving == THERE)
+    asked = [line for line in swarm.log if line.startswith("asks")]
+    assert asked[0] == "asks too soon" and asked[-1] == "asks"
     running.cancel()
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from core.errors import TooLittle
 from core.model.config import ModelConfig
-from core.node.placing import Means, fitting, place, whole
+from core.node.placing import Around, Means, fitting, may_leave, place, whole
 from core.terms import DonorState, ModelRef, PeerId, Record, Span
 
 GB = 10**9
@@ -42,3 +42,22 @@ def test_too_little_memory_is_said() -> None:
     """The need, what there is, and what to do."""
     with pytest.raises(TooLittle, match=r"of memory and none may be used\. Close other programs"):
         place(fitting(MODEL, F32, GB // 3), [], ME, 1001.0, random.Random(1))
+
+
+async def test_layers_are_left_to_those_who_answer() -> None:
+    """A record outlives a donor that was killed: it is asked before it is counted on."""
+    able, heir = fitting(MODEL, BF16, 3 * GB), other(0, 26)
+    asked: list[PeerId] = []
+    about = (Around([heir], ME, 1001.0 + 60 * window) for window in range(99))
+    around = next(one for one in about if one.levels(26).stays)
+
+    async def answers(record: Record) -> bool:
+        asked.append(record.peer_id)
+        return answering
+
+    for answering in (True, False):
+        left = await may_leave(able, around, Span(0, 2), Span(2, 4), answers)
+        assert left is answering
+    assert asked == ["other", "other"]
+    assert not await may_leave(able, around, Span(0, 2), Span(2, 4), answers, known=False)
+    assert len(asked) == 2

@@ -11,8 +11,9 @@ from dataclasses import replace
 import pytest
 
 from core.routing.connections import Connections
-from core.routing.opening import Undialable
+from core.routing.opening import Failed, Undialable
 from core.routing.planner import READER, Planner, loaded, sends_slowly
+from core.routing.seen import LEAST_ROUNDS, Pace
 from core.swarm.codec import CONTROL, pack, receive
 from core.swarm.fake import FakePeer, FakeSwarm
 from core.swarm.messages import Heard, Lease
@@ -170,3 +171,41 @@ def test_prompts_are_narrowed_where_a_measured_upload_binds_them(
     }
     route = Route(tuple(Stage(peer, record.span) for peer, record in records.items()))
     assert sends_slowly(route, records, 28_672) is narrow
+
+
+async def test_a_boaster_loses_its_readers_once_answers_have_told() -> None:
+    """The route goes around it, and whoever places layers learns of it too; nobody else is doubted."""
+    swarm = FakeSwarm()
+    honest, boaster = swarm.peer(), swarm.peer()
+    await honest.directory.announce(record(honest, Span(0, 8), step_seconds=0.15))
+    await boaster.directory.announce(record(boaster, Span(0, 8), step_seconds=0.0002))
+    now = 0.0
+    pace = Pace(lambda: now)
+    for _ in range(LEAST_ROUNDS + 1):
+        pace.drawn()
+        now += 0.2
+    async with planning(swarm.peer()) as planner:
+        for number in range(4):
+            way = await planner.way(number, (), None)
+            planner.answered(number, way.route, pace)
+            planner.end(number)
+        assert (await planner.way(9, (), None)).route.entry.peer_id == honest.peer_id
+        claims = {one.peer_id: one.step_seconds for one in await planner.believed()}
+        assert claims[honest.peer_id] == 0.15 < claims[boaster.peer_id]
+
+
+async def test_who_fails_again_and_again_is_ranked_below_its_equals() -> None:
+    """For longer than it is left out: by what this reader sees alone."""
+    swarm = FakeSwarm()
+    donors = [swarm.peer() for _ in range(2)]
+    for donor in donors:
+        await donor.directory.announce(record(donor, Span(0, 8)))
+    async with planning(swarm.peer()) as planner:
+        bad = (await planner.way(0, (), None)).route.entry.peer_id
+        planner.trouble(Failed(bad, heals=False))
+        planner.forget(0)
+        assert planner.trust(bad) < 0.5
+        assert planner._experience.rank(bad) > 1.2
+        planner._suspects._failures.clear()  # a minute later
+        entries = {(await planner.way(number, (), None)).route.entry.peer_id for number in range(1, 5)}
+        assert entries == {donor.peer_id for donor in donors} - {bad}

@@ -10,8 +10,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from core.model.cost import LayerCost
-from core.serving.choose import Choice, Hand, Why, carried, choose, may_go
-from core.serving.levels import PLAUSIBLE, Levels, levels, share, turn
+from core.serving.choose import Choice, Hand, Why, among, carried, choose, may_go, relied_on
+from core.serving.levels import PLAUSIBLE, Levels, levels, rank, share, turn
 from core.terms import DonorState, ModelRef, PeerId, Record, Span
 
 LAYERS = 8
@@ -218,10 +218,10 @@ def test_a_donor_on_its_way_fills_the_hole_already() -> None:
     records = [record("a", 0, 4), going(record("b", 0, 4), 4, 8)]
     seen = levels(records, LAYERS, ME, 1001.0)
     assert seen.held == (1,) * 8 and seen.served == (2,) * 4 + (0,) * 4
-    first = next(window for window in range(20, 99) if turn(PeerId("b"), window) < turn(ME, window))
-    late = [replace(one, expires_at=9000.0) for one in records]
-    window = levels(late[1:], LAYERS, ME, first * 60.0)
-    assert window.steady == (0,) * 8
+    lower = next(PeerId(f"{n}") for n in range(99) if rank(PeerId("b")) < rank(PeerId(f"{n}")))
+    higher = next(PeerId(f"{n}") for n in range(99) if rank(PeerId("b")) > rank(PeerId(f"{n}")))
+    assert all(levels(records[1:], LAYERS, lower, now).steady == (0,) * 8 for now in range(1001, 2000, 60))
+    assert any(levels(records[1:], LAYERS, higher, now).steady[0] for now in range(1001, 2000, 60))
 
 
 def test_who_has_fetched_waits_until_nobody_needs_it_where_it_is() -> None:
@@ -231,7 +231,54 @@ def test_who_has_fetched_waits_until_nobody_needs_it_where_it_is() -> None:
     last = levels([record("a", 0, 4), record("c", 0, 4)], LAYERS, ME, 1001.0)
     assert not may_go(last, Span(4, 8), Span(0, 4))
     broken = levels([record("a", 0, 3)], LAYERS, ME, 1001.0)
-    assert may_go(broken, Span(4, 8), Span(0, 4))
+    assert may_go(broken, Span(4, 8), Span(0, 4), known=False)
+
+
+def test_who_goes_asks_those_it_counts_on() -> None:
+    """A few for each layer that it leaves; one that does not answer is not counted on."""
+    records = [
+        record(name, start, start + 4) for start in (0, 4) for name in (f"{start} {n}" for n in range(6))
+    ]
+    windows = (levels(records, LAYERS, ME, now) for now in range(1001, 9000, 60))
+    seen = next(one for one in windows if len(one.stays) == 12)
+    asked = relied_on(seen, Span(2, 6), Span(4, 8), random.Random(1), most=2)
+    assert len(asked) == 2 and all(peer.startswith("0 ") for peer in asked)
+    assert may_go(among(seen, asked[:1]), Span(2, 6), Span(4, 8))
+    assert not may_go(among(seen, []), Span(2, 6), Span(4, 8))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 10_000))
+def test_no_layer_is_left_alone_however_late_records_are(seed: int) -> None:
+    """Donors that all want to leave say so at any time, read records up to 20 s old, and take up to 20 s to
+    go: the model stays whole."""
+    chance = random.Random(seed)
+    names = [PeerId(f"{seed} {number}") for number in range(6)]
+    spans = {name: [(0.0, Span(0, 4) if number % 2 else Span(4, 8))] for number, name in enumerate(names)}
+    says = {name: chance.uniform(0, 120) for name in names}
+    goal = {name: Span(2, 6) for name in names}
+    asks = [(says[n] + k * 30 + chance.uniform(0, 30), n) for n in names for k in range(2, 12)]
+    leaves: dict[PeerId, float] = {}
+
+    def at(name: PeerId, when: float) -> Span:
+        return next(span for since, span in reversed(spans[name]) if since <= max(when, 0.0))
+
+    for now, me in sorted(asks):
+        if me in leaves:
+            continue
+        records = []
+        for name in names:
+            told = now - chance.uniform(0, 20)
+            span = at(name, told)
+            one = replace(record(name, span.start, span.end), expires_at=9000.0)
+            on_its_way = says[name] <= told and span != goal[name]
+            records.append(replace(one, going=goal[name]) if on_its_way else one)
+        if may_go(levels(records, LAYERS, me, 1000 + now), at(me, now), goal[me]):
+            leaves[me] = now + chance.uniform(0, 20)
+            spans[me].append((leaves[me], goal[me]))
+    for now in leaves.values():
+        held = [at(name, now) for name in names]
+        assert all(any(layer in span for span in held) for layer in range(LAYERS))
 
 
 spans_of_donors = st.lists(
