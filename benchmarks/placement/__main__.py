@@ -18,14 +18,14 @@ from core.paths import code
 
 HEAD = """# Placement
 
-BLOOM-176B in NF4 over simulated donors with 8 to 24 GB cards and 20 to 1,000 Mbit/s. {liars:.0%} of them lie: a
-third serve nothing of what they announce, the others claim 10 or 1,000 times their speed. Each honest donor's
-owner reads an answer an hour; what that shows of the others, and only that, a donor knows, by the functions
-that Idlebloom itself uses (`core.routing.seen`, `suspects` and `route`; `core.serving.levels`, `choose` and
-`joint`). Above 64 donors nobody learns anything: there claims are bounded only. Who decides has records a
-minute old; who goes has new ones, and asks those on whom it counts. {runs}
+BLOOM-176B in NF4 over simulated donors with 8 to 24 GB cards and 20 to 1,000 Mbit/s. Of all {liars:.0%} lie: a
+third of those serve nothing of what they announce, the others claim 10 or 1,000 times their speed. Each honest
+donor reads an answer every 20 minutes, as `core.node.trial` has it do. What that shows of the others it knows,
+and only that, by the functions that Idlebloom itself uses (`core.routing.seen`, `suspects` and `route`;
+`core.serving.levels`, `choose` and `joint`). Above 64 donors nobody learns anything: there claims are bounded
+only. Who decides has records a minute old; who goes has new ones, and asks those on whom it counts. {runs}
 
-*Settled*: all have come, nobody has chosen another place for an hour, and all serve what they fetched;
+*Settled*: all have come, nobody has chosen another place or come to one for an hour, and nobody fetches;
 *again*: the same after {hours:g} hours in which donors go after 8 hours on average, half of them without a
 word, and as many come; *meanwhile*: in those hours, measured every quarter of an hour, whatever was under way.
 *Hours to rest*: until then, with that hour; a layer takes 33 minutes at 20 Mbit/s. *Opened*: layers of a whole

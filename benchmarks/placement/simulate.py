@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -18,18 +18,18 @@ from benchmarks.placement.optimum import can_hold, throughput
 from core.errors import NoDonor
 from core.routing.route import layer_seconds, plan
 from core.routing.seen import LEAST_ROUNDS, Experience, Part
-from core.serving.choose import Why, among, choose, may_go
+from core.serving.choose import Why, alone, among, choose, may_go
 from core.serving.levels import BELIEVED, CROWD, PLAUSIBLE, STRANGER, Levels, levels, share, turn
 from core.swarm.crowd import FULL, SAMPLED
 from core.swarm.records import BAND_LAYERS
-from core.terms import DonorState, ModelRef, PeerId, Record, Span
+from core.terms import DonorState, ModelRef, PeerId, Record, Route, Span
 
 TICK = 60.0
 QUIET = 3600.0
 MOST_HOURS = 24.0
 """A swarm that is not at rest by then is measured as it is."""
 EXPIRY = 90.0
-READS_AN_HOUR = 1.0
+READS_AN_HOUR = 3.0
 """Answers that the owner of each honest donor reads. What it learns of other donors by that, and by nothing
 else, is what Idlebloom learns: ``core.routing.seen`` itself. In a crowd nobody learns anything."""
 HOP_SECONDS = 0.04
@@ -108,6 +108,8 @@ class Swarm:
         """Crashed, with a record that has not expired."""
         self.experiences: dict[int, Experience] = {}
         """What each donor's reader has learnt of the others."""
+        self.broken: dict[int, float] = {}
+        """Since when the model is not whole, as far as each donor knows."""
         self.earlier: View | None = None
         """What could be seen a minute ago."""
         self.now, self.next = 0.0, 0
@@ -130,8 +132,8 @@ class Swarm:
         return out
 
     def settle(self) -> float:
-        """Until nobody has decided for another place for an hour and all serve what they fetched. Returns
-        the hours that it took."""
+        """Until nobody has decided for another place or come to one for an hour, and all serve what they
+        fetched. Returns the hours that it took."""
         began = self.now
         while self.now - began < MOST_HOURS * 3600.0:
             self.tick()
@@ -185,12 +187,21 @@ class Swarm:
             # Who fetches looks on: what has changed meanwhile may want it elsewhere.
             if looks and not arrives and (peer.goal is None or view.may_move(index)):
                 seen = earlier if earlier.knows(peer) else view
-                self.decide(peer, seen.levels(index), view.lot(index))
+                self.decide(peer, self.counting(peer, seen.levels(index)), view.lot(index))
         self.count_opened(before)
         self.note_holes()
         self.gone = [peer for peer in self.gone if peer.ends_at + EXPIRY > self.now]
         self.now += TICK
         self.earlier = view if isinstance(view, Records) else None
+
+    def counting(self, peer: Peer, seen: Levels) -> Levels:
+        """On others that are expected to move, until that has taken too long."""
+        own = peer.goal or ()
+        if all(count or layer in own for layer, count in enumerate(seen.held)):
+            self.broken.pop(peer.number, None)
+            return seen
+        since = self.broken.setdefault(peer.number, self.now)
+        return replace(seen, alone=alone(self.now - since, self.now))
 
     def look(self) -> View:
         return Records(self) if len(self.peers) + len(self.gone) <= CROWD else Crowd(self)
@@ -213,6 +224,7 @@ class Swarm:
         assert peer.going is not None
         if peer.span is None or may_go(view.answering(index), peer.span, peer.going):
             peer.span, peer.going = peer.going, None
+            self.moved_at = self.now
 
     def served_well(self) -> Ints:
         """How many honest donors serve each layer."""
@@ -331,14 +343,14 @@ class Records:
         records = [record for record in self.records if record.state is DonorState.ONLINE]
         known.suspects.relied_on(records)
         for _ in range(TRIES):
-            avoid = known.suspects.among(records)
-            believed = known.seen.believed(records)
             try:
-                route = plan(
-                    believed, LAYERS, avoid=avoid, load=lambda one: known.rank(one.peer_id), delay=_hop
-                )
+                route = self._route(records, known, known.suspects.among(records))
             except NoDonor:
-                return
+                # Better one that failed than nobody: a reader who waits tries again and again.
+                try:
+                    route = self._route(records, known, ())
+                except NoDonor:
+                    return
             failing = next((one.peer_id for one in route.stages if not self._serves(one.peer_id)), None)
             if failing is None:
                 break
@@ -356,6 +368,10 @@ class Records:
             step = part.layers / (len(one.span) * one.hand(1.0).rate(one.span))
             took += step * chance.lognormvariate(0.0, STEP_ERROR)
         known.answered(parts, LEAST_ROUNDS, ways, took, records)
+
+    def _route(self, records: Sequence[Record], known: Experience, avoid: Collection[PeerId]) -> Route:
+        believed = known.seen.believed(records)
+        return plan(believed, LAYERS, avoid=avoid, load=lambda one: known.rank(one.peer_id), delay=_hop)
 
     def _serves(self, name: PeerId) -> bool:
         return name in self.there and self.peers[name].lies != math.inf

@@ -24,6 +24,7 @@ from core.node.node import Node
 from core.node.placing import Means, cpu_budget, gpu_budget, log_budget, means
 from core.node.storage import Storage
 from core.node.supply import Supply
+from core.node.trial import Trial
 from core.paths import Paths
 from core.pc.gpu import read_gpus
 from core.pc.machine import memory_of, read_machine
@@ -78,8 +79,15 @@ class Giver:
         self._node.give(
             lambda report: self._deliver(self._settings, report, serves=True),
             self._paths.state / "worker.log",
-            beside=Mover(self, self._options).run,
+            beside=self._beside,
         )
+
+    async def _beside(self) -> None:
+        """What is done while a worker serves."""
+        me = await asyncio.to_thread(load_identity, self._paths.state / "worker.key")
+        async with asyncio.TaskGroup() as doing:
+            doing.create_task(Mover(self, self._options).run())
+            doing.create_task(Trial(self._node.generator, {me.peer_id}).run())
 
     # Where it serves
 
@@ -90,7 +98,7 @@ class Giver:
 
     @property
     def whole(self) -> bool:
-        return self._node.status.swarm.whole
+        return self._node.status.swarm.whole and self._node.generator.whole
 
     def goes(self, span: Span | None) -> None:
         if self._node.worker is not None:

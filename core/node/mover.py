@@ -14,6 +14,7 @@ from typing import Protocol
 
 from core.errors import IdlebloomError
 from core.node.delivery import Report
+from core.serving.choose import alone
 from core.serving.supervisor import WorkerFailed
 from core.swarm.watch import spread
 from core.terms import Span
@@ -27,8 +28,6 @@ HURRY_SECONDS = 30.0
 KNOWN_SECONDS = 60.0
 """For so long others have to be told where it goes before it leaves a layer: several times what a record
 takes to reach those who read anew, and what a donor takes from reading to saying that it has gone."""
-WAIT_SECONDS = 600.0
-"""After so long with layers that nobody has or fetches, whoever was expected to is expected no more."""
 
 
 class Options(Protocol):
@@ -58,7 +57,7 @@ class Donor(Protocol):
 
     @property
     def whole(self) -> bool:
-        """Whether all layers have a donor."""
+        """Whether all layers have a donor that can be believed."""
 
     def goes(self, span: Span | None) -> None:
         """Tell others where it is going."""
@@ -93,7 +92,7 @@ class Mover:
     def _alone(self) -> bool:
         if self._donor.whole:
             self._whole_at = time.monotonic()
-        return time.monotonic() - self._whole_at > WAIT_SECONDS
+        return alone(time.monotonic() - self._whole_at, time.time())
 
     async def go(self, options: Options, serving: Span, goal: Span) -> None:
         """From ``serving`` to ``goal``, unless it should be elsewhere before it is there."""
@@ -102,8 +101,8 @@ class Mover:
         told_at = time.monotonic()
         fetching = asyncio.create_task(options.fetch(goal, self._donor.report()))
         try:
-            alone = self._alone
-            while self._donor.serving == serving and await options.elsewhere(goal, alone=alone) is None:
+            lonely = self._alone
+            while self._donor.serving == serving and await options.elsewhere(goal, alone=lonely) is None:
                 if not fetching.done():
                     await asyncio.wait({fetching}, timeout=spread(LOOK_SECONDS))
                     continue

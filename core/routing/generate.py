@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import time
 from collections import OrderedDict
@@ -58,6 +59,8 @@ class Generator:
         """Answers under way of no conversation, by number."""
         self._planner = Planner(peer, self.model, config.hidden, self._connections)
         self._chance = random.Random()
+        self.answered_at = -math.inf
+        """When an answer ended last, by ``time.monotonic``."""
 
     def serves_me(self, donor: PeerId | None) -> None:
         """This donor, the owner's own, serves this peer though it says to others that it is leaving."""
@@ -136,6 +139,7 @@ class Generator:
                     break
         if ids and session.route is not None:
             self._planner.answered(kept.number, session.route, session.pace)
+            self.answered_at = time.monotonic()
         rest = pieces.finish()
         if rest or held:
             shown.append(rest)
@@ -262,6 +266,11 @@ class Generator:
     def trust(self, peer: PeerId) -> float:
         """How much this donor's word counts: nothing where it has failed here again and again."""
         return self._planner.trust(peer)
+
+    @property
+    def whole(self) -> bool:
+        """Whether all layers are served by donors that have not failed here again and again."""
+        return self._planner.whole
 
     async def answers(self, record: Record) -> bool:
         """Whether this donor is there: it is asked."""

@@ -20,8 +20,8 @@ from core.errors import NoDonor, SwarmError
 from core.routing.connections import Connections
 from core.routing.delays import Delays
 from core.routing.opening import Failed, Trouble, Way
-from core.routing.route import Delay, layer_seconds, mend, plan, predict
-from core.routing.seen import Experience, Pace, Part
+from core.routing.route import Delay, layer_seconds, mend, missing, plan, predict
+from core.routing.seen import BELIEVED, Experience, Pace, Part
 from core.swarm.peer import Peer
 from core.swarm.watch import Watcher
 from core.terms import DonorState, ModelRef, PeerId, Record, Route, WireDtype
@@ -68,6 +68,12 @@ class Planner:
     async def believed(self, *, fresh: bool = False) -> tuple[Record, ...]:
         """The same as far as this reader believes them."""
         return self._experience.seen.believed(await self.records(fresh=fresh))
+
+    @property
+    def whole(self) -> bool:
+        """Whether donors that are believed serve all layers, as far as is known now."""
+        believed = [one for one in self._watcher.records if self.trust(one.peer_id) >= BELIEVED]
+        return not missing(believed, self._model.layers)
 
     # Who answers over which donors
 

@@ -40,8 +40,12 @@ LEAST_ROUNDS = 8
 """An answer of fewer rounds says nothing of speed."""
 UNKNOWN = 0.5
 """Trust in a donor that nothing is known of."""
+BELIEVED = 0.25
+"""Who is trusted less serves nothing, as far as this reader knows."""
 SILENT, WRONG = 0.5, 1.0
-"""What a failure counts that may have been the network's, and one that was surely the donor's."""
+"""What a failure counts that may have been the network's, and one that was surely the donor's;"""
+MOST_FAILED = 4.0
+"""and what all count together: a reader who waits tries again and again, and one answer makes it good."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,8 @@ class Seen:
 
     def failed(self, peer: PeerId, *, heals: bool) -> None:
         """This one did not; ``heals``: it was only not heard."""
-        self._of(peer, None).failed += SILENT if heals else WRONG
+        one = self._of(peer, None)
+        one.failed = min(one.failed + (SILENT if heals else WRONG), MOST_FAILED)
 
     def trust(self, peer: PeerId) -> float:
         """From 0 to ``UNKNOWN``: less, the more often it failed of late than it served."""

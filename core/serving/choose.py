@@ -38,6 +38,11 @@ APART = 1.08
 """In a small swarm that holds the whole model all move to where they would be best together if that carries
 so many times as much."""
 
+WAIT_SECONDS = 600.0
+"""After so long with layers that nobody has or fetches, whoever was expected to is expected no more, and for
+as long; then again. Not all know the same of each other, so what is best together may never come about; but
+where nobody can be spared, only all together fill a hole."""
+
 
 @dataclass(frozen=True)
 class Hand:
@@ -109,6 +114,12 @@ def choose(seen: Levels, hand: Hand, lot: float, chance: random.Random) -> Choic
     if _holes(seen, span) > _holes(seen, now):
         return Choice(span, Why.HOLE)
     return Choice(span, Why.WEAK) if _repays(seen, hand, now, span) else stay
+
+
+def alone(broken: float, now: float) -> bool:
+    """Whether a donor counts on nobody else to move at Unix time ``now``, after layers had no donor for
+    ``broken`` seconds. The turns are the same for all."""
+    return broken > WAIT_SECONDS and int(now // WAIT_SECONDS) % 2 == 1
 
 
 def may_go(seen: Levels, now: Span, goal: Span, *, known: bool = True) -> bool:

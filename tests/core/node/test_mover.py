@@ -11,6 +11,7 @@ from core.errors import DiskError
 from core.node import mover as module
 from core.node.delivery import Report
 from core.node.mover import Mover
+from core.serving import choose
 from core.terms import Progress, Span
 
 HERE, THERE, FAR = Span(0, 3), Span(3, 6), Span(6, 9)
@@ -106,7 +107,7 @@ async def test_a_goal_that_is_wanted_no_more_is_given_up() -> None:
 
 async def test_it_waits_for_others_no_longer_than_is_useful(monkeypatch: pytest.MonkeyPatch) -> None:
     """Layers that stay without a donor are filled without counting on anybody to move."""
-    monkeypatch.setattr(module, "WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(choose, "WAIT_SECONDS", 0.05)
     swarm = Swarm()
     swarm.whole, swarm.wanted = False, HERE
     running = asyncio.create_task(Mover(swarm, swarm).run())

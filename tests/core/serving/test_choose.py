@@ -10,7 +10,18 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from core.model.cost import LayerCost
-from core.serving.choose import Choice, Hand, Why, among, carried, choose, may_go, relied_on
+from core.serving.choose import (
+    WAIT_SECONDS,
+    Choice,
+    Hand,
+    Why,
+    alone,
+    among,
+    carried,
+    choose,
+    may_go,
+    relied_on,
+)
 from core.serving.levels import PLAUSIBLE, Levels, levels, rank, share, turn
 from core.terms import DonorState, ModelRef, PeerId, Record, Span
 
@@ -232,6 +243,13 @@ def test_who_has_fetched_waits_until_nobody_needs_it_where_it_is() -> None:
     assert not may_go(last, Span(4, 8), Span(0, 4))
     broken = levels([record("a", 0, 3)], LAYERS, ME, 1001.0)
     assert may_go(broken, Span(4, 8), Span(0, 4), known=False)
+
+
+def test_others_are_counted_on_by_turns_while_a_hole_stays() -> None:
+    """Ten minutes at first, then ten without and ten with, the same for all."""
+    assert not any(alone(WAIT_SECONDS, now) for now in range(0, 9000, 60))
+    turns = [alone(WAIT_SECONDS + 1, now) for now in range(0, 2400, 600)]
+    assert turns in ([False, True] * 2, [True, False] * 2)
 
 
 def test_who_goes_asks_those_it_counts_on() -> None:
