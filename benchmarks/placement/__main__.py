@@ -18,34 +18,36 @@ from core.paths import code
 
 HEAD = """# Placement
 
-BLOOM-176B in NF4 over simulated donors with 8 to 24 GB cards and 20 to 1,000 Mbit/s. Of all, {liars:.0%} lie:
-a third of those serve nothing of what they announce, the others claim 10 or 1,000 times their speed. Each honest
-donor reads an answer every 20 minutes, as `core.node.trial` has it do. What that shows of the others it knows,
-and only that, by the functions that Idlebloom itself uses (`core.routing.seen`, `suspects` and `route`;
-`core.serving.levels`, `choose` and `joint`). Above 64 donors nobody learns anything: there claims are bounded
-only. Who decides has records a minute old; who goes has new ones, and asks those on whom it counts. {runs}
+BLOOM-176B in NF4 over simulated donors with 8 to 24 GB cards and 20 to 1,000 Mbit/s. Of all, {liars:.0%}
+lie: a third of those serve nothing of what they announce, the others claim 10 or 1,000 times their speed.
+Each honest donor reads an answer every 20 minutes, as `core.node.trial` has it do. What that shows of the
+others it knows, and only that, by the functions that Idlebloom itself uses (`core.routing.seen`, `suspects`
+and `route`; `core.serving.levels`, `choose` and `joint`). Above 64 donors nobody learns anything: there
+claims are bounded only. Who decides has records a minute old; who goes has new ones, and asks those on whom
+it counts. {runs}
 
 *Settled*: all have come, nobody has chosen another place or come to one for an hour, and nobody fetches;
 *again*: the same after {hours:g} hours in which donors go after 8 hours on average, half of them without a
-word, and as many come; *meanwhile*: in those hours, measured every quarter of an hour, whatever was under way.
-*Hours to rest*: until then, with that hour; a layer takes 33 minutes at 20 Mbit/s. *Opened*: layers of a whole
-model, served by an honest donor, that a move left without one. A hole counts where the cards could hold the
-model: minutes until somebody chose it. Pairs are median, worst. Bars, for *settled* and *again*: median
-{median:.2f}, worst {worst:.2f}. No seed was used while the rule was made.
+word, and as many come; *meanwhile*: in those hours, measured every quarter of an hour, whatever was under
+way. *Hours to rest*: until then, with that hour; a layer takes 33 minutes at 20 Mbit/s. *Opened*: layers of
+a whole model, served by an honest donor, that a move left without one. A hole counts where the cards could
+hold the model: minutes until somebody chose it. Pairs are median, worst. Bars, for *settled* and *again*:
+median {median:.2f}, worst {worst:.2f}. No seed was used while the rule was made.
 
 {rows}
 
-What the numbers are parts of. Throughput is what readers who share the work out as well as possible would get
-from the honest donors, exactly (a linear program); a boaster counts with its true speed. It is divided by a
-bound that no placement can pass: no card does more than the work of all that it can hold, nor than it is fast
-enough for. Where many donors share few layers the bound is loose, and the true part is higher than is said.
-That what a card can *hold* counts is a choice: a fast card of little memory cannot be used up while the others
-are few. So the plainer measure stands beside it: *of all speed* divides by the sum of the speeds, as if any
-card could hold anything; it falls short of one where the swarm is small, whoever places it. *Cannot hold*: in
-so many of the swarms drawn, and after so many of those that were simulated, the honest cards could not hold the
-model however they were placed (exact: a search over how many of each kind stand where). There is no optimum
-to compare with, and they count in no column; a swarm that could hold the model and does not counts as 0.
-What the measure leaves out: delays between donors, and readers who choose their routes badly.
+What the numbers are parts of. Throughput is what readers who share the work out as well as possible would
+get from the honest donors, exactly (a linear program); a boaster counts with its true speed. It is divided
+by a bound that no placement can pass: no card does more than the work of all that it can hold, nor than it
+is fast enough for. Where many donors share few layers the bound is loose, and the true part is higher than
+is said. That what a card can *hold* counts is a choice: a fast card of little memory cannot be used up
+while the others are few. So the plainer measure stands beside it: *of all speed* divides by the sum of the
+speeds, as if any card could hold anything; it falls short of one where the swarm is small, whoever places
+it. *Cannot hold*: in so many of the swarms drawn, and after so many of those that were simulated, the
+honest cards could not hold the model however they were placed (exact: a search over how many of each kind
+stand where). There is no optimum to compare with, and they count in no column; a swarm that could hold the
+model and does not counts as 0. What the measure leaves out: delays between donors, and readers who choose
+their routes badly.
 """
 COLUMNS = (
     "donors",
