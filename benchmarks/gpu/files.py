@@ -19,8 +19,9 @@ from safetensors.torch import save_file
 from benchmarks.gpu.blocks import DTYPE, HEADS, HIDDEN, SHAPES, SPREAD, VOCAB
 from core.model.block import NORMS
 from core.model.config import read_config
-from core.model.quantize import HEAD, Quantization, of_head, pack
+from core.model.quantize import Quantization, of_head, pack
 from core.model.store import Store, store_of
+from core.model.stored import HEAD
 
 SIZES = {"ring": 24, "one": 4}
 """Blocks of each checkpoint."""

@@ -63,9 +63,11 @@ class Block:
     @property
     def recordable(self) -> bool:
         """Whether a step of few rows is all kernels, none of which waits for the device."""
-        return all(
-            isinstance(one, PlainLinear | FewBitsLinear) for one in (self.qkv, self.dense, self.up, self.down)
-        )
+        return all(isinstance(one, PlainLinear | FewBitsLinear) for one in self.linears)
+
+    @property
+    def linears(self) -> tuple[Linear, ...]:
+        return self.qkv, self.dense, self.up, self.down
 
     def _normed(self, norm: Norm, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """What goes into the product, and what goes around it."""

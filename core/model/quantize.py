@@ -32,13 +32,11 @@ from core.model.cuda.kernels import kernels_of
 from core.model.cuda.products import FewBitsLinear, Matrix, WideLinear
 from core.model.linear import FloatOut, Linear, Output
 from core.model.store import Store
+from core.model.stored import HEAD, layer_name
 from core.model.weights import Checkpoint
 
 THRESHOLD = 6.0
 """Inputs of this size or more are outliers to LLM.int8."""
-
-HEAD = "head"
-"""The name of the head among a store's layers; blocks are named as in the checkpoint, ``h.7``."""
 
 
 class Quantization(StrEnum):
@@ -50,13 +48,6 @@ class Quantization(StrEnum):
 def of_head(kind: Quantization) -> Quantization:
     """How the head is kept when blocks are kept as ``kind``."""
     return kind if kind is Quantization.NONE else Quantization.INT8
-
-
-def layer_name(config: ModelConfig, layer: int) -> str:
-    """The name of a layer's file in a store; layer 0 has none: its rows are read from the checkpoint."""
-    if layer == 0:
-        return "embedding"
-    return HEAD if layer == config.layers - 1 else f"h.{layer - 1}"
 
 
 def stored_layers(store: Store, config: ModelConfig) -> frozenset[int]:

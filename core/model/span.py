@@ -19,12 +19,16 @@ from core.model.batch import Rows, Segment, plan, segments
 from core.model.block import Block, Norm, load_block, load_norm
 from core.model.cache import CachePool
 from core.model.config import ModelConfig, read_config
-from core.model.cuda.graphs import Recordings
+from core.model.cuda.graphs import MOST, Recordings
+from core.model.cuda.kept import here as kept
 from core.model.cuda.kernels import Kernels, kernels_of
+from core.model.cuda.products import FewBitsLinear, Format, begin_compiling
+from core.model.cuda.switch import described, device_seconds, tune
 from core.model.linear import Output, output_matrix
 from core.model.paged import plan_pages
-from core.model.quantize import Quantization, Quantized, layer_name
+from core.model.quantize import Quantization, Quantized, of_head
 from core.model.store import store_of
+from core.model.stored import layer_name
 from core.model.weights import Checkpoint, blocks_of, check_span, span_tensors
 from core.terms import Span
 
@@ -104,6 +108,8 @@ class SpanModel:
         config = read_config(folder)
         check_span(config, span)
         checkpoint, place = Checkpoint(folder), torch.device(device)
+        if place.type == "cuda":
+            begin_compiling(place, dtype, config.head_dim, _formats(quantization, config, span))
         quantized = None
         if quantization is not Quantization.NONE:
             kept = store_of(store, folder, config, quantization) if store else None
@@ -158,8 +164,13 @@ class SpanModel:
             return None
         if self._recordings is None or self._recordings.pool is not pool:
             blocks = {layer: block.__call__ for layer, block in self.blocks.items()}
-            self._recordings = Recordings(blocks, pool, self._alibi, self._kit, self.config.hidden)
+            most = min((one.few for one in self._switching()), default=MOST)
+            self._recordings = Recordings(blocks, pool, self._alibi, self._kit, self.config.hidden, most=most)
         return self._recordings
+
+    def _switching(self) -> list[FewBitsLinear]:
+        products = [one for block in self.blocks.values() for one in block.linears]
+        return [one for one in products if isinstance(one, FewBitsLinear)]
 
     def forget_recordings(self) -> None:
         """Let go of what was recorded over a pool, and of the pool."""
@@ -167,9 +178,13 @@ class SpanModel:
 
     @torch.inference_mode()
     def prepare(self, pool: CachePool) -> None:
-        """Record all steps of this model over ``pool`` now rather than when they are first run: that takes
-        memory, which a donor wants to know before it lends the rest."""
-        if self.device.type == "cuda" and (recordings := self._recorded(pool)):
+        """Find out which products are faster here, and record all steps of this model over ``pool`` now
+        rather than when they are first run: that takes memory, which a donor wants to know before it lends
+        the rest."""
+        if self.device.type != "cuda":
+            return
+        tune(self._switching(), described(self.device), kept, device_seconds(self.device))
+        if recordings := self._recorded(pool):
             recordings.record()
 
     def check(self, rows: Rows) -> None:
@@ -238,6 +253,14 @@ class SpanModel:
             out = self._run_blocks(range(segment.layers.start, segment.layers.end), members, inputs, pool)
         for i, part in zip(segment.members, torch.split(out, counts), strict=True):
             states[i] = part
+
+
+def _formats(quantization: Quantization, config: ModelConfig, span: Span) -> list[Format]:
+    """Of the matrices that ``span`` holds."""
+    of = {Quantization.INT8: Format.INT8, Quantization.NF4: Format.NF4}
+    kinds = [quantization] * bool(blocks_of(config, span))
+    kinds += [of_head(quantization)] * (config.layers - 1 in span)
+    return [of[kind] for kind in dict.fromkeys(kinds) if kind in of]
 
 
 def _kernels(device: torch.device, dtype: torch.dtype, dim: int) -> Kernels | None:

@@ -9,10 +9,8 @@ so that a span that grows, shrinks or moves by a layer uses what is there.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,9 +20,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from core.errors import ModelError
-from core.model.config import SOURCE_FILE, ModelConfig
+from core.model.config import ModelConfig
 from core.model.parts import disk_error, sync_folder
 from core.model.reading import digest_of, read
+from core.model.stored import layer_file, store_folder
 from core.paths import make_folder
 
 log = logging.getLogger(__name__)
@@ -32,8 +31,6 @@ log = logging.getLogger(__name__)
 PIECES, WHOLE = "sha256-of-pieces", "sha256"
 """What a file's metadata call its hash: WHOLE in files made before."""
 CPU = torch.device("cpu")
-FORMAT = "1"
-"""Raised when what the files hold changes its meaning: older ones are then made anew."""
 
 
 class Store:
@@ -43,7 +40,7 @@ class Store:
         self.folder = folder
 
     def path(self, layer: str) -> Path:
-        return self.folder / f"{layer}.safetensors"
+        return layer_file(self.folder, layer)
 
     def size(self, layer: str) -> int:
         """Bytes of a layer's file; 0 where there is none."""
@@ -75,7 +72,7 @@ class Store:
 
     def write(self, layer: str, tensors: Mapping[str, Tensor]) -> None:
         """Keep a layer. DiskError where it cannot be written; nothing is left of it then."""
-        path = make_folder(self.folder) / f"{layer}.safetensors"
+        path = layer_file(make_folder(self.folder), layer)
         draft = path.with_name(f".{path.name}.{os.getpid()}")
         here = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
         try:
@@ -92,16 +89,7 @@ class Store:
 
 def store_of(root: Path, folder: Path, config: ModelConfig, kind: str) -> Store:
     """Where quantized layers of the checkpoint in ``folder`` are kept below ``root``."""
-    name = re.sub(r"[^\w.-]+", "--", config.model_id).strip(".") or "model"
-    return Store(root / name / f"{config.revision}{_stamp(folder)}" / f"{kind}-{FORMAT}")
-
-
-def _stamp(folder: Path) -> str:
-    """What a local folder's revision leaves out: when its files were written. A commit needs none."""
-    if (folder / SOURCE_FILE).is_file():
-        return ""
-    found = [(path.name, path.stat().st_mtime_ns) for path in sorted(folder.glob("*.safetensors"))]
-    return "-" + hashlib.sha256(json.dumps(found).encode()).hexdigest()[:8]
+    return Store(store_folder(root, folder, config, kind))
 
 
 def _whole(tensors: Mapping[str, Tensor]) -> str:

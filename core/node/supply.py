@@ -125,6 +125,7 @@ class Supply:
             dtype=means.dtype,
             quantization=means.quantization,
             store=str(self.storage.quantized) if means.quantization != "none" else "",
+            cache=str(self.storage.quantized.parent / "device"),
             log_bytes=logs,
             memory_cap=budget,
             room=room_of(able),

@@ -23,6 +23,7 @@ from core.ring.frames import Lane
 from core.serving.counts import Counts
 from core.serving.device import free_unused
 from core.serving.engine import Engine, Speed
+from core.serving.loading import phase
 from core.serving.measure import measure
 from core.serving.sessions import Sessions
 from core.swarm.codec import CONTROL
@@ -170,6 +171,7 @@ class Donor:
         """Returns when the donor serves and its record is stored. Raises ``SwarmError`` when no peer
         of the swarm takes the record."""
         await self._measure()
+        phase("steps are measured")
         self._lend()
         await self.peer.serve(CONTROL, self.sessions.clients.serve_control)
         for lane in Lane:

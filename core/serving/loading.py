@@ -3,19 +3,27 @@ it is needed: the node asks here too."""
 
 from __future__ import annotations
 
+import logging
+import os
+import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import psutil
 
 from core.errors import ModelError
+from core.model.config import read_config
+from core.model.stored import files_of
 from core.serving.orders import WorkerConfig
 from core.terms import Span
 
 if TYPE_CHECKING:
     from core.model.span import SpanModel
+
+log = logging.getLogger(__name__)
 
 CUDA_CONTEXT = 500 << 20
 """Bytes that the driver takes of a GPU for a process, at least, kernels loaded later included."""
@@ -25,16 +33,21 @@ def load(config: WorkerConfig, progress: Callable[[int, int], None], span: Span)
     """The layers of ``span`` as ``config`` says. ModelError where they cannot be had or do not fit."""
     import torch
 
+    from core.model.cuda.kept import here as kept
     from core.model.quantize import Quantization
     from core.model.span import SpanModel
 
+    phase("torch is imported")
     if config.threads:
         torch.set_num_threads(config.threads)
+    if config.cache:
+        kept.folder = Path(config.cache)
     cap_device(config)
+    phase("the device is ready")
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     auto = fast_dtype() if config.device == "cpu" else "bfloat16"
     try:
-        return SpanModel.load(
+        model = SpanModel.load(
             Path(config.model),
             span,
             dtype=dtypes[config.dtype if config.dtype != "auto" else auto],
@@ -43,8 +56,39 @@ def load(config: WorkerConfig, progress: Callable[[int, int], None], span: Span)
             store=Path(config.store) if config.store else None,
             progress=progress,
         )
+        phase("layers are loaded")
+        return model
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise ModelError("there is too little memory for this span", "Serve fewer layers.") from error
+
+
+def read_ahead(config: WorkerConfig) -> None:
+    """Has the system read the span's kept files while this process still imports what it needs, as far as
+    half of the free memory holds them."""
+    if not config.store or not hasattr(os, "posix_fadvise"):
+        return
+    free = psutil.virtual_memory().available // 2
+    folder = Path(config.model)
+    try:
+        model = read_config(folder)
+        for path in files_of(Path(config.store), folder, model, config.quantization, Span(*config.span)):
+            with path.open("rb") as file:
+                free -= os.fstat(file.fileno()).st_size
+                if free < 0:
+                    return
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+    except (OSError, ModelError):  # who reads them in earnest says what is wrong
+        return
+
+
+def phase(name: str) -> None:
+    """Tells the log how long after this process's start something was reached."""
+    log.debug("%.2f s after the start: %s", time.time() - _started(), name)
+
+
+@cache
+def _started() -> float:
+    return psutil.Process().create_time()
 
 
 def cap_device(config: WorkerConfig) -> None:

@@ -34,6 +34,8 @@ class WorkerConfig:
     quantization: Literal["none", "int8", "nf4"] = "none"
     store: str = ""
     """The folder below which quantized layers are kept; empty: nowhere."""
+    cache: str = ""
+    """The folder for what was found out about the device: kernels, measured times; empty: nowhere."""
     log_bytes: int = 0
     """Host memory for logs of outputs; 0: 4 GB or a quarter of what is free, whichever is less."""
     memory_cap: int = 0

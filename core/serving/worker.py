@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from core.errors import DiskError, IdlebloomError
 from core.meter import Caps
 from core.serving.counts import Counts
-from core.serving.loading import cap_device, load, log_bytes
+from core.serving.loading import cap_device, load, log_bytes, phase, read_ahead
 from core.serving.orders import Order, WorkerConfig
 from core.swarm.loop import new_event_loop
 from core.terms import Because, PeerId, Span
@@ -86,6 +86,8 @@ def main() -> None:
     if not line:  # whoever started this has gone before saying what for
         traces.end(0)
     config = WorkerConfig.from_line(line)
+    phase("told what to serve")
+    threading.Thread(target=read_ahead, args=(config,), name="read ahead", daemon=True).start()
     traces = replace(traces, runtime=config.runtime)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         try:
@@ -169,6 +171,7 @@ async def _donate(config: WorkerConfig, orders: asyncio.Queue[Order]) -> None:
             secret=Secret.from_text(config.secret) if config.secret else None,
             patient=True,
         )
+        phase("the network is joined")
         stack.push_async_callback(peer.close)
         donor = _donor(peer, await loading, config)
         stack.push_async_callback(donor.stop)
@@ -179,6 +182,7 @@ async def _donate(config: WorkerConfig, orders: asyncio.Queue[Order]) -> None:
         await donor.start()
         peer.watchers.append(donor.tell)
         peer.watchers.append(_telling_trouble(peer))
+        phase("online")
         _say(event="online", peer_id=peer.peer_id, addresses=list(peer.addresses))
         counting = asyncio.create_task(_tell_counts(donor))
         stack.push_async_callback(_last_counts, donor)

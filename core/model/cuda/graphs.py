@@ -27,12 +27,21 @@ RunBlock = Callable[[Tensor, Tensor, PagedPlan], Tensor]
 
 
 class Recordings:
-    """The graphs of ``blocks`` (by layer) over the storages of ``pool``. They hold as long as both do."""
+    """The graphs of ``blocks`` (by layer) over the storages of ``pool``, for up to ``most`` rows: more are
+    better off with an expanded matrix, for which a recording would set memory aside. They hold as long as
+    both do."""
 
     def __init__(
-        self, blocks: Mapping[int, RunBlock], pool: CachePool, alibi: Alibi, kit: Kernels, hidden: int
+        self,
+        blocks: Mapping[int, RunBlock],
+        pool: CachePool,
+        alibi: Alibi,
+        kit: Kernels,
+        hidden: int,
+        *,
+        most: int = MOST,
     ) -> None:
-        self.pool = pool
+        self.pool, self.most = pool, min(most, MOST)
         self._blocks, self._alibi, self._kit = blocks, alibi, kit
         device = pool.device
         width = 1 + -(-alibi.length // PAGE)
@@ -43,14 +52,13 @@ class Recordings:
         self._memory = torch.cuda.graph_pool_handle()
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
-    @staticmethod
-    def suits(members: Sequence[Rows]) -> bool:
+    def suits(self, members: Sequence[Rows]) -> bool:
         """Whether a segment of these is such a step."""
-        return all(rows.count <= FEW for rows in members) and sum(rows.count for rows in members) <= MOST
+        return all(rows.count <= FEW for rows in members) and sum(rows.count for rows in members) <= self.most
 
     def record(self, sizes: Sequence[int] = SIZES) -> None:
         """Records every block for these numbers of rows, those that are not yet."""
-        for size in sizes:
+        for size in [one for one in sizes if one <= self.most]:
             for layer in self._blocks:
                 if (layer, size) not in self._graphs:
                     self._graphs[layer, size] = self._recorded(layer, size)

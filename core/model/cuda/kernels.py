@@ -7,6 +7,8 @@ are recorded by CUDA graphs as torch's own are.
 from __future__ import annotations
 
 import ctypes
+import hashlib
+import json
 import logging
 import sysconfig
 import threading
@@ -19,6 +21,8 @@ from torch import Tensor
 
 from core.errors import ModelError
 from core.model.cache import PAGE
+from core.model.cuda.kept import here as kept
+from core.model.cuda.kept import name_of
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +34,9 @@ NUMBERS = {torch.bfloat16: "BFloat16", torch.float32: "Float32"}
 FEW_ROWS_SPLIT, MANY_ROWS_SPLIT = 4, 32
 """Pages of keys that one block of threads attends: few where few rows must fill the device."""
 MANY_ROWS = 8
+
+
+PROBE = ("write_rows<Float32>",)
 
 
 class CompileError(ModelError):
@@ -72,7 +79,7 @@ class Kernels:
         with self._lock:
             missing = [name for name in dict.fromkeys(names) if name not in self._found]
             if missing:
-                code, lowered = _compile(missing, self.capability)
+                code, lowered = _code(missing, self.capability)
                 module = ctypes.c_void_p()
                 with torch.cuda.device(self.device):
                     torch.cuda.current_stream()  # the context is there
@@ -138,7 +145,7 @@ def kernels_of(device: torch.device) -> Kernels | None:
     Volta: what torch has does there."""
     try:
         kit = Kernels(device)
-        kit["write_rows<Float32>"]  # whether it compiles at all
+        kit.compile(PROBE)  # whether it compiles at all
     except (CompileError, AssertionError) as error:
         log.warning("%s; slower ways are used", error)
         return None
@@ -151,9 +158,30 @@ def attention_names(dtype: torch.dtype, dim: int) -> tuple[str, ...]:
     return f"write_rows<{number}>", f"attend_rows<{number}, {dim}>", f"merge_rows<{number}, {dim}>"
 
 
+def _code(names: Sequence[str], capability: tuple[int, int]) -> tuple[bytes, list[bytes]]:
+    """As ``_compile``, from an earlier start where one compiled the same."""
+    name = name_of("kernels", source_hash(), PAGE, capability, sorted(names), torch.version.cuda)
+    if (known := kept.read(name)) is not None:
+        head, _, code = known.partition(b"\n")
+        symbols: dict[str, str] = json.loads(head)
+        return code, [symbols[one].encode() for one in names]
+    code, lowered = _compile(names, capability)
+    symbols = {one: symbol.decode() for one, symbol in zip(names, lowered, strict=True)}
+    kept.write(name, json.dumps(symbols).encode() + b"\n" + code)
+    return code, lowered
+
+
+def _source() -> bytes:
+    return Path(__file__).with_name("kernels.cu").read_bytes()
+
+
+def source_hash() -> str:
+    return hashlib.sha256(_source()).hexdigest()
+
+
 def _compile(names: Sequence[str], capability: tuple[int, int]) -> tuple[bytes, list[bytes]]:
     """``names`` of kernels.cu as machine code, and their symbols in it."""
-    source = Path(__file__).with_name("kernels.cu").read_bytes()
+    source = _source()
     nvrtc = _nvrtc()
     program = ctypes.c_void_p()
     _check_nvrtc(nvrtc.nvrtcCreateProgram(ctypes.byref(program), source, b"kernels.cu", 0, None, None))

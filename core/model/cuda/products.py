@@ -9,6 +9,9 @@ measured at the start.
 
 from __future__ import annotations
 
+import logging
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -17,8 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.model.cuda.kernels import Kernels
+from core.model.cuda.kernels import CompileError, Kernels, attention_names, kernels_of, source_hash
 from core.model.linear import Linear
+
+log = logging.getLogger(__name__)
 
 
 class Format(IntEnum):
@@ -103,6 +108,25 @@ def product_names(format_: Format) -> tuple[str, ...]:
     return names if format_ is Format.BFLOAT16 else (*names, f"expand<{int(format_)}>")
 
 
+def begin_compiling(device: torch.device, dtype: torch.dtype, dim: int, formats: Sequence[Format]) -> None:
+    """In a thread: compiles all that blocks with such heads and matrices in these formats will ask for, in
+    less than half of the time that it takes one by one, while layers are read."""
+    kit = kernels_of(device)
+    if kit is None:
+        return
+    names = list(attention_names(dtype, dim)) if kit.attends(dtype, dim) else []
+    if kit.multiplies and dtype is torch.bfloat16:
+        names += ["normalise", *(name for one in formats for name in product_names(one))]
+    threading.Thread(target=_compile, args=(kit, names), name="compile", daemon=True).start()
+
+
+def _compile(kit: Kernels, names: Sequence[str]) -> None:
+    try:
+        kit.compile(names)
+    except (CompileError, RuntimeError) as error:  # who needs one is told again
+        log.warning("%s", error)
+
+
 def multiply(
     kit: Kernels,
     a: Matrix,
@@ -135,7 +159,7 @@ def expand(kit: Kernels, a: Matrix, first: int, count: int, out: Tensor) -> Tens
 
 class FewBitsLinear:
     """A quantized matrix as a ``Linear``: up to ``few`` rows are multiplied as it is read, more by
-    ``many``, or else expanded."""
+    ``many``, or else expanded. ``core.model.cuda.switch`` measures where ``few`` should be."""
 
     def __init__(self, kit: Kernels, matrix: Matrix, bias: Tensor | None, many: Linear | None = None) -> None:
         self.matrix, self.bias, self.many = matrix, bias, many
@@ -144,13 +168,13 @@ class FewBitsLinear:
 
     def __call__(self, x: Tensor) -> Tensor:
         if x.shape[0] <= self.few:
-            return multiply(self._kit, self.matrix, x.contiguous(), self.bias)
-        return self._of_many(x)
+            return self.fused(x)
+        return self.of_many(x)
 
     def gelu(self, x: Tensor) -> Tensor:
         if x.shape[0] <= self.few:
             return multiply(self._kit, self.matrix, x.contiguous(), self.bias, gelu=True)
-        return F.gelu(self._of_many(x), approximate="tanh")
+        return F.gelu(self.of_many(x), approximate="tanh")
 
     def wide(self, x: Tensor) -> Tensor:
         """The same in float32 and without bias: logits."""
@@ -158,7 +182,23 @@ class FewBitsLinear:
         parts = [multiply(self._kit, self.matrix, piece.contiguous(), wide=True) for piece in several]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def _of_many(self, x: Tensor) -> Tensor:
+    @property
+    def least(self) -> int:
+        """LLM.int8 waits for the device, which a recorded step cannot."""
+        return FEW if self.many else 0
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        a = self.matrix
+        return a.format.name, a.n, a.k, self.many is not None, ROWS_OF, SLICE_BYTES, source_hash()
+
+    def made_up(self, rows: int) -> Tensor:
+        return torch.randn(rows, self.matrix.k, dtype=torch.bfloat16, device=self.matrix.numbers.device)
+
+    def fused(self, x: Tensor) -> Tensor:
+        return multiply(self._kit, self.matrix, x.contiguous(), self.bias)
+
+    def of_many(self, x: Tensor) -> Tensor:
         return self.many(x) if self.many else self.expanded(x)
 
     def expanded(self, x: Tensor) -> Tensor:
