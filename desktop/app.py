@@ -173,6 +173,8 @@ class App(QObject):
         self.trouble = _("Idlebloom's node ended. It is started again in a moment.")
         if why:
             self.trouble += " " + phrases.sentence(why)
+        if self.welcome is not None:
+            self.welcome.node_ended(why)
         self.redraw()
 
     def _lost(self) -> None:
@@ -409,7 +411,14 @@ class App(QObject):
 
     def show_welcome(self) -> None:
         if self.welcome is None:
-            self.welcome = Welcome(self.paths, self._program, self.keeper, self._offered)
+            self.welcome = Welcome(
+                self.paths,
+                self._program,
+                self.keeper,
+                self._offered,
+                joins_by_node=isinstance(self.node, WslNode),
+            )
+            self.welcome.node.connect(self.node.start)
             self.welcome.agreed.connect(self._agreed)
             self.welcome.closed.connect(self._welcome_closed)
             self.welcome.give.connect(lambda: self.order(Order(Do.GIVE, "15m")))

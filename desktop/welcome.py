@@ -1,10 +1,12 @@
 """The first run: with whom, which model, what is left for the owner, what others see, the licence; Start.
 
-Nothing runs and nothing is fetched before *Start*, but for the demo, which the owner starts by name.
+Nothing runs and nothing is fetched before *Start*, but for the demo, which the owner starts by name, and what
+it needs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from PySide6.QtCore import QUrl, Signal
@@ -14,11 +16,13 @@ from PySide6.QtWidgets import QDialog, QHBoxLayout, QScrollArea, QStackedWidget,
 from core.model.catalogue import known
 from core.paths import Paths
 from core.settings import BUNDLED, Donate
+from core.terms import Progress
 from core.words import _
 from desktop import commands, icons, parts, pc, phrases
 from desktop.keeper import SettingsKeeper
 from desktop.models import Chooser
 from desktop.pc import Pc
+from desktop.setup_program import SetupProgram
 from desktop.steps.demo import Demo
 from desktop.steps.done import Done
 from desktop.steps.terms import Terms
@@ -38,12 +42,28 @@ class Welcome(QDialog):
     give = Signal()
     restart = Signal()
     chat = Signal()
+    node = Signal()
+    """One is needed now."""
 
     def __init__(
-        self, paths: Paths, program: list[str], keeper: SettingsKeeper, offered: frozenset[str]
+        self,
+        paths: Paths,
+        program: list[str],
+        keeper: SettingsKeeper,
+        offered: frozenset[str],
+        *,
+        joins_by_node: bool = False,
     ) -> None:
-        """``offered``: the commands that there are; what needs another is not shown."""
+        """``offered``: the commands that there are; what needs another is not shown. ``joins_by_node``: only
+        a running node can keep a swarm's secret."""
         super().__init__()
+        self._joins_by_node, self._node_runs = joins_by_node, False
+        self._link, self._again = "", False
+        self._then: Callable[[], None] = self._stay
+        self._setup = SetupProgram(parent=self)
+        self._setup.moved.connect(self._preparing)
+        self._setup.ready.connect(lambda: self._then())
+        self._setup.failed.connect(self._failed)
         self._offered = offered
         self.paths, self._program, self._keeper = paths, program, keeper
         self.pc = Pc.read(paths.cache)
@@ -68,9 +88,12 @@ class Welcome(QDialog):
         self.next = parts.button(_("Next"), self._next, "primary")
         self.error = parts.label(kind="error")
         self.error.hide()
+        self.words = parts.label(kind="soft")
+        self.words.hide()
         foot = QHBoxLayout()
         foot.setContentsMargins(28, 4, 28, 20)
         foot.addWidget(self.error, 1)
+        foot.addWidget(self.words, 1)
         foot.addStretch(0)
         foot.addWidget(self.back)
         foot.addWidget(self.next)
@@ -101,7 +124,17 @@ class Welcome(QDialog):
 
     def node_runs(self) -> None:
         """What needs a node can be done now."""
+        self._node_runs = True
         self.last.node_runs()
+        if self._link:
+            self._join()
+
+    def node_ended(self, why: str) -> None:
+        """Who waits for it hears why; it is tried again."""
+        self._node_runs = False
+        if self._link and why:
+            self._link = ""
+            self._failed(why)
 
     # Going through them
 
@@ -110,6 +143,8 @@ class Welcome(QDialog):
         return self.first.chosen
 
     def _chose(self) -> None:
+        self._then = self._stay  # what was waited for is wanted no more
+        self._say("")
         self._say_error("")
         self._turn(0)
 
@@ -179,8 +214,23 @@ class Welcome(QDialog):
             self.next.setEnabled(False)
             self.demo.tell_to_end()
         else:
-            self.demo.start()
-            self._turn(0)
+            self._prepare(self._start_demo)
+
+    def _start_demo(self) -> None:
+        self._say("")
+        self.demo.start()
+        self._turn(0)
+
+    def _prepare(self, then: Callable[[], None]) -> None:
+        """Have what a package still has to fetch, then go on."""
+        self.next.setEnabled(False)
+        self.back.setEnabled(False)
+        self._then = then
+        self._setup.start()
+
+    def _preparing(self, progress: Progress) -> None:
+        if self._then != self._stay:
+            self._say(phrases.progress(progress))
 
     def _fill_terms(self) -> None:
         joins = self.chosen is With.LINK
@@ -204,16 +254,22 @@ class Welcome(QDialog):
             self.terms.licence.accept.setFocus()
             return
         if self.chosen is With.LINK:
-            self.next.setEnabled(False)
             self.next.setText(_("Joining…"))
-            link = self.first.link.text().strip()
-            commands.run(self, self._program, ["join", link], self._joined, self._failed)
+            self._link = self.first.link.text().strip()
+            self._prepare(self._join)
         else:
             self._save()
 
+    def _join(self) -> None:
+        if self._joins_by_node and not self._node_runs:
+            self._say(_("Idlebloom's node starts; this takes some seconds."))
+            self.node.emit()
+            return
+        link, self._link = self._link, ""
+        commands.run(self, self._program, ["join", link], self._joined, self._failed)
+
     def _joined(self, said: Any) -> None:
-        if said.get("restart"):
-            self.restart.emit()
+        self._again = bool(said.get("restart"))
         self._save()
 
     def _save(self) -> None:
@@ -231,12 +287,23 @@ class Welcome(QDialog):
             gives=settings.get("donate") != Donate.OFF.value,
             invites=self.chosen is With.SWARM and "invite" in self._offered,
         )
+        self._say("")
+        self.back.setEnabled(True)
+        self._setup.stop()  # the whole program's own begins now
         self._turn(DONE)
         self.agreed.emit()
+        if self._again:
+            self.restart.emit()
 
     def _failed(self, why: str) -> None:
+        self._say("")
         self._say_error(phrases.sentence(why))
+        self.back.setEnabled(True)
         self._stay()
+
+    def _say(self, words: str) -> None:
+        self.words.setText(words)
+        self.words.setVisible(bool(words))
 
     def _say_error(self, words: str) -> None:
         self.error.setText(words)
@@ -244,10 +311,11 @@ class Welcome(QDialog):
         self.error.setAccessibleName(words)
 
     def stop(self) -> None:
+        self._setup.stop()
         self.demo.end()
 
     def closeEvent(self, event: QCloseEvent) -> None:  # noqa: N802 – Qt's name
-        self.demo.end()
+        self.stop()
         event.accept()  # QDialog's own asks reject(), which comes back here, and then stays open
         self.closed.emit()
 

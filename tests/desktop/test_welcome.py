@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from PySide6.QtGui import QDesktopServices
 from PySide6.QtWidgets import QLabel
 
 from core.model.catalogue import LICENCE
@@ -132,3 +135,111 @@ def test_what_is_missing_is_said(this: Pc, words: str) -> None:
     assert words in said and bool(said) is bool(words)
     if words and "space" not in words:
         assert "Chatting works all the same" in said
+
+
+SETUP = """
+import json, pathlib, sys, time
+home = pathlib.Path(sys.argv[1])
+print(json.dumps({"phase": "fetching", "what": "x", "done_bytes": 5, "total_bytes": 9000}), flush=True)
+while not (home / "go").exists():
+    time.sleep(0.01)
+if (home / "broken").exists():
+    print(json.dumps({"error": "the disk is full"}), flush=True)
+"""
+PROGRAM = """
+import json, pathlib, sys
+home = pathlib.Path(sys.argv[1])
+(home / "asked").write_text(json.dumps(sys.argv[2:]))
+if sys.argv[2] == "demo":
+    print('{"url": "http://127.0.0.1:1"}', flush=True)
+    sys.stdin.read()
+    (home / "demo ended").touch()
+else:
+    print('{"restart": true}')
+"""
+
+
+@pytest.fixture
+def unpacked(app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Welcome]]:
+    """The first run of a package that still has to fetch what its commands need."""
+    words = [sys.executable, "-S", "-c", SETUP, str(tmp_path)]
+    monkeypatch.setenv("IDLEBLOOM_SETUP", json.dumps(words))
+    monkeypatch.setattr(QDesktopServices, "openUrl", lambda url: True)
+    program = [sys.executable, "-S", "-c", PROGRAM, str(tmp_path)]
+    made: list[Welcome] = []
+
+    def make(*, joins_by_node: bool = False) -> Welcome:
+        offered = frozenset({"join"})
+        made.append(Welcome(app.paths, program, app.keeper, offered, joins_by_node=joins_by_node))
+        made[-1].show()
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.stop()
+
+
+def test_the_demo_gets_what_it_needs_first(
+    unpacked: Callable[..., Welcome], until: Until, tmp_path: Path
+) -> None:
+    """What a package lacks is fetched, with words about it, before the demo starts; that ends with its input,
+    as it does where no signal reaches it."""
+    w = unpacked()
+    w.first.choices[With.DEMO].click()
+    w.next.click()
+    until(lambda: "9" in w.words.text() and w.words.isVisible())
+    assert not w.demo.runs and not w.next.isEnabled()
+    (tmp_path / "go").touch()
+    until(lambda: w.demo.runs and "http://127.0.0.1:1" in w.first.demo_words.text())
+    assert "--owned" in json.loads((tmp_path / "asked").read_text())
+    w.next.click()
+    until(lambda: not w.demo.runs)
+    assert (tmp_path / "demo ended").exists()
+
+
+def test_what_cannot_be_fetched_is_said(
+    unpacked: Callable[..., Welcome], until: Until, tmp_path: Path
+) -> None:
+    """And another choice, made meanwhile, is not overtaken by the one before."""
+    w = unpacked()
+    w.first.choices[With.DEMO].click()
+    (tmp_path / "broken").touch()
+    (tmp_path / "go").touch()
+    w.next.click()
+    until(w.error.isVisible)
+    assert w.error.text() == "The disk is full." and w.next.isEnabled()
+    (tmp_path / "go").unlink()
+    (tmp_path / "broken").unlink()
+    w.next.click()
+    w.first.choices[With.ALONE].click()
+    (tmp_path / "go").touch()
+    until(lambda: not w._setup.running)
+    assert not w.demo.runs and not w.words.isVisible() and w.next.isEnabled()
+
+
+def test_joining_waits_for_the_node(
+    unpacked: Callable[..., Welcome], app: App, until: Until, tmp_path: Path
+) -> None:
+    """On Windows only a node can keep a swarm's secret: after Start one is asked for, and joins once it runs.
+    Where it does not start, that is said."""
+    (tmp_path / "go").touch()
+    w = unpacked(joins_by_node=True)
+    wanted: list[bool] = []
+    again: list[bool] = []
+    w.node.connect(lambda: wanted.append(True))
+    w.restart.connect(lambda: again.append(True))
+    w.first.choices[With.LINK].click()
+    w.first.link.setText("idlebloom:the-link")
+    w.next.click()
+    w.terms.licence.accept.click()
+    w.next.click()
+    until(lambda: wanted)
+    w.node_ended("virtualisation is switched off")
+    assert "Virtualisation is switched off" in w.error.text() and w.next.isEnabled()
+    assert not (tmp_path / "asked").exists() and settings(app) == {}
+    w.next.click()
+    until(lambda: len(wanted) == 2)
+    w.node_runs()
+    until(lambda: w.started)
+    assert json.loads((tmp_path / "asked").read_text()) == ["join", "idlebloom:the-link", "--json"]
+    assert again == [True] and settings(app) == {"donate": "when_idle"}
