@@ -264,6 +264,10 @@ class Facts:
     """Those of the setting ``yield_programs`` that run."""
     gpu: GpuUse | None = None
     """The GPU that layers would be served from; ``None``: they are served from the CPU."""
+    gpu_percent: float | None = None
+    """How busy others keep it, told by Windows, where the driver inside WSL2 does not tell them apart;"""
+    gpu_program: str | None = None
+    """and who of them the most."""
     own_chat_seconds: float | None = None
     """Since the owner's own chat last read an answer; 0 while it does."""
 

@@ -139,12 +139,12 @@ def _busy(nvml: Any, handle: Any, ours: Collection[int], held: dict[int, int]) -
         for sample in samples:
             use[sample.pid] = max(use.get(sample.pid, 0.0), float(sample.smUtil))
         others = {pid: percent for pid, percent in use.items() if pid not in ours and percent}
-        return min(100.0, sum(others.values())), _name(max(others, key=others.__getitem__, default=0))
+        return min(100.0, sum(others.values())), process_name(max(others, key=others.__getitem__, default=0))
     largest = max((pid for pid in held if pid not in ours), key=held.__getitem__, default=0)
     if any(pid in ours for pid in held) or (ours and not held):
         return (0.0 if samples is not None else None), ""
     rates = _optional(nvml, nvml.nvmlDeviceGetUtilizationRates, handle)
-    return (None if rates is None else float(rates.gpu)), _name(largest)
+    return (None if rates is None else float(rates.gpu)), process_name(largest)
 
 
 def _celsius(nvml: Any, handle: Any) -> float | None:
@@ -172,7 +172,8 @@ def _optional(nvml: Any, ask: Any, *arguments: Any) -> Any:
         raise
 
 
-def _name(pid: int) -> str:
+def process_name(pid: int) -> str:
+    """Empty where it has gone, or may not be asked."""
     if not pid:
         return ""
     try:

@@ -154,7 +154,7 @@ def _program(settings: Settings, facts: Facts, trail: Trail) -> Because | None:
     if facts.fullscreen and settings.yield_fullscreen:
         return Because(Reason.FULLSCREEN, {"program": facts.fullscreen, "at": facts.now})
     if trail.busy:
-        program = facts.gpu.program if facts.gpu is not None else ""
+        _percent, program = _others(facts)
         if not program and trail.yielded is not None and trail.yielded.kind is Reason.GPU_BUSY:
             program = str(trail.yielded.args["program"])
         return Because(Reason.GPU_BUSY, {"program": program or "…", "at": facts.now})
@@ -165,9 +165,18 @@ def _who(because: Because) -> tuple[Reason, object]:
     return because.kind, because.args.get("program")
 
 
+def _others(facts: Facts) -> tuple[float | None, str]:
+    """How busy others keep the GPU, and who: as its driver says, else as Windows does."""
+    if facts.gpu is None:
+        return None, ""
+    if facts.gpu.percent is None:
+        return facts.gpu_percent, facts.gpu_program or ""
+    return facts.gpu.percent, facts.gpu.program
+
+
 def _busy(settings: Settings, facts: Facts, trail: Trail) -> Trail:
     limit = settings.yield_gpu_percent
-    percent = facts.gpu.percent if facts.gpu is not None else None
+    percent, _program = _others(facts)
     busy = percent is not None and percent > limit and limit < 100
     if busy is trail.busy:
         return replace(trail, turning_since=None)

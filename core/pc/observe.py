@@ -22,7 +22,10 @@ log = logging.getLogger(__name__)
 FIELDS = frozenset(field.name for field in fields(Facts)) - {"now", "clock", "minute", "own_chat_seconds"}
 """What sources may tell."""
 TOLD = frozenset(
-    {"idle_seconds", "locked", "switched_out", "inhibitor", "fullscreen", "on_battery", "metered", "programs"}
+    {
+        *("idle_seconds", "locked", "switched_out", "inhibitor", "fullscreen", "on_battery", "metered"),
+        *("programs", "gpu_percent", "gpu_program"),
+    }
 )
 """What another process may tell through the local door."""
 TOLD_SECONDS = 5.0
@@ -187,6 +190,8 @@ def check_told(said: object) -> dict[str, Any]:
         "idle_seconds": (int, float),
         "inhibitor": str,
         "fullscreen": str,
+        "gpu_percent": (int, float),
+        "gpu_program": str,
     }
     found = dict(said)
     for name, value in said.items():
@@ -203,7 +208,7 @@ def check_told(said: object) -> dict[str, Any]:
         if isinstance(value, str) and (len(value) > 200 or not (value.isprintable() or not value)):
             raise ValueError(f"the fact {name} must be one short line")
         if isinstance(value, int | float) and not isinstance(value, bool) and not 0 <= value < 1e9:
-            raise ValueError(f"the fact {name} must be 0 or more seconds")
+            raise ValueError(f"the fact {name} must be 0 or more")
     return found
 
 

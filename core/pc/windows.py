@@ -1,6 +1,6 @@
 """Windows: time without input, whose session is in front and whether it is locked, the program that fills the
-screen, who keeps it awake, mains power, and whether the network is metered. Gamepads do not count as input
-there: games are known by filling the screen.
+screen, who keeps it awake, mains power, whether the network is metered, and how busy others keep the GPU.
+Gamepads do not count as input there: games are known by filling the screen.
 
 Each source is given Windows' libraries, so that it is tested with recorded answers of theirs.
 """
@@ -8,10 +8,13 @@ Each source is given Windows' libraries, so that it is tested with recorded answ
 from __future__ import annotations
 
 import ctypes
+import re
 import sys
+from collections.abc import Callable
 from ctypes import POINTER, byref, c_int32, c_uint32, c_void_p
 from typing import Any, ClassVar, Self
 
+from core.pc.gpu import process_name
 from core.pc.source import Reading, Source, Unreadable
 
 FULLSCREEN = frozenset({2, 3, 4})
@@ -32,6 +35,15 @@ UNRESTRICTED, METERED = 0x1, 0x2 | 0x4 | 0x10000 | 0x40000
 """Costs of a network: none; a fixed amount, by use, over its limit, roaming."""
 EVERY_PROCESS_CONTEXT = 23
 """``CLSCTX_ALL``."""
+ENGINES_PATH = "\\GPU Engine(*)\\Utilization Percentage"
+ENGINE = re.compile(
+    r"pid_(?P<pid>\d+)_luid_(?P<gpu>0x[0-9A-F]+_0x[0-9A-F]+_phys_\d+)_eng_(?P<engine>\d+)_engtype_"
+    r"(3D|Compute.*|Cuda|High Priority Compute)",
+    re.IGNORECASE,
+)
+"""What computes. A film is decoded by others, and copies need none of what layers need."""
+AS_DOUBLE, MORE_DATA, VALID, NEW = 0x200, 0x800007D2, 0, 1
+"""Of the performance counters' library, pdh."""
 
 
 def libraries() -> Any:
@@ -57,6 +69,12 @@ class _Power(ctypes.Structure):
         *(("mains", ctypes.c_ubyte), ("battery", ctypes.c_ubyte), ("percent", ctypes.c_ubyte)),
         *(("saving", ctypes.c_ubyte), ("left", c_uint32), ("full", c_uint32)),
     )
+
+
+class _Use(ctypes.Structure):
+    """``PDH_FMT_COUNTERVALUE_ITEM_W`` with a double."""
+
+    _fields_ = (("name", ctypes.c_wchar_p), ("status", c_uint32), ("percent", ctypes.c_double))
 
 
 class _Guid(ctypes.Structure):
@@ -196,7 +214,82 @@ def _call(thing: c_void_p, place: int, kinds: tuple[Any, ...], *arguments: Any) 
     return int(prototype(table[place])(thing, *arguments))
 
 
+class Engines(_Windows):
+    """How busy programs of Windows keep the GPU that Windows' Linux computes on, where the node's worker is:
+    the driver in there does not see them. Its own part is not counted, and where it uses none, nothing is
+    said: then all that the driver sees is others'."""
+
+    every: ClassVar[float] = 1.0
+
+    def __init__(self, windll: Any, name: Callable[[int], str] = process_name) -> None:
+        super().__init__(windll)
+        self._name = name
+        self._query, self._counter = c_void_p(), c_void_p()
+
+    def read(self) -> Reading:
+        if not self._query:
+            self._begin()
+        if self._ask("PdhCollectQueryData", (c_void_p,), self._query):
+            self.close()  # the driver was replaced, say
+            raise Unreadable("PdhCollectQueryData failed")
+        percent, program = _others(self._uses(), self._name)
+        return {"gpu_percent": percent, "gpu_program": program}
+
+    def _begin(self) -> None:
+        if self._ask("PdhOpenQueryW", (c_void_p, c_void_p, c_void_p), None, None, byref(self._query)):
+            self._query = c_void_p()
+            raise Unreadable("there are no performance counters")
+        kinds = (c_void_p, ctypes.c_wchar_p, c_void_p, c_void_p)
+        if self._ask("PdhAddEnglishCounterW", kinds, self._query, ENGINES_PATH, None, byref(self._counter)):
+            self.close()
+            raise Unreadable("Windows does not count what its GPUs do")
+
+    def _uses(self) -> dict[str, float]:
+        """Percent by the name of the engine of a process; none before the second look."""
+        kinds = (c_void_p, c_uint32, c_void_p, c_void_p, c_void_p)
+        size, count = c_uint32(0), c_uint32(0)
+        ask = ("PdhGetFormattedCounterArrayW", kinds, self._counter, AS_DOUBLE, byref(size), byref(count))
+        if self._ask(*ask, None) != MORE_DATA or not size.value:
+            return {}
+        place = ctypes.create_string_buffer(size.value)
+        if self._ask(*ask, ctypes.cast(place, c_void_p)):
+            return {}  # more programs than a moment ago: the next look has them
+        items = (_Use * count.value).from_buffer(place)
+        return {str(one.name): one.percent for one in items if one.status in (VALID, NEW)}
+
+    def _ask(self, call: str, kinds: tuple[Any, ...], *arguments: Any) -> int:
+        function = getattr(self._dll.pdh, call)
+        function.argtypes = kinds
+        return int(function(*arguments)) & 0xFFFFFFFF
+
+    def close(self) -> None:
+        if self._query:
+            self._ask("PdhCloseQuery", (c_void_p,), self._query)
+            self._query = c_void_p()
+
+
+def _others(uses: dict[str, float], name: Callable[[int], str]) -> tuple[float | None, str]:
+    """The busiest engine of the GPUs that Windows' Linux computes on, without its own part; and who keeps
+    them busy the most."""
+    parts = [(found, percent) for key, percent in uses.items() if (found := ENGINE.fullmatch(key))]
+    names = {pid: name(int(pid)) for pid in {found["pid"] for found, _percent in parts}}
+    linux = {pid for pid, called in names.items() if called.lower().startswith("vmmem")}
+    gpus = {found["gpu"] for found, _percent in parts if found["pid"] in linux}
+    if not gpus:
+        return None, ""
+    engines: dict[str, float] = {}
+    programs: dict[str, float] = {}
+    for found, percent in parts:
+        if found["gpu"] in gpus and found["pid"] not in linux:
+            engine = f"{found['gpu']} {found['engine']}"
+            engines[engine] = engines.get(engine, 0.0) + percent
+            programs[found["pid"]] = programs.get(found["pid"], 0.0) + percent
+    most = max(programs, key=programs.__getitem__, default="")
+    busy = max(engines.values(), default=0.0)
+    return float(round(min(100.0, max(0.0, busy)))), names.get(most, "") if busy >= 1 else ""
+
+
 def sources() -> list[Source]:
     """All that Windows tells; nothing on another system."""
-    found: list[Source | None] = [kind.open() for kind in (Desktop, Session, Awake, Mains, Network)]
+    found: list[Source | None] = [kind.open() for kind in (Desktop, Session, Awake, Mains, Network, Engines)]
     return [source for source in found if source is not None]

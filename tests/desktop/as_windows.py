@@ -94,7 +94,7 @@ def change() -> None:
         delattr(os, name)
     for name in ("SIGHUP", "SIGKILL"):
         delattr(signal, name)
-    libraries = ("user32", "kernel32", "shell32", "wtsapi32", "powrprof", "ole32")
+    libraries = ("user32", "kernel32", "shell32", "wtsapi32", "powrprof", "ole32", "pdh")
     vars(ctypes)["windll"] = SimpleNamespace(**{name: Library() for name in libraries})
     vars(ctypes)["windll"].ole32 = SimpleNamespace(CoInitializeEx=no_call, CoCreateInstance=no_object)
     vars(ctypes)["WINFUNCTYPE"] = ctypes.CFUNCTYPE

@@ -193,6 +193,16 @@ def after(chosen: Settings, seen: Facts, seconds: float, trail: Trail) -> tuple[
     return budget, trail, later
 
 
+def test_windows_tells_who_else_uses_the_gpu() -> None:
+    """Where the driver does not tell others from the worker, as in WSL2; where it does, it is believed."""
+    told = replace(gpu(percent=None), gpu_percent=40.0, gpu_program="blender.exe")
+    budget, _, _ = after(IDLE, told, 10, Trail(given=True))
+    assert kind(budget) is Reason.GPU_BUSY and budget.because is not None
+    assert budget.because.args["program"] == "blender.exe"
+    for seen in (replace(told, gpu=GpuUse(percent=0.0, celsius=50.0)), replace(told, gpu=None)):
+        assert kind(after(IDLE, seen, 10, Trail(given=True))[0]) is None
+
+
 def test_a_busy_gpu_is_yielded_after_three_seconds() -> None:
     """A moment of use is nothing; three seconds of it are, and it is said who and when."""
     busy = gpu(percent=40.0, program="blender")

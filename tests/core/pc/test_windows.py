@@ -34,7 +34,8 @@ class Call:
 def library(**calls: Any) -> Any:
     """All libraries at once: none has a name that another has."""
     one = SimpleNamespace(**calls)
-    return SimpleNamespace(user32=one, kernel32=one, shell32=one, wtsapi32=one, powrprof=one, ole32=one)
+    names = ("user32", "kernel32", "shell32", "wtsapi32", "powrprof", "ole32", "pdh")
+    return SimpleNamespace(**dict.fromkeys(names, one))
 
 
 def input_at(ticks: int, last: int, state: int, title: str = "Game") -> Any:
@@ -195,6 +196,112 @@ def test_a_network_list_that_fails_is_asked_for_again() -> None:
     assert manager.released == 1
 
 
+class Counters:
+    """``pdh`` with engines as Windows names them; what it answers lies in memory of its own."""
+
+    def __init__(self, uses: dict[str, float], status: int = 0) -> None:
+        self.uses, self.status, self.result, self.closed = uses, status, 0, 0
+        self._names = [ctypes.create_unicode_buffer(name) for name in uses]
+
+    def library(self) -> Any:
+        def opened(*arguments: Any) -> int:
+            arguments[-1]._obj.value = 7
+            return self.result
+
+        def fill(counter: Any, form: int, size: Any, count: Any, place: Any) -> int:
+            assert (counter.value, form) == (7, 0x200)
+            whole = b"".join(
+                struct.pack("<QIId", ctypes.addressof(name), self.status, 0, percent)
+                for name, percent in zip(self._names, self.uses.values(), strict=True)
+            )
+            if place is None:
+                size._obj.value = len(whole)
+                return ctypes.c_int32(0x800007D2).value
+            count._obj.value = len(self._names)
+            ctypes.memmove(place, whole, len(whole))
+            return 0
+
+        def close(_query: Any) -> int:
+            self.closed += 1
+            return 0
+
+        return library(
+            PdhOpenQueryW=_with_types(opened),
+            PdhAddEnglishCounterW=_with_types(opened),
+            PdhCollectQueryData=_with_types(lambda query: self.result),
+            PdhGetFormattedCounterArrayW=_with_types(fill),
+            PdhCloseQuery=_with_types(close),
+        )
+
+
+NVIDIA, OTHER = "luid_0x00000000_0x0000C6C7_phys_0", "luid_0x00000000_0x0000D1A2_phys_0"
+PROGRAMS = {40: "vmmemWSL", 50: "blender.exe", 60: "dwm.exe"}
+
+
+def engines(uses: dict[str, float], status: int = 0) -> tuple[dict[str, Any], Counters]:
+    counters = Counters(uses, status)
+    source = windows.Engines(counters.library(), lambda pid: PROGRAMS.get(pid, ""))
+    reading = source.read()
+    source.close()
+    assert counters.closed == 1
+    return dict(reading), counters
+
+
+@pytest.mark.parametrize(
+    ("uses", "percent", "program"),
+    [
+        ({}, None, ""),
+        ({f"pid_50_{NVIDIA}_eng_0_engtype_3D": 60.0}, None, ""),
+        ({f"pid_40_{NVIDIA}_eng_5_engtype_Cuda": 99.0}, 0.0, ""),
+        (
+            {
+                f"pid_40_{NVIDIA}_eng_0_engtype_3D": 80.0,
+                f"pid_50_{NVIDIA}_eng_0_engtype_3D": 21.4,
+                f"pid_60_{NVIDIA}_eng_0_engtype_3D": 3.2,
+                f"pid_50_{NVIDIA}_eng_5_engtype_Compute_0": 4.0,
+                f"pid_50_{NVIDIA}_eng_7_engtype_VideoDecode": 90.0,
+                f"pid_50_{OTHER}_eng_0_engtype_3D": 95.0,
+                "_Total": 100.0,
+            },
+            25.0,
+            "blender.exe",
+        ),
+        (
+            {
+                f"pid_40_{NVIDIA}_eng_0_engtype_3D": 10.0,
+                f"pid_70_{NVIDIA}_eng_0_engtype_3D": 70.0,
+                f"pid_50_{NVIDIA}_eng_0_engtype_3D": 60.0,
+            },
+            100.0,
+            "",
+        ),
+    ],
+)
+def test_who_else_uses_the_gpu(uses: dict[str, float], percent: float | None, program: str) -> None:
+    """Programs of Windows, on the GPU that its Linux computes on, where they compute; its own part, films and
+    another GPU do not count. Without a worker there nothing is said: the driver sees all then."""
+    assert engines(uses)[0] == {"gpu_percent": percent, "gpu_program": program}
+
+
+def test_the_first_look_has_no_rates() -> None:
+    """Rates need two: until then their status is another."""
+    uses = {f"pid_40_{NVIDIA}_eng_0_engtype_3D": 1.0, f"pid_50_{NVIDIA}_eng_0_engtype_3D": 99.0}
+    assert engines(uses, status=0xC0000BC6)[0] == {"gpu_percent": None, "gpu_program": ""}
+
+
+def test_counters_that_fail_are_opened_anew() -> None:
+    """A driver may be replaced while this runs."""
+    counters = Counters({f"pid_40_{NVIDIA}_eng_0_engtype_3D": 1.0})
+    source = windows.Engines(counters.library(), lambda pid: "vmmem")
+    assert source.read()["gpu_percent"] == 0.0
+    counters.result = -1
+    for _ in range(2):
+        with pytest.raises(Unreadable):
+            source.read()
+    counters.result = 0
+    assert source.read()["gpu_percent"] == 0.0
+
+
 @pytest.mark.parametrize(
     ("kind", "calls"),
     [
@@ -202,6 +309,7 @@ def test_a_network_list_that_fails_is_asked_for_again() -> None:
         (windows.Session, {"WTSQuerySessionInformationW": Call(returns=0)}),
         (windows.Awake, {"CallNtPowerInformation": Call(returns=-1073741790)}),
         (windows.Mains, {"GetSystemPowerStatus": Call(returns=0)}),
+        (windows.Engines, {"PdhOpenQueryW": Call(returns=-1073738819)}),
         (windows.Network, {"CoInitializeEx": Call(), "CoCreateInstance": Call(returns=-2147221164)}),
     ],
 )
