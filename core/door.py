@@ -1,22 +1,26 @@
 """How this user's other programs find the running node: one small private file.
 
 The node writes it when its local server listens, and removes it at its end. One that outlived its
-node is recognised by the process id.
+node is recognised by the process id; where another process has that number by now, by a port that nobody
+listens at.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from core import json_file
 from core.errors import NodeError
 
+LISTENS_SECONDS = 0.5
 NOT_RUNNING = "Idlebloom is not running. Start it with: idlebloom node"
 
 
@@ -78,7 +82,7 @@ def find(file: Path) -> RunningNode | None:
     except json_file.Broken:
         return None
     match found:
-        case {"url": str(url), "pid": int(pid), "token": str(token)} if alive(pid):
+        case {"url": str(url), "pid": int(pid), "token": str(token)} if alive(pid) and listens(url):
             return RunningNode(url, pid, token)
     return None
 
@@ -89,6 +93,18 @@ def find_running(file: Path) -> RunningNode:
     if door is None:
         raise NodeError(NOT_RUNNING)
     return door
+
+
+def listens(url: str) -> bool:
+    """Whether anything takes connections there; one that is only slow does."""
+    try:
+        parts = urlsplit(url)
+        socket.create_connection((parts.hostname or "", parts.port or 0), LISTENS_SECONDS).close()
+    except (ConnectionRefusedError, ValueError):
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def alive(pid: int) -> bool:

@@ -9,7 +9,6 @@ import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
-from core.errors import PromptError
 from core.routing.ask import Ask, Ended, Event, Message, Piece, Started, Waiting
 from core.terms import Sampling
 from idlebloom import numbers
@@ -21,11 +20,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=numbers.seed, metavar="S", help="the same seed gives the same answer")
 
 
-def ask_of(text: str, args: argparse.Namespace) -> Ask:
-    """The request that the arguments make: a chat message, drawn with a seed of its own by default.
-    Raises ``PromptError``."""
+def question(text: str) -> str:
     if not text.strip():
-        raise PromptError("the question is empty", "Write something between the quotes.")
+        raise argparse.ArgumentTypeError("the question is empty, write something between the quotes")
+    return text
+
+
+def ask_of(text: str, args: argparse.Namespace) -> Ask:
+    """The request that the arguments make: a chat message, drawn with a seed of its own by default."""
     seed = args.seed if args.seed is not None else secrets.randbelow(1 << 31)
     sampling = Sampling() if args.greedy else Sampling(temperature=0.7, top_p=0.9, seed=seed)
     return Ask((Message("user", text),), args.max_tokens, sampling)

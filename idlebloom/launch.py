@@ -24,7 +24,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, cast
 
-from core.errors import DiskError, IdlebloomError
+from core.errors import DiskError, IdlebloomError, UserError
 from core.paths import FULL, HOME_VARIABLE, Paths, make_folder, words
 from idlebloom import tray
 
@@ -47,6 +47,10 @@ COMMANDS = (
     "bundle",
 )
 """In the order that help shows. A name without a module yet is not offered."""
+
+
+class BadArguments(UserError):
+    """What was typed makes no sense, whatever runs and whatever is there: exit code 2."""
 
 
 class Command(Protocol):
@@ -102,6 +106,8 @@ def guarded(command: Command, args: argparse.Namespace, paths: Paths) -> int:
     try:
         code = command.run(args, paths)
         sys.stdout.flush()
+    except BadArguments as error:
+        return _say(str(error), 2)
     except IdlebloomError as error:
         return _say(str(error))
     except KeyboardInterrupt:
@@ -123,9 +129,9 @@ def _forget_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _say(line: str) -> int:
+def _say(line: str, code: int = 1) -> int:
     print(f"idlebloom: {' '.join(line.split())}", file=sys.stderr)
-    return 1
+    return code
 
 
 def _log(command: str, paths: Paths) -> str:

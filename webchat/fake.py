@@ -103,6 +103,8 @@ class FakeReader:
     """A token of its own, ``</s>``, ends an answer that came to its end."""
     tokens: list[str] = field(default_factory=lambda: [END])
     """Each word that was met is a token."""
+    measures: bool = True
+    """Whether donors have measured the ways to each other."""
     mine: tuple[PeerId, ...] = ()
     """Donors that are this PC's own."""
     elsewhere: dict[ModelRef, tuple[Record, ...]] = field(default_factory=dict)
@@ -155,7 +157,7 @@ class FakeReader:
         now = time.time()
         blank = Record(PEERS[0], ref, Span(0, 4), DonorState.ONLINE, now - 900, now + 90)
         common = {"wire": (WireDtype.FLOAT32,), "step_seconds": 0.004, "decode_rate": 310.0}
-        near = tuple((peer[-NEAR_NAME:], 0.012) for peer in PEERS)
+        near = tuple((peer[-NEAR_NAME:], 0.012) for peer in PEERS if self.measures)
         reach = {PEERS[1]: "relay"}
         return tuple(
             replace(

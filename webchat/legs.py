@@ -51,9 +51,15 @@ def _measured(one: Record, other: Record) -> bool:
 
 
 def expected_rate(model: ModelRef, records: Collection[Record]) -> float | None:
-    """Tokens a second of the best route there is, as the records promise it; ``None`` without one."""
+    """Tokens a second of the best route there is, as the records promise it. ``None`` without one, and while
+    its donors have not measured their speed or the ways between them: what routes assume until then is
+    meant for choosing, and far from what a person would see."""
     try:
-        seconds = plan(records, model.layers, delay=Delays(records, {})).predicted_seconds
+        route = plan(records, model.layers, delay=Delays(records, {}))
     except NoDonor:
         return None
-    return 1 / seconds if seconds > 0 else None
+    alone = len(route.stages) == 1
+    for leg in legs(route, records):
+        if leg is None or leg.seconds is None or (leg.hop is None and not alone):
+            return None
+    return 1 / route.predicted_seconds if route.predicted_seconds > 0 else None

@@ -14,7 +14,7 @@ HELP = "one answer in the terminal, streamed"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("text", help="the question")
+    parser.add_argument("text", type=answering.question, help="the question")
     answering.arguments(parser)
 
 

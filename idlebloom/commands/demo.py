@@ -41,7 +41,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--port", type=numbers.port, default=7714, metavar="N", help="of the chat page (7714)"
     )
     parser.add_argument("--no-browser", action="store_true", help="do not open the page")
-    parser.add_argument("--ask", metavar="TEXT", help="print one answer instead of serving the page")
+    parser.add_argument(
+        "--ask",
+        type=answering.question,
+        metavar="TEXT",
+        help="print one answer instead of serving the page",
+    )
     parser.add_argument(
         "--threads", type=numbers.donors, metavar="N", help="threads of each donor (the cores shared out)"
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from core.errors import ModelError, UserError
 from core.paths import Paths
 from core.words import _, size
+from idlebloom.launch import BadArguments
 
 if TYPE_CHECKING:
     from core.node.storage import Storage
@@ -87,7 +88,7 @@ def _licence(args: argparse.Namespace, paths: Paths) -> tuple[str, str]:
 
 def _delete(args: argparse.Namespace, paths: Paths) -> int:
     if args.name is None:
-        raise UserError("what to delete is missing", "See what there is: idlebloom model")
+        raise BadArguments("what to delete is missing", "See what there is: idlebloom model")
     gone = _storage(paths).delete(args.name)
     if args.json:
         print(json.dumps({"name": gone.name, "size": gone.size}))

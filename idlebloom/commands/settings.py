@@ -8,11 +8,12 @@ import sys
 from typing import Any
 
 from core.door import find
-from core.errors import UserError
+from core.errors import SettingError
 from core.paths import Paths
 from core.preferences import Preferences
 from core.settings import DECLARED, Settings, changed, declared, parse, to_json
 from idlebloom.following import follow
+from idlebloom.launch import BadArguments
 
 NAME = "settings"
 HELP = "list the settings, or get or set one"
@@ -27,13 +28,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, paths: Paths) -> int:
     if args.action == "set":
         if args.name is None or args.value is None:
-            raise UserError("what to set is missing", "Say: idlebloom settings set NAME VALUE")
-        name, value = parse(args.name, args.value)
+            raise BadArguments("what to set is missing", "Say: idlebloom settings set NAME VALUE")
+        try:
+            name, value = parse(args.name, args.value)
+        except SettingError as error:
+            raise BadArguments(error.message, error.advice) from None
         return _show(_change(paths, name, value), name, args.json)
     if args.action == "get":
         if args.name is None or args.value is not None:
-            raise UserError("one setting to get is needed", "Say: idlebloom settings get NAME")
-        return _show(_load(paths).settings, declared(args.name).name, args.json)
+            raise BadArguments("one setting to get is needed", "Say: idlebloom settings get NAME")
+        try:
+            name = declared(args.name).name
+        except SettingError as error:
+            raise BadArguments(error.message, error.advice) from None
+        return _show(_load(paths).settings, name, args.json)
     return _list(_load(paths).settings, args.json)
 
 

@@ -51,19 +51,32 @@ def node(monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningNode]:
         thread.join()
 
 
-def test_a_door_is_found(tmp_path: Path) -> None:
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    """A port that takes connections."""
+    with socket.create_server(("127.0.0.1", 0)) as opened:
+        yield opened
+
+
+def test_a_door_is_found(tmp_path: Path, listener: socket.socket) -> None:
     """What the node wrote is found, by this user alone."""
     file = tmp_path / "run" / "door.json"
-    RunningNode("http://127.0.0.1:7714", os.getpid(), "secret").write(file)
-    assert find(file) == RunningNode("http://127.0.0.1:7714", os.getpid(), "secret")
+    written = RunningNode(f"http://127.0.0.1:{listener.getsockname()[1]}", os.getpid(), "secret")
+    written.write(file)
+    assert find(file) == written
     assert file.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_door_without_its_node(tmp_path: Path) -> None:
-    """A file that outlived its node counts as no node."""
+def test_a_door_without_its_node(tmp_path: Path, listener: socket.socket) -> None:
+    """A file that outlived its node counts as no node, also where another process has its number."""
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
         pass
-    RunningNode("http://127.0.0.1:7714", ended.pid, "secret").write(tmp_path / "door.json")
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    RunningNode(url, ended.pid, "secret").write(tmp_path / "door.json")
+    assert find(tmp_path / "door.json") is None
+    RunningNode(url, os.getpid(), "secret").write(tmp_path / "door.json")
+    assert find(tmp_path / "door.json") is not None
+    listener.close()
     assert find(tmp_path / "door.json") is None
 
 

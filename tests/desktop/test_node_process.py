@@ -24,7 +24,7 @@ from desktop.node_process import NodeProcess, last_line
 
 Until = Callable[[Callable[[], object]], None]
 NODE = """
-import json, os, subprocess, sys, time
+import json, os, socket, subprocess, sys, time
 from pathlib import Path
 run = Path(sys.argv[1])
 assert sys.argv[2:] == ["node", "--owned", "--json"], sys.argv
@@ -34,7 +34,9 @@ if (run / "broken").exists():
 print("idlebloom: a file was damaged", file=sys.stderr, flush=True)
 helper = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(60)"])
 (run / "helper").write_text(str(helper.pid))
-(run / "door.json").write_text(json.dumps({"url": "http://127.0.0.1:1", "pid": os.getpid(), "token": "t"}))
+door = socket.create_server(("127.0.0.1", 0))
+url = f"http://127.0.0.1:{door.getsockname()[1]}"
+(run / "door.json").write_text(json.dumps({"url": url, "pid": os.getpid(), "token": "t"}))
 while os.read(0, 100):
     pass
 (run / "door.json").unlink()
@@ -72,8 +74,11 @@ def test_started_and_ended_in_good_order(node: NodeProcess, paths: Paths, until:
 
 def test_one_that_runs_already_is_used(node: NodeProcess, paths: Paths, until: Until) -> None:
     """A node that someone else started is attached to, and runs on when the tray ends."""
-    with subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(60)"]) as other:
-        RunningNode("http://127.0.0.1:1", other.pid, "t").write(paths.door_file)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as door,
+        subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(60)"]) as other,
+    ):
+        RunningNode(f"http://127.0.0.1:{door.getsockname()[1]}", other.pid, "t").write(paths.door_file)
         node.start()
         assert node.pid == other.pid and not node.owned
         node.stop()

@@ -37,6 +37,8 @@ def model(tmp_path: Path) -> Path:
         (("demo", "--ask", "Hi", "--max-tokens", "0"), "“0” is not a whole number from 1"),
         (("ask", "Hi", "--max-tokens=-1"), "“-1” is not a whole number from 1"),
         (("ask", "Hi", "--seed", "x"), "“x” is not a whole number"),
+        (("ask", " "), "the question is empty, write something between the quotes"),
+        (("settings", "set", "port", "banana"), "port must be a whole number from 1024 to 65535"),
         (("node", "--port", "-1"), "“-1” is not a whole number from 0 to 65535"),
         (("node", "--peers", "here"), "peers must be"),
         (("bootstrap", "--port", "x"), "“x” is not a whole number"),
@@ -54,7 +56,6 @@ def test_bad_arguments(place: Folder, arguments: tuple[str, ...], words: str) ->
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--ask", ""), "the question is empty. Write something between the quotes."),
         (("--spans", "0:4,4:11"), "span 4:11 is outside this model's layers 0 to 9"),
         (("--donors", "11"), "11 donors cannot share 10 layers. Give --donors at most 10."),
         (("--model", "/nowhere"), "there is no model folder /nowhere"),

@@ -121,11 +121,10 @@ def test_there_is_one_node(node: Node) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((" ",), "the question is empty"),
         (("word " * 10_000,), "tokens and this model holds 2048 in all"),
         ((QUESTION, "--max-tokens", "99999"), "this model holds 2048 in all"),
     ],
-    ids=["empty", "10,000 tokens", "99,999 new tokens"],
+    ids=["10,000 tokens", "99,999 new tokens"],
 )
 def test_a_bad_question_is_refused_in_one_line(node: Node, arguments: tuple[str, ...], words: str) -> None:
     """And the node goes on."""

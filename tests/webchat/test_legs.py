@@ -48,3 +48,11 @@ def test_the_expected_rate_is_that_of_the_best_route() -> None:
     whole = [record(A, 0, 10), record(B, 0, 10, step_seconds=1.0)]
     assert expected_rate(MODEL, whole) == pytest.approx(1 / 0.0105)
     assert expected_rate(MODEL, [record(A, 0, 9)]) is None
+
+
+def test_no_rate_is_made_up() -> None:
+    """Until donors have measured their speed, and the ways to each other, nothing is expected."""
+    near = record(A, 0, 5, near=((B[-6:], 0.02),))
+    assert expected_rate(MODEL, [near, record(B, 5, 10)]) == pytest.approx(1 / (0.02 + 0.001 + 0.02))
+    assert expected_rate(MODEL, [record(A, 0, 5), record(B, 5, 10)]) is None
+    assert expected_rate(MODEL, [near, record(B, 5, 10, step_seconds=0.0)]) is None

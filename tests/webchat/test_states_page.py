@@ -43,10 +43,15 @@ def done(page: Page) -> None:
 
 
 def test_what_to_expect_is_said_before_sending(page: Page) -> None:
-    """Whole, how many donors, how fast."""
+    """Whole, how many donors, how fast; nothing is made up before donors have measured."""
     page.wait(lambda: "whole, 3 donors, about " in page.find("#swarm").text)
     assert page.find("#swarm").text.endswith("tokens/s")
     assert not page.find("#ways").is_displayed()
+    page.reader.measures = False
+    page.reader.set_status(replace(WHOLE, sessions=1))
+    page.wait(lambda: page.find("#swarm").text.endswith("whole, 3 donors, speed not known yet"))
+    page.reader.measures = True
+    page.wait(lambda: page.find("#swarm").text.endswith("tokens/s"))  # it asks again by itself
 
 
 def test_a_move_is_told_and_kept(page: Page) -> None:

@@ -40,8 +40,8 @@ def test_set_and_get(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_what_is_wrong_is_said(argv: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A name or value that will not do is refused with what would."""
-    assert launch.main(["settings", *argv]) == 1
+    """A name or value that will not do is refused with what would: a bad argument."""
+    assert launch.main(["settings", *argv]) == 2
     assert words in capsys.readouterr().err
 
 
@@ -55,10 +55,10 @@ def test_a_broken_file_is_said(home: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_a_running_node_is_asked(
-    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    home: Path, door_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """While a node runs, the change goes through it, so that it takes effect at once."""
-    RunningNode("http://127.0.0.1:1", os.getpid(), "secret").write(Paths.of().door_file)
+    RunningNode(door_url, os.getpid(), "secret").write(Paths.of().door_file)
     asked: list[tuple[str, object, str]] = []
 
     def request(_: RunningNode, path: str, body: Mapping[str, object], method: str) -> dict[str, Any]:
@@ -70,3 +70,10 @@ def test_a_running_node_is_asked(
     assert asked == [("/api/settings", {"donate": "always"}, "PUT")]
     assert capsys.readouterr().out == "always\n"
     assert not (home / "settings.json").exists()
+
+
+def test_a_dead_nodes_file_is_in_nobodys_way(home: Path) -> None:
+    """Where nothing listens any more, whoever has the node's process number by now, the file is changed."""
+    RunningNode("http://127.0.0.1:9", os.getpid(), "secret").write(Paths.of().door_file)
+    assert launch.main(["settings", "set", "port", "8000"]) == 0
+    assert json.loads((home / "settings.json").read_text())["port"] == 8000

@@ -20,10 +20,12 @@ def test_no_node(capsys: pytest.CaptureFixture[str]) -> None:
     assert "not running. Start it with: idlebloom node" in capsys.readouterr().err
 
 
-def test_the_snapshot(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_snapshot(
+    door_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The running node is asked once for its snapshot, shown in words or as it is."""
     snapshot = status_shape(Status("0.1.0", State.OFF, Because(Reason.NO_CONSENT)))
-    RunningNode("http://127.0.0.1:1", os.getpid(), "secret").write(Paths.of().door_file)
+    RunningNode(door_url, os.getpid(), "secret").write(Paths.of().door_file)
     asked = []
 
     def request(_: RunningNode, path: str) -> dict[str, Any]:

@@ -25,7 +25,9 @@ let views = []; // of the turns that are shown, in order
 let card = null;
 let swarm = null;
 let offers = null;
-let expected = null; // tokens a second that the swarm promises
+let expected; // tokens a second that the swarm promises; null: not known yet
+let next = 0; // the timer that asks the swarm again
+let drawn = ""; // what the large flower shows
 let isConnected = false;
 let follows = true;
 let waitsFor = ""; // a question that the node has not taken yet
@@ -111,7 +113,7 @@ line.addEventListener("hello", ({ detail }) => {
 line.addEventListener("status", ({ detail }) => {
   swarm = detail.status.swarm;
   drawSwarm();
-  drawBigBloom();
+  readSwarm();
   if (byId("donor")) drawDonor(detail.status, card?.blocks);
 });
 line.addEventListener("conversations", readChats);
@@ -142,7 +144,9 @@ line.addEventListener("ended", ({ detail: { type, message, html, upto, ...facts 
   if (!ours(facts)) return;
   if (html) store.block(message, html, upto);
   store.change(message, facts);
+  readSwarm();
 });
+document.addEventListener("visibilitychange", readSwarm);
 line.addEventListener("refused", ({ detail: { title, advice } }) => {
   notice(`${title} ${advice}`);
   if (waitsFor && !field.value) field.value = waitsFor;
@@ -231,7 +235,9 @@ function drawSwarm() {
   const [state, words] = swarmWords();
   chip.dataset.state = state;
   byId("swarm-model").textContent = state === "whole" ? `${card.model_id} · ` : "";
-  byId("swarm-words").textContent = words;
+  // In brackets is what a narrow window leaves out; screen readers hear it all the same.
+  const parts = words.split(/[[\]]/).map((part, at) => (at % 2 ? element("span", { class: "roomy", text: part }) : part));
+  byId("swarm-words").replaceChildren(...parts);
   drawWays(isConnected ? card : null, swarm, offers);
 }
 
@@ -240,8 +246,9 @@ function swarmWords() {
   if (!card) return ["holes", "No model"];
   if (!swarm) return ["waiting", card.model_id];
   if (swarm.whole) {
-    const speed = expected ? `, about ${rate(expected)} tokens/s` : "";
-    return ["whole", `whole, ${count(swarm.donors, "donor")}${speed}`];
+    const unknown = expected === null ? "[, speed not known yet]" : "";
+    const speed = expected ? `, [about ]${rate(expected)} tokens/s` : unknown;
+    return ["whole", `[whole, ]${count(swarm.donors, "donor")}${speed}`];
   }
   return ["holes", capital(holeWords())];
 }
@@ -250,17 +257,29 @@ function holeWords() {
   return swarm.missing.length ? missingWords(swarm.missing, card.blocks) : "waiting for donors";
 }
 
-async function drawBigBloom() {
+// Speeds and ways are measured again and again, and no status tells of them.
+async function readSwarm() {
   if (!card || !swarm) return;
-  const layers = card.blocks + 2;
-  const state = await fetch("/api/v1/state").then((answer) => (answer.ok ? answer.json() : null), () => null);
-  expected = state?.expected_rate ?? null;
+  clearTimeout(next);
+  const state = document.hidden ? null : await fetch("/api/v1/state").then((answer) => (answer.ok ? answer.json() : null), () => null);
+  if (state) expected = state.expected_rate;
+  clearTimeout(next); // of another call that waited too
+  next = setTimeout(readSwarm, expected ? 30000 : 4000);
+  if (!state) return;
   drawSwarm();
-  const online = (state?.donors ?? []).filter((donor) => donor.state === "online");
-  byId("big-bloom").replaceChildren(bloom(ownersOf(online, layers), Math.min(layers, 12)));
-  byId("bloom-words").textContent = swarm.whole
+  drawBigBloom(state.donors.filter((donor) => donor.state === "online"));
+}
+
+function drawBigBloom(online) {
+  const layers = card.blocks + 2;
+  const owners = ownersOf(online, layers);
+  const words = swarm.whole
     ? `${count(swarm.donors, "donor")} ${swarm.donors === 1 ? "holds" : "hold"} this model, a colour each.`
     : `The model is not whole: ${holeWords()}.`;
+  byId("bloom-words").textContent = words;
+  if (drawn === JSON.stringify(owners)) return;
+  drawn = JSON.stringify(owners);
+  byId("big-bloom").replaceChildren(bloom(owners, Math.min(layers, 12)));
 }
 
 // Scrolling follows the answer until the reader scrolls up.

@@ -12,7 +12,7 @@ export function routeView(answer, blocks, isOpen, opened) {
     "button",
     { type: "button", class: "summary", "aria-expanded": String(isOpen), "aria-controls": list.id },
     strip(answer, blocks),
-    element("span", { class: "numbers", text: numbersOf(answer).join(" · ") }),
+    element("span", { class: "numbers" }, ...numbersOf(answer).flatMap((words, at) => [at ? " · " : "", element("span", { text: words })])),
     element("span", { class: "unseen", text: ". The route" }),
   );
   button.addEventListener("click", () => {
