@@ -46,7 +46,7 @@ class Page:
     def all(self, css: str) -> list[WebElement]:
         return self.chrome.find_elements(By.CSS_SELECTOR, css)
 
-    def wait(self, until: Callable[[], object], seconds: float = 30) -> None:
+    def wait(self, until: Callable[[], object], seconds: float = 60) -> None:
         WebDriverWait(self.chrome, seconds, poll_frequency=0.05).until(lambda _: until())
 
     def states(self) -> list[str]:
