@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import gc
 import json
 import os
 import shutil
@@ -17,21 +16,25 @@ import signal
 import threading
 import time
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from core.model.config import ref
 from core.node.licences import RAIL, Licences
+from core.node.reading import NodeReader
 from core.paths import Paths, bundled_model
 from core.preferences import Preferences
 from core.swarm.identity import load_identity
 from core.swarm.loop import new_event_loop
 from core.swarm.watch import withdraw_for
 from idlebloom.demo_swarm import DemoSwarm, Plan
-from idlebloom.house import door
 from idlebloom.progress import Progress
 from idlebloom.ways import NodeWays
+from webchat.app import create_app
+from webchat.door import Door
+from webchat.history import History
+from webchat.serve import Server
 
 T = TypeVar("T")
 
@@ -39,7 +42,7 @@ LENGTH = 72
 MIDDLE = 1
 """Who holds the middle of the three spans."""
 REST_SECONDS = 0.03
-CALL_SECONDS = 60.0
+CALL_SECONDS = 120.0
 
 
 class SwarmHere:
@@ -105,15 +108,18 @@ def swarm_here(folder: Path) -> Iterator[SwarmHere]:
         async with DemoSwarm(plan, Progress(quiet=True)) as demo:
             assert await demo.ready(end)
             demo.node.licences = Licences(paths.licences_file)
-            async with door(
-                demo.node,
-                0,
-                demo.folder / "door.json",
-                history_file=demo.folder / "history.sqlite3",
-                ways=NodeWays(paths, Preferences(paths.settings_file)),
-            ) as running:
-                opened.set_result(SwarmHere(running.url, demo, demo.node.licences))
+            ways = NodeWays(paths, Preferences(paths.settings_file))
+            history = History(demo.folder / "history.sqlite3")
+            app = create_app(NodeReader(demo.node, None), Door(), history, ways=ways)
+            server = Server(app, port=0)
+            server.start()
+            try:
+                opened.set_result(SwarmHere(server.url, demo, demo.node.licences))
                 await demo.until(end)
+            finally:
+                await asyncio.to_thread(server.stop)
+                await asyncio.to_thread(app.extensions["answers"].close)
+                history.close()
 
     def work() -> None:
         try:
@@ -131,7 +137,7 @@ def swarm_here(folder: Path) -> Iterator[SwarmHere]:
     try:
         yield opened.result(CALL_SECONDS)
     finally:
-        loops[0].call_soon_threadsafe(ends.result().set)
+        with suppress(RuntimeError):  # it has ended by itself
+            loops[0].call_soon_threadsafe(ends.result().set)
         thread.join(30)
-        gc.unfreeze()  # the door froze what this process, too, held at its start
         assert not thread.is_alive()
