@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -27,6 +28,10 @@ ASKED_SECONDS = 5.0
 """For so long an answer is waited for from a donor that is asked whether it is there."""
 FIRST_ROUND_TRIP = 0.5
 """Assumed until measured."""
+SAMPLES = 4
+"""The least of so many measurements counts."""
+DIAL_SECONDS = 3.0
+"""For a connection and a stream: some six round trips, one lost packet among them."""
 
 OnMessage = Callable[[PeerId, Message], None]
 OnLost = Callable[[PeerId, str], None]
@@ -40,13 +45,12 @@ class Connection:
         self.remote, self.stream, self._lateness = remote, stream, lateness
         self.sessions: dict[bytes, tuple[OnMessage, OnLost]] = {}
         self.round_trip = FIRST_ROUND_TRIP
-        """Seconds there and back, the least of late."""
-        self.measured = False
-        self.late = 0.0
-        """Seconds by which leases have lately been answered later than that."""
+        """Seconds there and back, as measured of late."""
         self.heard_at = 0.0
         """When anything came from it last, by ``time.monotonic``."""
-        self._leases: dict[int, float] = {}
+        self._took: deque[float] = deque(maxlen=SAMPLES)
+        self._asked: tuple[int, float] | None = None
+        """The lease whose answer measures the way, and when it was sent."""
         self._number = 0
         self._news = asyncio.Event()
         self.idle_since = asyncio.get_running_loop().time()
@@ -56,16 +60,26 @@ class Connection:
     def is_open(self) -> bool:
         return not self.stream.closed
 
+    @property
+    def measured(self) -> bool:
+        """Whether the way was measured yet."""
+        return bool(self._took)
+
     def send(self, message: Message) -> None:
         with suppress(StreamClosed):
             self.stream.write(pack(message))
 
+    def ask(self) -> None:
+        """Has the donor say at once that it is there, which renews the lease and measures the way."""
+        self._number += 1
+        if self._asked is None:  # what is asked behind an answer that is late tells nothing more
+            self._asked = self._number, asyncio.get_running_loop().time()
+        self.send(Lease(self._number))
+
     async def answers(self, seconds: float) -> bool:
         """Whether anything is heard of it within so many seconds, when it is asked."""
         self._news.clear()
-        self._number += 1
-        self._leases[self._number] = asyncio.get_running_loop().time()
-        self.send(Lease(self._number))
+        self.ask()
         try:
             async with asyncio.timeout(seconds):
                 await self._news.wait()
@@ -100,27 +114,21 @@ class Connection:
             on_lost(self.remote, why)
 
     def _heard(self, number: int) -> None:
-        sent = self._leases.pop(number, None)
-        if sent is None:
+        if self._asked is None or number != self._asked[0]:
             return
-        took = asyncio.get_running_loop().time() - sent
-        # Anything may delay an answer, nothing hastens it: small values count more.
-        best = took < self.round_trip or not self.measured
-        self.measured = True
-        late = took - self.round_trip if not best else 0.0
-        self.late = max(late, 0.8 * self.late)
-        self._lateness.answered(self.remote, late)
-        self.round_trip = took if best else 0.8 * self.round_trip + 0.2 * took
+        took = asyncio.get_running_loop().time() - self._asked[1]
+        self._asked = None
+        self._lateness.answered(self.remote, took - self.round_trip if self.measured else 0.0)
+        # Anything may delay an answer, nothing hastens it: one that was frozen is no farther away.
+        self._took.append(took)
+        self.round_trip = min(self._took)
 
     async def _renew(self) -> None:
         """Renews the lease while there are sessions, and measures the way on it."""
-        with suppress(StreamClosed):
-            while True:
-                if self.sessions or not self._number:
-                    self._number += 1
-                    self._leases = {self._number: asyncio.get_running_loop().time()}
-                    self.stream.write(pack(Lease(self._number)))
-                await asyncio.sleep(LEASE_SECONDS)
+        while self.is_open:
+            if self.sessions or not self._number:
+                self.ask()
+            await asyncio.sleep(LEASE_SECONDS)
 
 
 class Connections:
@@ -159,7 +167,8 @@ class Connections:
 
     async def _dial(self, remote: PeerId, addresses: Sequence[str]) -> Connection:
         self._sweep()
-        connection = Connection(remote, await self._peer.dial(remote, addresses, CONTROL), self.lateness)
+        stream = await self._peer.dial(remote, addresses, CONTROL, DIAL_SECONDS)
+        connection = Connection(remote, stream, self.lateness)
         self._open[remote] = connection
         return connection
 

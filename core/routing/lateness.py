@@ -1,4 +1,4 @@
-"""Whether donors answer late because of this reader's own PC or network. Pure, over a clock.
+"""How late donors answer, and whether that is because of this reader's own PC or network. Pure, over a clock.
 
 One donor that answers late is busy, or dying. When most of those asked of late do, what they have in common
 is this PC: it is short of processor time, or its line is full. Then none of them is to blame, and all get as
@@ -27,6 +27,11 @@ class Lateness:
         """A donor answered ``late`` seconds after a round trip."""
         _, before = self._late.get(donor, (0.0, 0.0))
         self._late[donor] = self._clock(), max(late, 0.5 * before)
+
+    def of(self, donor: PeerId) -> float:
+        """Seconds by which this donor was late of late."""
+        told = self._late.get(donor)
+        return told[1] if told is not None and self._clock() - told[0] <= LATELY else 0.0
 
     @property
     def shared(self) -> float:

@@ -20,6 +20,8 @@ class Lost:
     """Whether the peer failed, so that other sessions should know."""
     heals: bool = True
     """Being heard again shows that the peer is well."""
+    nonsense: bool = False
+    """It computed what it should not have: of another try no more is to be hoped than of the last."""
 
 
 def loss(broken: Broken, route: Route | None) -> Lost:
@@ -30,4 +32,5 @@ def loss(broken: Broken, route: Route | None) -> Lost:
         return Lost(None, why)
     step = {Breach.UNREACHABLE: 1, Breach.INPUT: -1}.get(breach, 0)
     peer = route.stages[(broken.stage + step) % len(route.stages)].peer_id
-    return Lost(peer, why, tell=breach is not Breach.FULL, heals=breach not in NONSENSE)
+    nonsense = breach in NONSENSE
+    return Lost(peer, why, tell=breach is not Breach.FULL, heals=not nonsense, nonsense=nonsense)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from core.errors import Refused, StageLost, SwarmError
 from core.ring.client import Client
 from core.routing.connections import Connection, Connections
+from core.routing.watch import Watch
 from core.swarm.messages import Open, Refuse
 from core.terms import PeerId, Record, Route, WireDtype
 
 OPEN_SECONDS = 3.0
 """Beyond eight round trips, what opening all stages may take."""
+OVERSLEPT_SECONDS = 0.1
 UNANSWERED = "it did not answer in time"
 
 
@@ -98,19 +101,57 @@ async def connect(connections: Connections, record: Record) -> Connection:
 
 
 class Opening:
-    """One try to open a route: done when all stages are ready, or one of them is not to be."""
+    """One try to open a route over ``lines``: done when all stages are ready, or one of them is not to be."""
 
-    def __init__(self, route: Route) -> None:
-        self._route = route
+    def __init__(self, route: Route, lines: Sequence[Connection], watch: Watch, report: Report) -> None:
+        self._route, self._lines, self._watch, self._report = route, tuple(lines), watch, report
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def wait(self, seconds: float, client: Client) -> None:
-        """Raises ``Refused`` or ``StageLost``."""
-        try:
-            await asyncio.wait_for(self._done, seconds)
-        except TimeoutError:
-            late = [s.peer_id for n, s in enumerate(self._route.stages) if n not in client.ready_stages]
-            raise StageLost((late or [self._route.entry.peer_id])[0], UNANSWERED) from None
+        """Raises ``Refused`` or ``StageLost``: at once for what a stage says, when an answer is overdue for
+        one that says nothing at all, and after ``seconds`` where all are there but not ready."""
+        asked = time.monotonic()
+        for line in set(self._lines):
+            line.ask()
+        while True:
+            dues = [asked + due for due in self._dues(asked).values()]
+            until = min([*dues, asked + seconds])
+            done, _ = await asyncio.wait({self._done}, timeout=max(0.0, until - time.monotonic()))
+            if done:
+                self._done.result()
+                return
+            now = time.monotonic()
+            if now - until > OVERSLEPT_SECONDS:  # what could not be heard meanwhile was no silence
+                asked += now - until
+                await asyncio.sleep(0)
+                continue
+            self._judge(asked, now)
+            if now >= asked + seconds:
+                raise self._not_ready(client)
+
+    def _dues(self, asked: float) -> dict[PeerId, float]:
+        """Of those not heard since they were asked, within how many seconds they must be. Where that is
+        nobody, it may be this reader's own network: they get twice the time."""
+        silent = {line.remote: line for line in self._lines if line.heard_at < asked}
+        times = 2 if len(silent) == len({line.remote for line in self._lines}) > 1 else 1
+        return {peer: times * self._watch.due(line) for peer, line in silent.items()}
+
+    def _judge(self, asked: float, now: float) -> None:
+        """Raises ``StageLost`` where an answer is overdue; reports the others that it is of."""
+        lost = [peer for peer, due in self._dues(asked).items() if now >= asked + due]
+        if lost:
+            self._watch.blamed()
+            for other in lost[1:]:
+                self._report(Failed(other))
+            raise StageLost(lost[0], UNANSWERED)
+
+    def _not_ready(self, client: Client) -> CannotDial:
+        """All are there: who is not ready waits for its stream to the next, and that may be no fault of
+        either."""
+        stages = self._route.stages
+        late = [index for index in range(len(stages)) if index not in client.ready_stages]
+        one = (late or [0])[0]
+        return CannotDial(stages[one].peer_id, stages[(one + 1) % len(stages)].peer_id, UNANSWERED)
 
     @property
     def is_done(self) -> bool:

@@ -185,7 +185,7 @@ class Session:
             avoid.add(lost.peer)
             if lost.tell:
                 self._report(Failed(lost.peer, lost.heals))
-        pause = patience.pause(nonsense=not lost.heals)
+        pause = patience.pause(nonsense=lost.nonsense)
         if pause is None:
             raise StageLost(lost.peer or self._someone(), lost.why)
         await asyncio.sleep(spread(pause))
@@ -237,10 +237,12 @@ class Session:
                 return
             except CannotDial as error:
                 self._report(error.pair)
+                self._have_dialled(way, error.pair)
                 if error.pair in pairs:
                     refused.add(error.peer_id)
                 pairs.add(error.pair)
                 before, why = None, error.why  # the same donors in another order may do
+                unanswered = unanswered or why == UNANSWERED
             except Refused as error:
                 refused.add(error.peer_id)
                 why = error.why
@@ -249,6 +251,13 @@ class Session:
                 refused.add(error.peer_id)
                 why, unanswered = error.why, unanswered or error.why == UNANSWERED
             log.info("a route could not be opened: %s", why)
+
+    def _have_dialled(self, way: Way, pair: Undialable) -> None:
+        """Has the other one dial who could not reach it: it may get through where that did not, from behind a
+        router or while that must wait before it tries again. A connection serves both."""
+        for connection in self._stages:
+            if connection.remote == pair.other:
+                connection.send(Standby(self.id, self._client.epoch, way.sealed[pair.one]))
 
     async def _open_way(self, way: Way) -> None:
         stages = way.route.stages
@@ -259,7 +268,7 @@ class Session:
         self.route, self._broken = way.route, None
         self._begin()
         self._client.open(len(stages))
-        self._opening = Opening(way.route)
+        self._opening = Opening(way.route, self._stages, self._watch, self._report)
         for index, connection in enumerate(self._stages):
             connection.send(self._open_message(way, index))
         try:

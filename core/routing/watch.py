@@ -5,10 +5,12 @@ gone, only stays silent. So when nothing was heard for a few of the ring's own s
 probed; who does not answer in two round trips and a little is lost. When all answer and nothing
 moves, either a stage's step does not end, or what one sends does not reach the next.
 
-How little that is, is measured: PCs that are busy answer late, and so do we. What the way to a stage has
-taken beyond its round trip of late counts three times, what several donors were late by together counts for
-all of them, and what this reader overslept counts too; and each silence that was blamed without a token since
-doubles what the next may take. So who is only short of processor time is not taken for dead, however short.
+How little that is, is measured: PCs that are busy answer late, and so do we. What a donor's answers have
+taken beyond its round trip of late counts three times, but that is its own affair and bounded: a replica may
+be quicker, and who was frozen once shall not be waited for long when it freezes again. What several donors
+were late by together counts for all of them, and what this reader overslept counts too. Each silence that was
+blamed without a token since doubles the least that the next may take. So who is only short of processor time
+is not taken for dead, and who is dead is found soon whatever was late before.
 """
 
 from __future__ import annotations
@@ -29,14 +31,14 @@ FIRST_SECONDS = 1.0
 """and this one before there is a step to compare with."""
 ANSWER_SECONDS = 0.25
 """Beyond two round trips, what a probe's answer may take at least,"""
+MOST_DOUBT = 8.0
+"""(so many times as long after silences that were blamed in vain),"""
 LATE_TIMES = 3
 """or so many times what answers have lately been late,"""
-LONGEST_ANSWER = 5.0
+LONGEST_ANSWER = 1.5
 """up to this many seconds,"""
 LONGEST_SHARED = 15.0
-"""or these, where several donors are that late;"""
-MOST_DOUBT = 8.0
-"""and so many times as long after silences that were blamed in vain."""
+"""or these, where several donors are that late."""
 STUCK_SECONDS = 1.0
 """For so long, with no step waiting or under way anywhere, a token's frame is concluded to be lost;"""
 ROW_SECONDS = 0.05
@@ -55,10 +57,6 @@ class Line(Protocol):
     @property
     def round_trip(self) -> float:
         """Seconds there and back."""
-
-    @property
-    def late(self) -> float:
-        """Seconds by which answers have lately come later than that."""
 
 
 @dataclass(frozen=True)
@@ -105,12 +103,12 @@ class Watch:
         self._lateness = lateness or Lateness(clock)
         self._step = 0.0
         self._number = 0
-        self._late = 0.0
-        """By how much probes were answered later than a round trip, of late."""
         self._overslept = 0.0
         """By how much this reader looked later than it meant to, of late."""
         self._doubt = 1.0
         """How many times as long a silence may last, after some that were blamed without a token since."""
+        self._stuck: set[PeerId] = set()
+        """Whose frames have not arrived somewhere since the last token."""
         self.begin()
 
     def begin(self) -> None:
@@ -130,9 +128,11 @@ class Watch:
         now = self._clock()
         if self._token_at is not None:
             took = now - self._token_at
-            self._step = took if not self._step else 0.8 * self._step + 0.2 * took
+            # What a stall took is no step.
+            self._step = 0.8 * self._step + 0.2 * min(took, STEPS * self._step) if self._step else took
         self._token_at = self._moved_at = now
         self._doubt = 1.0
+        self._stuck.clear()
         self._pulses.clear()
 
     def pulse(self, pulse: Pulse) -> None:
@@ -147,8 +147,15 @@ class Watch:
             asked.answered.add(pulse.stage)
             if pulse.stage < len(asked.round_trips):
                 late = now - asked.sent_at - asked.round_trips[pulse.stage]
-                self._late = max(late, 0.8 * self._late)
                 self._lateness.answered(asked.lines[pulse.stage].remote, late)
+
+    def blamed(self) -> None:
+        """A silence was blamed on someone: perhaps in vain, and the next gets longer."""
+        self._doubt = min(2 * self._doubt, MOST_DOUBT)
+
+    def due(self, line: Line) -> float:
+        """Seconds within which an answer over this line must come."""
+        return 2 * line.round_trip + self._answer_seconds(line)
 
     def check(self, stages: Sequence[Line]) -> Wait | AskAll | Blame:
         """To be called again when the time it says is over, or something was heard."""
@@ -160,7 +167,7 @@ class Watch:
             self._moved_at = min(self._moved_at + missed, now)
         found = self._check(stages, now)
         if isinstance(found, Blame) and found.silent:
-            self._doubt = min(2 * self._doubt, MOST_DOUBT)
+            self.blamed()
         self._look_at = now + found.seconds if isinstance(found, Wait) else float("inf")
         return found
 
@@ -177,7 +184,7 @@ class Watch:
             lost = STUCK_SECONDS if self._token_at is not None else _sending_seconds(rows)
             lost += LATE_TIMES * self._lateness.shared
             if not busy and still > max(lost, STEPS * self._step):
-                return Blame(behind, "what is sent to it does not arrive")
+                return self._between(stages, behind)
         patience = max(LEAST_SECONDS, STEPS * self._step) if self._step else FIRST_SECONDS
         if now - self._heard_at < patience:
             return Wait(self._heard_at + patience - now + 0.001)
@@ -185,11 +192,20 @@ class Watch:
         self._round = _Round(self._number, now, tuple(stages), tuple(line.round_trip for line in stages))
         return AskAll(self._number)
 
+    def _between(self, stages: Sequence[Line], behind: int) -> Blame:
+        """What one sends does not reach the next: that is left, since it may have a replica that is reached;
+        but who has sent to two in vain is left itself."""
+        sender = (behind - 1) % len(stages)
+        if stages[sender].remote in self._stuck:
+            return Blame(sender, "what it sends does not arrive")
+        self._stuck.add(stages[sender].remote)
+        return Blame(behind, "what is sent to it does not arrive")
+
     def _overdue(self, asked: _Round, stages: Sequence[Line], now: float) -> Wait | Blame:
         """Where nobody answers, it may be this reader's own network or PC: they get twice the time."""
         times = 2 if not asked.answered and len(stages) > 1 else 1
         due = {
-            index: asked.sent_at + times * (2 * line.round_trip + self._answer_seconds(line))
+            index: asked.sent_at + times * self.due(line)
             for index, line in enumerate(stages)
             if index not in asked.answered
         }
@@ -199,10 +215,10 @@ class Watch:
         return Wait(due[first] - now + 0.001)
 
     def _answer_seconds(self, line: Line) -> float:
-        late = LATE_TIMES * max(line.late, self._late)
-        own = min(max(ANSWER_SECONDS, late, self._step) + self._overslept, LONGEST_ANSWER)
+        least = ANSWER_SECONDS * self._doubt
+        own = min(max(LATE_TIMES * self._lateness.of(line.remote), self._step), LONGEST_ANSWER)
         shared = min(LATE_TIMES * self._lateness.shared, LONGEST_SHARED)
-        return self._doubt * max(own, shared)
+        return max(least, own, shared) + self._overslept
 
     def _behind(self) -> tuple[int, int]:
         """The first stage that has not accepted what the one before it has run, and how many rows that are;

@@ -14,7 +14,6 @@ from core.terms import PeerId
 @dataclass
 class Way:
     round_trip: float = 0.1
-    late: float = 0.0
     remote: PeerId = PeerId("?")
 
 
@@ -153,7 +152,7 @@ def test_a_stage_that_has_lately_answered_late_gets_more_time() -> None:
     """A busy PC is not a dead one."""
     case = Case()
     case.tokens(10, 0.05)
-    case.stages[1].late = 0.4
+    case.lateness.answered(PeerId("b"), 0.4)
     number = case.probed()
     asked = case.now
     case.pulse(0, number)
