@@ -30,6 +30,7 @@ FIRST_ROUND_TRIP = 0.5
 """Assumed until measured."""
 SAMPLES = 4
 """The least of so many measurements counts."""
+STALE_SECONDS = 4.0
 DIAL_SECONDS = 3.0
 """For a connection and a stream: some six round trips, one lost packet among them."""
 
@@ -59,6 +60,13 @@ class Connection:
     @property
     def is_open(self) -> bool:
         return not self.stream.closed
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether it has owed an answer for so long that another connection is worth a try: after an outage
+        TCP tries again ever more seldom, long after the way is free."""
+        asked = self._asked
+        return asked is not None and asyncio.get_running_loop().time() - asked[1] > STALE_SECONDS
 
     @property
     def measured(self) -> bool:
@@ -144,7 +152,7 @@ class Connections:
     async def to(self, remote: PeerId, addresses: Sequence[str]) -> Connection:
         """The connection to a donor, dialled if there is none. Raises ``Unreachable``."""
         connection = self._open.get(remote)
-        if connection is not None and connection.is_open:
+        if connection is not None and connection.is_open and not connection.is_stale:
             return connection
         task = self._dialling.get(remote)
         if task is None:
@@ -167,6 +175,11 @@ class Connections:
 
     async def _dial(self, remote: PeerId, addresses: Sequence[str]) -> Connection:
         self._sweep()
+        before = self._open.get(remote)
+        if before is not None and before.is_open:
+            log.info("the connection to %s carries nothing any more: making another", remote[-8:])
+            await self._peer.drop(remote)
+            before.stream.close()
         stream = await self._peer.dial(remote, addresses, CONTROL, DIAL_SECONDS)
         connection = Connection(remote, stream, self.lateness)
         self._open[remote] = connection

@@ -11,7 +11,7 @@ from core.model.config import ModelConfig
 from core.ring.frames import Breach, Frame, Lane
 from core.serving.held import Held, Table
 from core.serving.outgoing import Outgoing
-from core.swarm.frames import HEADER, Dtype, Header, Kind, pack_unknown, read_header
+from core.swarm.frames import HEADER, Dtype, Header, Kind, pack_unknown, pack_word, read_header
 from core.swarm.peer import Peer, Stream, StreamClosed
 
 log = logging.getLogger(__name__)
@@ -39,6 +39,9 @@ class Incoming:
                 if header.kind is Kind.PADDING and header.lane is lane is Lane.BULK:
                     await self.outgoing.links.metering.takes_bulk(header.length)
                     await self._read_over(stream, header)
+                    continue
+                if header.kind is Kind.PING and not header.length:
+                    stream.write(pack_word(Kind.PONG, lane))
                     continue
                 if header.kind is not Kind.FRAME or header.lane is not lane:
                     raise FrameError("a neighbour sent what does not belong on this stream")

@@ -1,8 +1,12 @@
 """Long-lived streams from this donor to the donors that come next: one a peer and lane, shared by all
 sessions, opened before a session begins, so that a step needs neither a connection nor a negotiation.
 
-A stream that breaks is dialled again once; what was not acknowledged is then sent again by the
-sessions. Bulk goes out in pieces, so that a prompt on its way leaves gaps for an answer's steps.
+A stream that breaks is dialled again once, after a moment: whose network process has ended is back soon, and
+libp2p lets nobody dial again for seconds who was refused. What was not acknowledged is then sent again by
+the sessions. A stream that still owes a word is asked for one before a session is told that it is open: after
+an outage TCP tries again ever more seldom, and what is sent meanwhile arrives nowhere.
+
+Bulk goes out in pieces, so that a prompt on its way leaves gaps for an answer's steps.
 
 TCP forgets how fast a way is when it idles, and then needs a round trip for each doubling from 14 KB on: on a
 long way a prompt's first chunk would take several of them, at every stage. So when such a chunk is about to
@@ -22,7 +26,7 @@ from core.errors import FrameError, SwarmError
 from core.ring.frames import Ack, Frame, Lane
 from core.serving.metering import Metering, on_this_pc
 from core.serving.upload import Upload, Way
-from core.swarm.frames import LANES, Dtype, Header, Kind, pack_frame, pack_padding, read_header
+from core.swarm.frames import LANES, Dtype, Header, Kind, pack_frame, pack_padding, pack_word, read_header
 from core.swarm.peer import Peer, Stream, StreamClosed, Unreachable
 from core.terms import PeerId
 
@@ -31,6 +35,13 @@ log = logging.getLogger(__name__)
 PIECE = 64 << 10
 IDLE_SECONDS = 120.0
 HELD_UP_SECONDS = 0.002
+REDIAL_SECONDS = 0.5
+OWED_SECONDS = 0.5
+"""After so long without a word on what was sent, a link is asked for one;"""
+WORD_SECONDS = 0.5
+"""which takes two round trips and so long at most."""
+STALE_SECONDS = 4.0
+"""A connection that has owed a word for so long is given up for a new one."""
 COLD_SECONDS = 0.25
 """After so long without bulk a window counts as closed."""
 FAR_SECONDS = 0.02
@@ -67,16 +78,19 @@ class Link:
     _outgoing: asyncio.Queue[tuple[bytes, bytes, bool]] = field(default_factory=asyncio.Queue)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _opening: asyncio.Task[None] | None = None
+    _owed_since: float | None = None
+    """When what was sent first has brought no word of any kind back yet."""
+    _word: asyncio.Event = field(default_factory=asyncio.Event)
     _sent_at: float = 0.0
     _padding: int = 0
     """Bytes of padding that have not been written yet."""
 
     async def open(self) -> None:
         """Returns when the stream is there; raises ``SwarmError`` when it cannot be had."""
-        if self.stream is not None and not self.stream.closed:
+        if self.stream is not None and not self.stream.closed and not self._is_overdue:
             return
         if self._opening is None or self._opening.done():
-            self._opening = asyncio.create_task(self._dial())
+            self._opening = asyncio.create_task(self._make_sure())
         await asyncio.shield(self._opening)
         if self.stream is None:
             raise Unreachable(self.remote, "its stream broke and could not be dialled again")
@@ -87,6 +101,8 @@ class Link:
         if self.stream is None:
             return
         header = pack_frame(frame, dtype)
+        if self._owed_since is None:
+            self._owed_since = time.monotonic()
         if self.lane is Lane.BULK:
             self._outgoing.put_nowait((header, frame.payload, own))
             way, self._sent_at = Way(self.remote, frame.session, frame.stage, frame.epoch), time.monotonic()
@@ -116,11 +132,39 @@ class Link:
             self.stream.close()
             self.stream = None
 
+    @property
+    def _is_overdue(self) -> bool:
+        since = self._owed_since
+        return since is not None and time.monotonic() - since > OWED_SECONDS
+
+    async def _make_sure(self) -> None:
+        """Dials where there is no stream; where there is one, sees whether it carries anything."""
+        if self.stream is None or self.stream.closed:
+            await self._dial()
+            return
+        self._word.clear()
+        with suppress(StreamClosed):
+            self.stream.write(pack_word(Kind.PING, self.lane))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(2 * (self.upload.round_trip(self.remote) or 0.0) + WORD_SECONDS):
+                await self._word.wait()
+                return
+        since = self._owed_since
+        if since is None or time.monotonic() - since < STALE_SECONDS:
+            raise Unreachable(self.remote, "it does not answer")
+        log.info("the connection to %s carries nothing any more: making another", self.remote[-8:])
+        stream, self.stream = self.stream, None
+        await self.peer.drop(self.remote)
+        stream.close()
+        await self._dial()
+        self.events.redialled(self.remote, self.lane)
+
     async def _dial(self) -> None:
         stream = await self.peer.dial(self.remote, self.addresses, LANES[self.lane])
         for task in self._tasks:
             task.cancel()
         self.stream = stream
+        self._owed_since = None
         self._tasks = [asyncio.create_task(self._listen(stream))]
         if self.lane is Lane.BULK:
             self._outgoing = asyncio.Queue()
@@ -131,6 +175,10 @@ class Link:
         try:
             while True:
                 header = await read_header(stream)
+                self._owed_since = None
+                self._word.set()
+                if header.kind is Kind.PONG:
+                    continue
                 if header.kind is Kind.ACK:
                     self._acknowledged(header.ack())
                 elif header.kind is Kind.UNKNOWN:
@@ -157,6 +205,7 @@ class Link:
     async def _redial(self, why: str) -> None:
         if not self.users:
             return
+        await asyncio.sleep(REDIAL_SECONDS)
         try:
             await self._dial()
         except SwarmError as error:

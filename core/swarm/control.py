@@ -59,6 +59,11 @@ class Control:
     async def connect(self, peer_id: PeerId, places: Sequence[str]) -> None:
         await self._ask(self._connect_request(peer_id, places))
 
+    async def disconnect(self, peer_id: PeerId) -> None:
+        """Closes all connections to a peer."""
+        wanted = self._pb.DisconnectRequest(peer=base58_decode(peer_id))
+        await self._ask(self._pb.Request(type=self._pb.Request.DISCONNECT, disconnect=wanted))
+
     async def open(self, peer_id: PeerId, places: Sequence[str], protocol: str) -> SocketStream:
         """A new stream, over a new connection if there is none to the peer yet."""
         wanted = self._pb.StreamOpenRequest(peer=base58_decode(peer_id), proto=[protocol])

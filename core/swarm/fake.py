@@ -6,7 +6,7 @@
     stream = await alice.dial(bob.peer_id, bob.addresses, "echo")
 
 Signatures are real; only the wires are not. ``swarm.link(a, b)`` is the wire from a to b, with a
-delay and a rate; ``swarm.cut``, ``stall`` and ``heal`` act on both directions.
+delay and a rate; ``swarm.cut``, ``stall``, ``strand`` and ``heal`` act on both directions.
 """
 
 from __future__ import annotations
@@ -60,6 +60,11 @@ class FakeSwarm:
         for link in self.wires(one, other):
             link.flowing.clear()
 
+    def strand(self, one: PeerId, other: PeerId) -> None:
+        """What is open between the two carries nothing ever more, and nobody is told; dials work."""
+        for link in self.wires(one, other):
+            link.strand()
+
     def heal(self, one: PeerId, other: PeerId) -> None:
         for link in self.wires(one, other):
             link.heal()
@@ -89,6 +94,10 @@ class Link:
         for pipe in tuple(self._pipes):
             pipe.land()
 
+    def strand(self) -> None:
+        for pipe in self._pipes:
+            pipe.stranded = True
+
     def arrival(self, size: int, now: float) -> float:
         """When ``size`` bytes written now arrive, all streams of this link sharing its rate."""
         self.carried_bytes += size
@@ -108,7 +117,7 @@ class _Pipe:
     """One direction of one stream: bytes under way, then bytes to be read."""
 
     def __init__(self, link: Link) -> None:
-        self.ended = False
+        self.ended = self.stranded = False
         self._link = link
         self._loop = asyncio.get_running_loop()
         self._flying: deque[tuple[float, bytes | None]] = deque()
@@ -132,7 +141,7 @@ class _Pipe:
             self._timer.cancel()
             self._timer = None
         now = self._loop.time()
-        while self._flying and self._link.flowing.is_set() and not self.ended:
+        while self._flying and self._link.flowing.is_set() and not (self.ended or self.stranded):
             due, data = self._flying[0]
             if due > now:
                 self._timer = self._loop.call_at(due, self.land)
@@ -270,6 +279,11 @@ class FakePeer:
     @property
     def alive(self) -> bool:
         return not self._closed and not self._died.is_set()
+
+    async def drop(self, peer_id: PeerId) -> None:
+        for stream in tuple(self._streams):
+            if stream.remote == peer_id:
+                stream.break_off()
 
     async def died(self) -> None:
         await self._died.wait()

@@ -35,6 +35,9 @@ class Kind(IntEnum):
     """The receiver knows no such session: its sender's part has nowhere to go."""
     PADDING = 4
     """Nothing: it only has TCP open its window again before a prompt's first chunk is there to be sent."""
+    PING = 5
+    """Asks for a word on a stream that should have carried one."""
+    PONG = 6
 
 
 class Dtype(IntEnum):
@@ -122,6 +125,11 @@ def pack_unknown(header: Header) -> bytes:
 def pack_padding(length: int) -> bytes:
     """The header of so many bytes that mean nothing."""
     return HEADER.pack(Kind.PADDING, bytes(16), 0, 0, Lane.BULK, 0, 0, 0, 0, Dtype.IDS, length)
+
+
+def pack_word(kind: Kind, lane: Lane) -> bytes:
+    """A ping or a pong."""
+    return HEADER.pack(kind, bytes(16), 0, 0, lane, 0, 0, 0, 0, Dtype.IDS, 0)
 
 
 async def read_header(stream: Stream) -> Header:

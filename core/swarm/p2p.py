@@ -171,6 +171,19 @@ class HivemindPeer:
                 raise
         return stream
 
+    async def drop(self, peer_id: PeerId) -> None:
+        life = self._life
+        if life is None:
+            return
+        try:
+            async with asyncio.timeout(HUNG_SECONDS):
+                await life.control.disconnect(peer_id)
+        except (SwarmError, TimeoutError) as error:
+            log.debug("the connection to %s cannot be closed: %r", peer_id[-8:], error)
+        for stream in tuple(self._streams):
+            if stream.remote == peer_id:
+                stream.close()
+
     async def died(self) -> None:
         await self._closed.wait()
 

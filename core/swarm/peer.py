@@ -120,6 +120,10 @@ class Peer(Protocol):
         """Opens a stream. With a connection to the peer already there, this takes 2 to 3 ms and
         ``addresses`` are not looked at. Raises ``Unreachable`` within ``timeout`` seconds."""
 
+    async def drop(self, peer_id: PeerId) -> None:
+        """Closes the connection to a peer with all its streams, so that the next dial makes another. For one
+        that carries nothing any more: TCP tries again ever more seldom, long after the way is free."""
+
     async def died(self) -> None:
         """Returns when this peer has left the swarm: nothing works after that but ``close``."""
 

@@ -12,7 +12,7 @@ from transformers import BloomConfig, BloomForCausalLM
 from core.model.config import ModelConfig, read_config, ref
 from core.model.span import SpanModel
 from core.routing.connections import Connections
-from core.routing.opening import Way
+from core.routing.opening import Trouble, Way
 from core.routing.route import mend, plan
 from core.routing.session import Session
 from core.serving.donor import Donor, DonorOptions
@@ -63,6 +63,8 @@ class FakeRing:
         self.donors: list[Donor] = []
         self.client: FakePeer = swarm.peer()
         self.connections = Connections(self.client)
+        self.troubles: list[Trouble] = []
+        """What sessions have reported."""
 
     async def add(self, span: Span, options: DonorOptions | None = None) -> Donor:
         model = SpanModel.load(self.folder, span, dtype=torch.float32)
@@ -80,7 +82,8 @@ class FakeRing:
         return Way(route, chosen, {peer: self.client.directory.sealed(r) for peer, r in chosen.items()})
 
     def session(self, *, chunk: int = 16, max_length: int = 600, patience: float = 30.0) -> Session:
-        return Session(self.connections, self.way, max_length, chunk=chunk, patience=patience)
+        report = self.troubles.append
+        return Session(self.connections, self.way, max_length, chunk=chunk, patience=patience, report=report)
 
     async def ask(
         self, session: Session, ids: Sequence[int], count: int, sampling: Sampling | None = None

@@ -38,17 +38,19 @@ async def test_a_dial_that_nobody_waits_for_fails_silently(
     assert caplog.text == ""
 
 
+async def answering(stream: Stream) -> None:
+    """A donor that hears every lease."""
+    while True:
+        message = await receive(stream)
+        if isinstance(message, Lease):
+            stream.write(pack(Heard(message.number)))
+
+
 async def test_who_is_asked_whether_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that answers is, one that is silent is not, nor one that cannot be dialled."""
     monkeypatch.setattr(connections, "ASKED_SECONDS", 0.2)
     swarm = FakeSwarm()
     well, silent, reader = (swarm.peer() for _ in range(3))
-
-    async def answering(stream: Stream) -> None:
-        while True:
-            message = await receive(stream)
-            if isinstance(message, Lease):
-                stream.write(pack(Heard(message.number)))
 
     async def saying_nothing(stream: Stream) -> None:
         while True:
@@ -64,3 +66,29 @@ async def test_who_is_asked_whether_it_is_there(monkeypatch: pytest.MonkeyPatch)
             assert not await lines.answers(PeerId("gone"), ())
     finally:
         lines.close()
+
+
+async def test_a_connection_that_owes_an_answer_for_long_is_made_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After an outage TCP would try again ever more seldom; who used it is told that it broke."""
+    monkeypatch.setattr("core.routing.connections.LEASE_SECONDS", 0.01)
+    monkeypatch.setattr("core.routing.connections.STALE_SECONDS", 0.05)
+    swarm = FakeSwarm()
+    ours, theirs = swarm.peer(), swarm.peer()
+    lost: list[str] = []
+
+    await theirs.serve(CONTROL, answering)
+    lines = Connections(ours)
+    first = await lines.to(theirs.peer_id, theirs.addresses)
+    first.sessions[b"s" * 16] = (lambda *_: None, lambda _, why: lost.append(why))
+    assert await lines.to(theirs.peer_id, theirs.addresses) is first
+    swarm.strand(ours.peer_id, theirs.peer_id)
+    async with asyncio.timeout(5):
+        while (again := await lines.to(theirs.peer_id, theirs.addresses)) is first:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        while not again.measured:  # noqa: ASYNC110 - what streams carry comes without a call
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0)
+    assert lost == ["its connection broke"]
+    lines.close()

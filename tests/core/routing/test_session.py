@@ -15,8 +15,10 @@ import torch
 from core.errors import NoDonor
 from core.ring.frames import Breach, Broken
 from core.routing.ask import Waiting
+from core.routing.watch import Blame
 from core.serving.donor import DonorOptions
-from core.terms import Sampling, Span, Token
+from core.swarm.peer import Unreachable
+from core.terms import PeerId, Sampling, Span, Token
 from tests.core.rings import FakeRing, fake_ring, greedy, make_checkpoint, reference
 
 IDS = list(range(3, 40))
@@ -91,6 +93,57 @@ async def test_a_donor_that_fails_again_and_again_is_given_up_in_the_end(
             await ring.ask(ring.session(patience=0.05), IDS, 4)
         assert failures > 5
         monkeypatch.setattr(donor.engine.model, "run", ran)
+        assert await ring.ask(ring.session(), IDS, 4) == greedy(reference(folder), IDS, 4)
+
+
+async def test_a_ring_that_stands_still_is_no_nonsense(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is tried again for much longer than the session's patience."""
+    monkeypatch.setattr("core.routing.patience.FIRST_PAUSE", 0.001)
+    monkeypatch.setattr("core.routing.patience.LONGEST_PAUSE", 0.01)
+    async with fake_ring(folder, [(0, 8)]) as ring:
+        session = ring.session(patience=0.05)
+        check = session._watch.check
+        monkeypatch.setattr(
+            session._watch,
+            "check",
+            lambda stages: check(stages) if session.moves > 15 else Blame(0, "it does not arrive"),
+        )
+        assert await ring.ask(session, IDS, 4) == greedy(reference(folder), IDS, 4)
+        assert session.moves == 16
+
+
+async def test_a_frozen_donor_is_found_while_a_route_is_opened(folder: Path) -> None:
+    """Who waits for its answer too is not blamed in its place."""
+    async with fake_ring(folder, [(0, 3), (3, 6), (6, 8), (3, 6)]) as ring:
+        assert await ring.ask(ring.session(), IDS, 2)
+        frozen = ring.donors[1].peer.peer_id
+        for other in ring.swarm.peers:
+            if other != frozen:
+                ring.swarm.stall(frozen, other)
+        session = ring.session()
+        assert await ring.ask(session, IDS, 4) == greedy(reference(folder), IDS, 4)
+        assert [getattr(trouble, "peer", "a pair") for trouble in ring.troubles] == [frozen]
+        for other in ring.swarm.peers:
+            if other != frozen:
+                ring.swarm.heal(frozen, other)
+
+
+async def test_who_cannot_be_dialled_dials_back(folder: Path) -> None:
+    """A connection from the other side serves as well."""
+    async with fake_ring(folder, [(0, 3), (3, 8)]) as ring:
+        one, other = (donor.peer for donor in ring.donors)
+        dial, dialled, called = one.dial, other.dial, asyncio.Event()
+
+        async def through_the_other(peer: PeerId, *more: object) -> object:
+            if peer == other.peer_id and not called.is_set():
+                raise Unreachable(peer, "nobody answers at its addresses")
+            return await dial(peer, *more)  # type: ignore[arg-type]
+
+        async def back(peer: PeerId, *more: object) -> object:
+            called.set()
+            return await dialled(peer, *more)  # type: ignore[arg-type]
+
+        one.dial, other.dial = through_the_other, back  # type: ignore[method-assign, assignment]
         assert await ring.ask(ring.session(), IDS, 4) == greedy(reference(folder), IDS, 4)
 
 

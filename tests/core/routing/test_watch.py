@@ -116,6 +116,23 @@ def test_a_frame_that_never_arrives_is_the_next_stages_loss() -> None:
     assert found == Blame(1, "what is sent to it does not arrive")
 
 
+def test_who_has_sent_to_two_in_vain_is_left_itself() -> None:
+    """The first time it is the receiver, who may have a replica; after a token all is forgotten."""
+    case = Case()
+
+    def stuck() -> Blame:
+        while isinstance(found := case.due(), AskAll):
+            for stage, length in enumerate((10, 11, 10)):
+                case.pulse(stage, found.number, length, length)
+        case.watch.begin()
+        return found
+
+    case.tokens(10, 0.05)
+    assert [stuck().stage, stuck().stage] == [2, 1]
+    case.tokens(1, 0.05)
+    assert stuck().stage == 2
+
+
 def test_a_long_step_is_waited_for_but_not_for_ever() -> None:
     """A stage with work waiting or running is slow, until it has been for very long."""
     case = Case()
@@ -159,6 +176,32 @@ def test_a_stage_that_has_lately_answered_late_gets_more_time() -> None:
     case.pulse(2, number)
     assert case.due() == Blame(1, "it does not answer", silent=True)
     assert 1.3 < case.now - asked < 1.5
+
+
+def test_who_was_frozen_once_is_not_waited_for_long() -> None:
+    """Nor are others, whom its lateness says nothing of; and blaming in vain multiplies neither."""
+    case = Case()
+    case.tokens(10, 0.05)
+    case.lateness.answered(PeerId("b"), 3.0)
+    for _ in range(4):
+        for frozen in (1, 2):
+            number = case.probed()
+            asked = case.now
+            for stage in {0, 1, 2} - {frozen}:
+                case.pulse(stage, number)
+            assert case.due() == Blame(frozen, "it does not answer", silent=True)
+            assert case.now - asked < 2.3
+            case.watch.begin()
+
+
+def test_what_a_stall_took_is_no_step() -> None:
+    """The next silence is looked into as soon as before."""
+    case = Case()
+    case.tokens(10, 0.1)
+    case.tokens(1, 5.0)
+    begun = case.now
+    case.probed()
+    assert case.now - begun < 1.0
 
 
 def test_late_answers_to_probes_are_learnt_from() -> None:

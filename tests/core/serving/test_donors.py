@@ -248,6 +248,23 @@ async def test_a_link_that_swallows_frames_is_gone_around(folder: Path) -> None:
         ring.swarm.heal(one, other)
 
 
+@pytest.mark.parametrize("broken", [0, 2], ids=["to the next", "back to the entry"])
+async def test_a_connection_that_carries_nothing_any_more_is_made_anew(
+    folder: Path, broken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else has these layers: the answer goes on over another connection between the same two."""
+    monkeypatch.setattr("core.serving.links.STALE_SECONDS", 0.2)
+    model = reference(folder)
+    async with fake_ring(folder, [(0, 3), (3, 6), (6, 8)]) as ring:
+        session = ring.session()
+        ids, held = list(range(3, 60)), []
+        async for token in session.answer(ids, *_greedy_200(20)):
+            held.append(token.token_id)
+            if len(held) == 6:
+                ring.swarm.strand(*(ring.donors[stage % 3].peer.peer_id for stage in (broken, broken + 1)))
+        assert held == greedy(model, ids, 20)
+
+
 @pytest.mark.parametrize("leaver", [0, 1, 2], ids=["entry", "middle", "tail"])
 async def test_a_donor_that_leaves_as_planned_is_replaced_while_it_serves(folder: Path, leaver: int) -> None:
     """Its replacement is filled meanwhile; the others run nothing again; it ends when nobody is left."""
