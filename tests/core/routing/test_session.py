@@ -108,7 +108,7 @@ async def test_a_ring_that_stands_still_is_no_nonsense(folder: Path, monkeypatch
             "check",
             lambda stages: check(stages) if session.moves > 15 else Blame(0, "it does not arrive"),
         )
-        assert await ring.ask(session, IDS, 4) == greedy(reference(folder), IDS, 4)
+        assert await ring.ask(session, IDS, 60) == greedy(reference(folder), IDS, 60)
         assert session.moves == 16
 
 
