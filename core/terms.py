@@ -58,6 +58,8 @@ class WireDtype(StrEnum):
 
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
+    INT8 = "int8"
+    """By blocks, and for prompts alone, beside one of the others."""
 
 
 NEAR_NAME = 6

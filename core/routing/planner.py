@@ -228,8 +228,11 @@ class Planner:
 
 
 def sends_slowly(route: Route, records: Mapping[PeerId, Record], row_bytes: int) -> bool:
-    """Whether a prompt over this route is bound by a slow upload. Its chunks flow one behind the other, so
-    its time is that of the slowest: sending a row over a link whose upload was measured, or running one."""
+    """Whether a prompt over this route is bound by a slow upload, and all its donors take int8. Its chunks
+    flow one behind the other, so its time is that of the slowest: sending a row over a link whose upload was
+    measured, or running one."""
+    if any(WireDtype.INT8 not in records[stage.peer_id].wire for stage in route.stages):
+        return False
     sending = [
         row_bytes / records[stage.peer_id].upload_rate
         for stage in route.stages[:-1]

@@ -374,5 +374,5 @@ def memory_used() -> int:
 def _wires(dtype: torch.dtype) -> tuple[WireDtype, ...]:
     """What a donor speaks, what it computes in first."""
     if dtype is torch.float32:
-        return (WireDtype.FLOAT32, WireDtype.BFLOAT16)
-    return (WireDtype.BFLOAT16, WireDtype.FLOAT32)
+        return (WireDtype.FLOAT32, WireDtype.BFLOAT16, WireDtype.INT8)
+    return (WireDtype.BFLOAT16, WireDtype.FLOAT32, WireDtype.INT8)

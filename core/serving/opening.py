@@ -114,8 +114,10 @@ class Opening:
             message.span.end == self.config.layers
         ):
             raise Refused(me, "span", "the first stage begins with words in, the last ends with words out")
-        if message.wire not in self.wires:
+        if message.wire not in self.wires or message.wire not in WIRE:
             raise Refused(me, "wire", f"it does not speak {message.wire}")
+        if message.narrow and WireDtype.INT8 not in self.wires:
+            raise Refused(me, "wire", "it does not take prompts in int8")
         if message.max_length > self.config.max_length:
             raise Refused(me, "bad", f"the model holds {self.config.max_length} tokens")
         return self._next_record(message)

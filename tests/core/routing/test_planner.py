@@ -19,7 +19,7 @@ from core.swarm.fake import FakePeer, FakeSwarm
 from core.swarm.messages import Heard, Lease
 from core.swarm.peer import Stream
 from core.swarm.pinger import Pinger
-from core.terms import DonorState, ModelRef, PeerId, Record, Route, Span, Stage
+from core.terms import DonorState, ModelRef, PeerId, Record, Route, Span, Stage, WireDtype
 
 MODEL = ModelRef("bloom", "main", 8)
 HIDDEN = 64
@@ -154,18 +154,34 @@ def test_load_makes_a_donor_slower(readers: int, ours: int, free: int, factor: f
 
 
 @pytest.mark.parametrize(
-    ("upload", "prefill", "narrow"),
-    [(0.0, 1000.0, False), (50e6, 1000.0, False), (1.25e6, 1000.0, True), (1.25e6, 20.0, False)],
-    ids=["not measured", "fast", "slow", "slow to run too"],
+    ("upload", "prefill", "able", "narrow"),
+    [
+        (0.0, 1000.0, "ab", False),
+        (50e6, 1000.0, "ab", False),
+        (1.25e6, 1000.0, "ab", True),
+        (1.25e6, 20.0, "ab", False),
+        (1.25e6, 1000.0, "a", False),
+        (1.25e6, 1000.0, "b", False),
+    ],
+    ids=["not measured", "fast", "slow", "slow to run too", "a tail that cannot", "an entry that cannot"],
 )
 def test_prompts_are_narrowed_where_a_measured_upload_binds_them(
-    upload: float, prefill: float, narrow: bool
+    upload: float, prefill: float, able: str, narrow: bool
 ) -> None:
-    """28.7 KB a row, as of BLOOM-176B; the tail's upload is no matter."""
+    """28.7 KB a row, as of BLOOM-176B; the tail's upload is no matter. All must take int8."""
+    wide = (WireDtype.BFLOAT16, WireDtype.FLOAT32)
     spans = [Span(0, 4), Span(4, 8)]
     records = {
         PeerId(name): Record(
-            PeerId(name), MODEL, span, DonorState.ONLINE, 0.0, 1e12, prefill_rate=prefill, upload_rate=rate
+            PeerId(name),
+            MODEL,
+            span,
+            DonorState.ONLINE,
+            0.0,
+            1e12,
+            prefill_rate=prefill,
+            upload_rate=rate,
+            wire=(*wide, WireDtype.INT8) if name in able else wide,
         )
         for name, span, rate in zip("ab", spans, (upload, 1.0), strict=True)
     }

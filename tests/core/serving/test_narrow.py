@@ -11,7 +11,7 @@ from core.model.text import Text
 from core.paths import bundled_model
 from core.serving.narrow import narrowed, scales, widened
 from core.swarm.frames import Dtype
-from core.terms import Sampling, Token
+from core.terms import Sampling, Span, Token, WireDtype
 from tests.core.rings import FakeRing, fake_ring
 
 TOP = Sampling(logprobs=5)
@@ -119,3 +119,18 @@ async def test_a_narrow_answer_survives_a_lost_donor() -> None:
                 await next(d for d in ring.donors if d.peer.peer_id == gone).stop()
         assert held == whole
         assert session.moves == 1
+
+
+async def test_a_donor_that_takes_no_int8_is_gone_around() -> None:
+    """Where a session's prompts travel so; others it serves."""
+    async with fake_ring(bundled_model(), [(0, 4), (4, 10)]) as ring:
+        unable = ring.donors[1]
+        opening = unable.sessions.opening
+        opening.wires = tuple(wire for wire in opening.wires if wire is not WireDtype.INT8)
+        [ids] = prompts(1)
+        assert await first(ring, ids, narrow=False)
+        assert unable.engine.rows
+        able, before = await ring.add(Span(4, 10)), unable.engine.rows
+        assert await first(ring, ids, narrow=True)
+        assert able.engine.rows
+        assert unable.engine.rows == before

@@ -15,7 +15,7 @@ from core.swarm.identity import Identity
 from core.swarm.messages import Close, Ready, Refuse, Standby
 from core.swarm.peer import Unreachable
 from core.swarm.records import seal
-from core.terms import DonorState, PeerId, Span
+from core.terms import DonorState, PeerId, Span, WireDtype
 from tests.core.rings import FakeRing
 from tests.core.serving.strangers import Stranger, hidden_frame, still_serves, tail
 
@@ -29,8 +29,9 @@ from tests.core.serving.strangers import Stranger, hidden_frame, still_serves, t
         ({"stage": 3}, "span"),
         ({"max_length": 5000}, "bad"),
         ({"following": b"no record"}, "bad"),
+        ({"wire": WireDtype.INT8}, "wire"),
     ],
-    ids=["model", "outside", "half", "stage", "length", "record"],
+    ids=["model", "outside", "half", "stage", "length", "record", "int8 for all"],
 )
 async def test_an_opening_that_does_not_fit_is_refused_with_a_reason(
     ring: FakeRing, changes: dict[str, Any], kind: str
