@@ -149,6 +149,7 @@ class Link:
             async with asyncio.timeout(2 * (self.upload.round_trip(self.remote) or 0.0) + WORD_SECONDS):
                 await self._word.wait()
                 return
+        self.upload.lost(self.remote)  # what stands still tells nothing of how fast this PC sends
         since = self._owed_since
         if since is None or time.monotonic() - since < STALE_SECONDS:
             raise Unreachable(self.remote, "it does not answer")
@@ -249,7 +250,7 @@ class Links:
 
     def __init__(self, peer: Peer, events: LinkEvents) -> None:
         self.upload = Upload()
-        self.metering = Metering(lambda: self.upload.sustained)
+        self.metering = Metering(lambda: self.upload.cap_base(time.monotonic()), self.upload.silent)
         self._peer, self._events = peer, events
         self._links: dict[tuple[PeerId, Lane], Link] = {}
 

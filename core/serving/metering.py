@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 
-from core.meter import Caps, Throttle, Traffic, Urgency, cap_of
+from core.meter import OVERHEAD, Caps, Throttle, Traffic, Urgency, cap_of
 from core.swarm.traffic import Gauge
 from core.terms import PeerId
 
@@ -24,18 +24,25 @@ CROWDED = 0.8
 AUTO_PART = 0.5
 """Of the upload that was measured, without a cap of the owner's."""
 FAMILIAR_SECONDS = 5.0
+SILENT_RATE = 8_000
+"""Bytes a second beside answers' steps that are no prompt: acknowledgements, pings, what TCP tries again."""
 
 
 class Metering:
     """Belongs to one event loop. ``measured`` tells the upload in bytes a second, 0 while it is not known;
-    ``pid`` the process whose connections count."""
+    ``pid`` the process whose connections count. ``silent`` is told where the wire has carried nothing of
+    prompts for so many seconds, and the time."""
 
-    def __init__(self, measured: Callable[[], float] = lambda: 0.0) -> None:
+    def __init__(
+        self,
+        measured: Callable[[], float] = lambda: 0.0,
+        silent: Callable[[float, float], None] = lambda _seconds, _now: None,
+    ) -> None:
         self.up, self.down = Throttle(), Throttle()
         self.pid: Callable[[], int | None] = lambda: None
         self.owner: PeerId | None = None
         """The node of this PC, whose chats are counted and not held up."""
-        self._measured, self._caps = measured, Caps()
+        self._measured, self._silent, self._caps = measured, silent, Caps()
         self._gauge = Gauge()
         self._urgent = Traffic()
         self._urgent_rates = (0.0, 0.0)
@@ -108,6 +115,8 @@ class Metering:
             now = time.monotonic()
             self.up.limit.carried(new.up, now)
             self.down.limit.carried(new.down, now)
+            if self._gauge.total.up and new.up - OVERHEAD * self._urgent.up < SILENT_RATE * seconds:
+                self._silent(seconds, now)
         part = min(seconds / FAMILIAR_SECONDS, 1.0)
         up, down = self._urgent_rates
         new_rates = (self._urgent.up / seconds, self._urgent.down / seconds)

@@ -2,7 +2,10 @@
 
 A busy time begins when a frame leaves while none is under way, and ends when all were received. Its bytes
 over its seconds, less the way there and back, are what the upload gave. A stage that is slow to *run*
-does not count: frames are acknowledged as received on arrival.
+does not count: frames are acknowledged as received on arrival. Nor does one that is frozen or cut off, or
+that is slow to acknowledge: time in which the wire carried nothing is taken off. Else a neighbour that stood
+still for three seconds would leave this donor with a cap of a few kilobytes a second, and all its readers
+waiting.
 """
 
 from __future__ import annotations
@@ -14,16 +17,19 @@ from core.terms import PeerId
 
 LEAST_BYTES = 64 << 10
 """Of a busy time that says anything."""
-LEAST_SECONDS = 0.05
-"""Shorter ones tell only that the upload is no slower: acknowledgements may wait 20 ms for each other."""
+LEAST_SECONDS = 0.5
+"""Shorter ones tell only that the upload is no slower: acknowledgements wait for each other, and for a busy
+PC."""
 GIVEN_UP_SECONDS = 30.0
 """What was not acknowledged by then never will be."""
 FASTEST = 1.25e9
 ASSUMED = 12.5e6
 """Bytes a second until measured."""
 MOST_ON_THE_WAY = 16 << 20
-SUSTAINED_SECONDS = 2.0
-"""What was sent for less long tells of TCP's slow start, not of what the link can do."""
+SUSTAINED_SECONDS, SUSTAINED_BYTES = 2.0, 1_000_000
+"""What was sent for less long, or is less, tells of TCP's slow start, not of what the link can do;"""
+SUSTAINED_FOR = 600.0
+"""and after so many seconds it is measured anew: what a cap held up could not show more than the cap."""
 WEIGHT = 0.3
 """Of a new measurement against the average of those before."""
 
@@ -52,6 +58,8 @@ class Upload:
         self._since = 0.0
         self._bytes = 0
         self._spoilt = False
+        self._silent = 0.0
+        self._sustained_at = 0.0
 
     def on_the_way(self, remote: PeerId) -> int:
         """Bytes that keep the wire to a peer busy until word of the first is back: twice what was measured
@@ -64,7 +72,7 @@ class Upload:
         if now - self._since > GIVEN_UP_SECONDS:
             self._under_way.clear()
         if not self._under_way:
-            self._since, self._bytes, self._spoilt = now, 0, False
+            self._since, self._bytes, self._spoilt, self._silent = now, 0, False, 0.0
         self._under_way.add((way, hop))
         self._bytes += size
 
@@ -75,11 +83,20 @@ class Upload:
             return
         self._under_way -= arrived
         if not self._under_way and not self._spoilt and self._bytes >= LEAST_BYTES:
-            self._measured(now - self._since - (self.round_trip(way.remote) or 0.0))
+            self._measured(now - self._since - self._silent - (self.round_trip(way.remote) or 0.0), now)
 
     def held_up(self) -> None:
         """By a cap of the owner's: this busy time tells nothing."""
         self._spoilt = True
+
+    def silent(self, seconds: float, now: float) -> None:
+        """The wire has carried nothing for so long up to now, whatever is under way."""
+        if self._under_way:
+            self._silent += min(seconds, now - self._since)
+
+    def cap_base(self, now: float) -> float:
+        """What a part of may be set aside as a cap, 0 where that is not known or not known any more."""
+        return self.sustained if now - self._sustained_at <= SUSTAINED_FOR else 0.0
 
     def lost(self, remote: PeerId) -> None:
         """What is under way to this peer may never be acknowledged."""
@@ -88,11 +105,12 @@ class Upload:
             self._under_way -= gone
             self._spoilt = True
 
-    def _measured(self, seconds: float) -> None:
+    def _measured(self, seconds: float, now: float) -> None:
         rate = self._bytes / max(seconds, self._bytes / FASTEST)
         if seconds < LEAST_SECONDS:
             self.rate = max(self.rate, rate) if self.rate else 0.0
         else:
             self.rate = rate if not self.rate else (1 - WEIGHT) * self.rate + WEIGHT * rate
-        if seconds >= SUSTAINED_SECONDS:
-            self.sustained = max(self.sustained, rate)
+        if seconds >= SUSTAINED_SECONDS and self._bytes >= SUSTAINED_BYTES:
+            self.sustained = max(self.cap_base(now), rate)
+            self._sustained_at = now

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from core.serving.upload import GIVEN_UP_SECONDS, LEAST_BYTES, Upload, Way
+from core.serving.upload import GIVEN_UP_SECONDS, LEAST_BYTES, SUSTAINED_BYTES, SUSTAINED_FOR, Upload, Way
 from core.terms import PeerId
 
 ONE = Way(PeerId("one"), b"s" * 16, 1, 1)
@@ -79,6 +79,32 @@ def test_lost_frames_are_no_measurement() -> None:
     upload.sent(OTHER, 1, SIZE, 21.0 + GIVEN_UP_SECONDS)
     upload.received(OTHER, 1, 22.0 + GIVEN_UP_SECONDS)
     assert upload.rate == pytest.approx(1e6)
+
+
+def test_time_without_anything_on_the_wire_is_no_sending() -> None:
+    """The receiver was frozen, or its link cut: that says nothing of this upload."""
+    upload = Upload()
+    upload.silent(5.0, 9.0)
+    upload.sent(ONE, 0, SIZE, 10.0)
+    upload.silent(0.5, 10.2)
+    for second in (12.0, 12.5, 13.0):
+        upload.silent(0.5, second)
+    upload.received(ONE, 0, 13.7)
+    assert upload.rate == pytest.approx(SIZE / 2.0)
+    upload.sent(ONE, 1, SIZE, 20.0)
+    upload.received(ONE, 1, 21.0)
+    assert upload.rate > SIZE / 2.0
+
+
+def test_what_a_cap_is_a_part_of_is_measured_anew_now_and_then() -> None:
+    """What the cap held up could show no more than the cap."""
+    upload = measured((10.0, 12.0))
+    assert upload.cap_base(13.0) == pytest.approx(5e5)
+    assert upload.cap_base(13.0 + SUSTAINED_FOR) == 0
+    small = Upload()
+    small.sent(ONE, 0, SUSTAINED_BYTES - 1, 10.0)
+    small.received(ONE, 0, 15.0)
+    assert small.cap_base(15.0) == 0
 
 
 def test_a_burst_is_no_base_for_a_cap() -> None:
