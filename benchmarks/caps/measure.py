@@ -15,6 +15,8 @@ from core.paths import code
 
 Direction = Literal["upload", "download"]
 LINK_MBIT = 200
+ALONE_SECONDS = 10.0
+"""At most, without prompts, before and after them."""
 
 
 @dataclass(frozen=True)
@@ -76,16 +78,22 @@ async def measure(folder: Path, direction: Direction, cap: float, seconds: float
         peer_id, addresses = json.loads(await takes.line())
         sends = await start("sends", cap if direction == "upload" else 0, peer_id, json.dumps(addresses))
         await sends.line()
+        # Before and after, so that a machine which grows busier or quieter meanwhile favours neither.
+        around = min(seconds / 2, ALONE_SECONDS)
         await sends.say("alone")
-        await asyncio.sleep(min(seconds, 5))
-        steps, took = await sends.say("load")
-        alone = steps / took
+        await asyncio.sleep(around)
+        before_steps, before_took = await sends.say("load")
         await asyncio.sleep(1)  # what the links had in store is gone
         before = await net.counters()
         await sends.say("load")
         await asyncio.sleep(seconds)
         after = await net.counters()
         steps, took = await sends.say("alone")
+        await asyncio.sleep(1)  # what the links had in store is gone
+        await sends.say("alone")
+        await asyncio.sleep(around)
+        after_steps, after_took = await sends.say("alone")
+    alone = (before_steps + after_steps) / (before_took + after_took)
     if direction == "upload":
         carried = after["sends"].sent_bytes - before["sends"].sent_bytes
     else:

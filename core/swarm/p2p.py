@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import socket
 import time
 import weakref
 from collections.abc import Callable, Sequence
@@ -21,18 +20,17 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
-
 from core.errors import SwarmError
 from core.swarm import hive
-from core.swarm.addresses import BadAddress, split_peer
+from core.swarm.addresses import split_peer
 from core.swarm.control import DaemonRefused
 from core.swarm.daemon import Reach, Relaying
 from core.swarm.directory import DhtDirectory
-from core.swarm.identity import BadPeerId, Identity, load_identity, public_key_of
+from core.swarm.identity import Identity, load_identity
 from core.swarm.life import Joining, Life
 from core.swarm.peer import Handler, Stream, StreamClosed, Unreachable
-from core.swarm.reach import REACH, Access, Knocker, Seen, access, ask
+from core.swarm.places import any_port, in_words, own_addresses, same_ports, usable
+from core.swarm.reach import REACH, Access, Knocker, look
 from core.swarm.secret import NotAMember, Secret, prove
 from core.swarm.transport import SocketStream
 from core.swarm.watchdog import CLOCK_SECONDS, Do, Signs, Watchdog
@@ -48,8 +46,6 @@ RENEW_SECONDS = (0.0, 1.0, 3.0, 10.0)
 """Pauses before a network process that does not start is started again; the last one repeats."""
 CLOCK_LOOK_SECONDS = 60.0
 RELAY_SECONDS = 5.0
-ASKED = 3
-"""Meeting points that are asked how this PC can be reached, and that may relay to it."""
 
 
 async def start_peer(
@@ -141,7 +137,7 @@ class HivemindPeer:
     async def dial(
         self, peer_id: PeerId, addresses: Sequence[str], protocol: str, timeout: float = 5.0
     ) -> Stream:
-        places = _places(peer_id, addresses)
+        places = usable(peer_id, addresses)
         if peer_id == self.peer_id:
             raise Unreachable(peer_id, "it is this peer itself")
         if self._closed.is_set():
@@ -153,7 +149,7 @@ class HivemindPeer:
         except TimeoutError:
             raise Unreachable(peer_id, f"no answer within {timeout:g} s") from None
         except DaemonRefused as error:
-            raise Unreachable(peer_id, _in_words(str(error), protocol)) from error
+            raise Unreachable(peer_id, in_words(str(error), protocol)) from error
         except NotAMember as error:
             raise Unreachable(peer_id, str(error)) from error
         except StreamClosed as error:
@@ -220,13 +216,13 @@ class HivemindPeer:
             life = await Life.begin(self._how, self._identity, self._handlers)
         except SwarmError:
             # Perhaps another program has taken the port of the life before.
-            free = tuple(_any_port(place) for place in self._how.listen)
+            free = tuple(any_port(place) for place in self._how.listen)
             if free == self._how.listen or not self.addresses:
                 raise
             self._how = replace(self._how, listen=free)
             life = await Life.begin(self._how, self._identity, self._handlers)
         self._life = life
-        self._how = replace(self._how, listen=_same_ports(self._how.listen, life.places))
+        self._how = replace(self._how, listen=same_ports(self._how.listen, life.places))
         self.directory.use(life.node, client_only=self._how.client_only)
         self._set_places(life.places)
         self._alive.set()
@@ -362,35 +358,12 @@ class HivemindPeer:
 
     async def _ask_around(self) -> None:
         ports = [int(place.split("/")[4]) for place in self._how.listen if "/tcp/" in place]
-        answers = await asyncio.gather(
-            *(self._ask(address, ports) for address in self._initial_peers[:ASKED])
-        )
-        found = [seen for seen in answers if seen is not None]
-        self.access = access(found)
-        # Who sees this PC from beyond its home network can be dialled from there too.
-        asked = zip(self._initial_peers, answers, strict=False)
-        self._relays = tuple(address for address, seen in asked if seen is not None and seen.beyond)
+        found = await look(self.dial, self._initial_peers, ports)
+        self.access, self._relays, self._outside = found.access, found.relays, found.outside
         if self._how.reach == "private" and self.access is Access.UNKNOWN:
             self.access = Access.CLOSED
-        self._outside = tuple(f"/ip4/{seen.address}/tcp/{port}" for seen in found for port in seen.open_ports)
         if self._life is not None:
             self._set_places(self._life.places)
-
-    async def _ask(self, address: str, ports: Sequence[int]) -> Seen | None:
-        place, peer_id = split_peer(address)
-        try:
-            stream = await self.dial(peer_id, [address], REACH)
-        except SwarmError as error:
-            log.debug("%s cannot be asked about reachability: %s", place, error)
-            return None
-        try:
-            async with asyncio.timeout(2 * HUNG_SECONDS):
-                return await ask(stream, ports)
-        except (SwarmError, TimeoutError) as error:
-            log.debug("%s does not say whether this PC can be reached: %r", place, error)
-            return None
-        finally:
-            stream.close()
 
     async def _until_relayed(self) -> None:
         """A reservation takes a moment; without one within a few seconds, it is left to later looks."""
@@ -421,58 +394,3 @@ class HivemindPeer:
     def _changed(self) -> None:
         for watcher in tuple(self.watchers):
             watcher()
-
-
-def own_addresses() -> frozenset[str]:
-    """This PC's own IPv4 addresses beyond loopback, of interfaces that are up."""
-    up = {name for name, state in psutil.net_if_stats().items() if state.isup}
-    return frozenset(
-        one.address
-        for name, found in psutil.net_if_addrs().items()
-        if name in up
-        for one in found
-        if one.family == socket.AF_INET and not one.address.startswith("127.")
-    )
-
-
-def _same_ports(listen: Sequence[str], places: Sequence[str]) -> tuple[str, ...]:
-    """What to listen at in the next life: the ports that the first one found, for others know them."""
-    ports = [place.split("/")[4] for place in places if place.startswith("/ip4/") and "/p2p" not in place]
-    if not ports:
-        return tuple(listen)
-    return tuple(f"{place[:-1]}{ports[0]}" if place.endswith("/tcp/0") else place for place in listen)
-
-
-def _any_port(place: str) -> str:
-    start, found, port = place.rpartition("/tcp/")
-    return f"{start}/tcp/0" if found and port.isdigit() else place
-
-
-def _places(peer_id: PeerId, addresses: Sequence[str]) -> list[str]:
-    """The usable addresses without their ``/p2p/<id>``; raises ``Unreachable``."""
-    try:
-        public_key_of(peer_id)
-    except BadPeerId as error:
-        raise Unreachable(peer_id, str(error)) from error
-    places = []
-    for address in addresses:
-        try:
-            place, owner = split_peer(address)
-        except BadAddress as error:
-            log.debug("ignored an address: %s", error)
-            continue
-        if owner == peer_id:
-            places.append(place)
-    return places
-
-
-def _in_words(message: str, protocol: str) -> str:
-    """The daemon's errors are Go's; what they mean is one of few things."""
-    lowered = message.lower()
-    if "protocol" in lowered and "support" in lowered:
-        return f"it does not serve {protocol}"
-    if "no addresses" in lowered or "failed to find" in lowered or "not found" in lowered:
-        return "none of its addresses is known"
-    if "dial" in lowered or "refused" in lowered or "no good addresses" in lowered:
-        return "nobody answers at its addresses"
-    return message[:200]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -17,19 +17,26 @@ from typing import Any
 import msgpack
 
 from core.errors import SwarmError
+from core.swarm.addresses import split_peer
 from core.swarm.guard import Rates
 from core.swarm.peer import Stream
 from core.swarm.transport import SocketStream
+from core.terms import PeerId
 
 log = logging.getLogger(__name__)
 
 REACH = "/idlebloom/1/reach"
 DIAL_SECONDS = 3.0
+ANSWER_SECONDS = 6.0
+ASKED = 3
+"""Meeting points that are asked how this PC can be reached, and that may relay to it."""
 MOST_PORTS = 4
 LOWEST_PORT = 1024
 _GREETING = b"\x13/multistream/1.0.0\n"
 _LENGTH = 2
 _LONGEST = 256
+
+Dial = Callable[[PeerId, Sequence[str], str], Awaitable[Stream]]
 
 
 class Access(StrEnum):
@@ -101,6 +108,46 @@ def access(found: Iterable[Seen]) -> Access:
     if beyond:
         return Access.CLOSED
     return Access.HOME if any(one.open_ports for one in seen) else Access.UNKNOWN
+
+
+@dataclass(frozen=True)
+class Around:
+    """What meeting points told: who can dial this PC; who of them sees it from beyond its home network, so
+    that they can relay to it; and where it is dialled from there."""
+
+    access: Access
+    relays: tuple[str, ...]
+    outside: tuple[str, ...]
+
+
+async def look(dial: Dial, meeting_points: Sequence[str], ports: Sequence[int]) -> Around:
+    """Asks the first of the meeting points (full addresses) whether they reach these ports."""
+    asked = meeting_points[:ASKED]
+    answered = await asyncio.gather(*(_ask_at(dial, address, ports) for address in asked))
+    found = [seen for seen in answered if seen is not None]
+    pairs = zip(asked, answered, strict=True)
+    return Around(
+        access(found),
+        tuple(address for address, seen in pairs if seen is not None and seen.beyond),
+        tuple(f"/ip4/{seen.address}/tcp/{port}" for seen in found for port in seen.open_ports),
+    )
+
+
+async def _ask_at(dial: Dial, address: str, ports: Sequence[int]) -> Seen | None:
+    place, peer_id = split_peer(address)
+    try:
+        stream = await dial(peer_id, [address], REACH)
+    except SwarmError as error:
+        log.debug("%s cannot be asked about reachability: %s", place, error)
+        return None
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return await ask(stream, ports)
+    except (SwarmError, TimeoutError) as error:
+        log.debug("%s does not say whether this PC can be reached: %r", place, error)
+        return None
+    finally:
+        stream.close()
 
 
 async def answers(address: str, port: int) -> bool:
