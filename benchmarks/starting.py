@@ -34,7 +34,7 @@ from core.swarm.p2p import start_peer
 
 TIMES, SECONDS = 1.5, 8.0
 KINDS = ("int8", "nf4")
-LONGEST = 180.0
+LONGEST = 400.0
 """A start that takes longer has failed."""
 HEAD = """# Starting
 

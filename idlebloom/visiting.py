@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator
 
 from core.errors import NodeError
 from core.handed import secrets_of
-from core.model.fetch import Fetcher, FetchProgress
+from core.model.fetch import Fetcher
 from core.model.hub import Hub, Source
+from core.model.progress import FetchProgress
 from core.node.licences import Licences
 from core.node.models import READER_PATIENCE, chosen, find_model, hub_token
 from core.node.node import Model, Node

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
-import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
@@ -20,15 +18,15 @@ from pathlib import Path
 from core import json_file
 from core.errors import DiskError, ModelError
 from core.model.config import SOURCE_FILE, ModelConfig, read_config, read_object
+from core.model.fetched import INDEX, SINGLE, check_safe, listing, read_json
 from core.model.hub import Hub, HubFile, Snapshot, Source
 from core.model.parts import Part, PartFile, disk_error, part_name, plan_parts, remove, sync_folder
+from core.model.progress import Meter, Report
 from core.model.shelf import Shelf
 from core.model.weights import MAX_HEADER, Checkpoint, Entry, Shape, check_span, parse_header, span_tensors
 from core.paths import make_folder
 from core.terms import Span
 
-SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 HUB_INDEX = "hub.index.json"
 HEADERS = "headers"
 LARGEST_SMALL_FILE = 200_000_000
@@ -36,20 +34,8 @@ READER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.j
 CONFIG_FILES = ("config.json", "generation_config.json")
 CARD = ("README.md",)
 LARGEST_CARD = 1_000_000
-_RATE_SECONDS = 10.0
 
 
-@dataclass(frozen=True)
-class FetchProgress:
-    """Bytes there and in all, what was there before included; bytes a second lately; seconds left."""
-
-    done: int
-    total: int
-    rate: float = 0.0
-    seconds_left: float | None = None
-
-
-Report = Callable[[FetchProgress], None]
 Held = Callable[[Path, ModelConfig], Collection[int]]
 """Which layers of the model in that folder need no weights."""
 
@@ -99,7 +85,7 @@ class Fetcher:
         files = [PartFile(folder, part) for part in plan.parts]
         paths = [file.path for file in files]
         await self._reserve(files, paths)
-        meter = _Meter(plan.total, report)
+        meter = Meter(plan.total, report)
         for attempt in (1, 2):
             await self._fill(snapshot, files, plan, meter)
             wrong = await asyncio.to_thread(_wrong_shards, snapshot, folder, plan)
@@ -113,16 +99,16 @@ class Fetcher:
                     f"{', '.join(sorted(wrong))} arrived damaged twice: its hash is not what the hub lists",
                     "Try again later, or through another network.",
                 )
-            meter = _Meter(plan.total, report)
+            meter = Meter(plan.total, report)
         self._shelf.touch(paths)
         return folder
 
     async def _pin(self, source: Source) -> tuple[Snapshot, Path]:
         """The commit that ``source`` meant when it was first asked for, and its folder."""
         home = self._shelf.root / source.model_id.replace("/", "--")
-        refs = _read(home / "refs.json")
+        refs = read_json(home / "refs.json")
         commit = refs.get(source.revision, source.revision)
-        known = _snapshot(home / commit) if isinstance(commit, str) and "/" not in commit else None
+        known = listing(home / commit) if isinstance(commit, str) and "/" not in commit else None
         if known is not None:
             return known, home / known.commit
         snapshot = await self._hub.snapshot(source)
@@ -186,7 +172,7 @@ class Fetcher:
                 )
             entries[stored[name]] = entry
         index = {"weight_map": {name: part_name(name) for name in sorted(where)}}
-        if _read(folder / INDEX) != index:
+        if read_json(folder / INDEX) != index:
             json_file.write(folder / INDEX, index)
         return _Plan(tuple(plan_parts(entries)), entries, headers)
 
@@ -230,14 +216,14 @@ class Fetcher:
         if lacking:
             await asyncio.to_thread(self._shelf.make_room, lacking, paths)
 
-    async def _fill(self, snapshot: Snapshot, files: list[PartFile], plan: _Plan, meter: _Meter) -> None:
+    async def _fill(self, snapshot: Snapshot, files: list[PartFile], plan: _Plan, meter: Meter) -> None:
         whole = [file for file in files if file.whole]
         meter.found(sum(file.part.size for file in whole))
         for file in files:
             if file not in whole:
                 await self._part(snapshot, file, meter)
 
-    async def _part(self, snapshot: Snapshot, file: PartFile, meter: _Meter) -> None:
+    async def _part(self, snapshot: Snapshot, file: PartFile, meter: Meter) -> None:
         await asyncio.to_thread(file.open)
         meter.found(file.have)
         try:
@@ -305,91 +291,6 @@ def _hash_shard(folder: Path, shard: str, tensors: Mapping[str, Entry]) -> str:
         for piece in checkpoint.raw(name.removeprefix("transformer.")):
             digest.update(piece)
     return digest.hexdigest()
-
-
-class _Meter:
-    """Turns bytes into progress, told at most ten times a second and at the end."""
-
-    def __init__(self, total: int, report: Report | None) -> None:
-        self._total, self._report = total, report or (lambda progress: None)
-        self._done = 0
-        self._told = -1.0
-        self._recent: list[tuple[float, int]] = []
-
-    def found(self, count: int) -> None:
-        """Bytes that were there before."""
-        self._done += count
-        self._tell(time.monotonic())
-
-    def passed(self, count: int) -> None:
-        now = time.monotonic()
-        self._done += count
-        self._recent.append((now, count))
-        if now - self._told >= 0.1 or self._done >= self._total:
-            self._tell(now)
-
-    def _tell(self, now: float) -> None:
-        self._told = now
-        self._recent = [one for one in self._recent if now - one[0] <= _RATE_SECONDS]
-        seconds = now - self._recent[0][0] if self._recent else 0.0
-        rate = sum(count for _, count in self._recent[1:]) / seconds if seconds > 0.2 else 0.0
-        left = (self._total - self._done) / rate if rate else None
-        self._report(FetchProgress(self._done, self._total, rate, left))
-
-
-def _read(path: Path) -> dict[str, object]:
-    """The JSON object in ``path``; an empty one where there is none, or none that makes sense."""
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _snapshot(folder: Path) -> Snapshot | None:
-    raw = _read(folder / SOURCE_FILE)
-    try:
-        files = [HubFile(**file) for file in raw["files"]]  # type: ignore[attr-defined]
-        model_id, commit = str(raw["model_id"]), str(raw["revision"])
-    except (KeyError, TypeError):
-        return None
-    return Snapshot(model_id, commit, {file.name: file for file in files})
-
-
-def check_safe(snapshot: Snapshot) -> None:
-    """``ModelError`` for a revision whose weights are pickled, or that has none."""
-    if SINGLE in snapshot.files or INDEX in snapshot.files:
-        return
-    if any(name.endswith((".bin", ".pt", ".pth", ".ckpt")) for name in snapshot.files):
-        raise ModelError(
-            f"{snapshot.model_id} has pickled weights only, which can run code when they are read",
-            "Choose a revision or a copy with safetensors files.",
-        )
-    raise ModelError(f"{snapshot.model_id} holds no weights", "Choose another model.")
-
-
-def layers_here(folder: Path, config: ModelConfig) -> frozenset[int]:
-    """The layers whose weights are in a fetched folder, whole."""
-    where = _read(folder / INDEX).get("weight_map")
-    tied = not (isinstance(where, dict) and any(name.endswith("lm_head.weight") for name in where))
-    found = set()
-    for layer in range(config.layers):
-        names = {part_name(name) for name in span_tensors(config, Span(layer, layer + 1), tied=tied)}
-        if all((folder / name).is_file() for name in names):
-            found.add(layer)
-    return frozenset(found)
-
-
-def weights_listed(folder: Path) -> int:
-    """Bytes of all weights of the model in a fetched folder, as the hub lists them; of a local one, as
-    they lie there."""
-    snapshot = _snapshot(folder)
-    if snapshot is None:
-        return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    if SINGLE in snapshot.files:
-        return snapshot.files[SINGLE].size
-    shards = (name for name in snapshot.files if name.endswith(".safetensors") and "/" not in name)
-    return sum(snapshot.files[name].size for name in shards)
 
 
 def _is_small(snapshot: Snapshot, name: str) -> bool:

@@ -23,8 +23,10 @@ from itertools import pairwise
 from core.errors import SwarmError
 from core.model.config import ModelConfig
 from core.model.cost import disk_of
-from core.model.fetch import Fetcher, FetchProgress, layers_here, weights_listed
+from core.model.fetch import Fetcher
+from core.model.fetched import layers_here, weights_listed
 from core.model.hub import Hub, Source
+from core.model.progress import FetchProgress
 from core.model.quantize import stored_layers
 from core.model.store import store_of
 from core.node.delivery import Delivery, Report

@@ -19,9 +19,10 @@ from core.errors import DiskError, ModelError
 from core.meter import Throttle
 from core.model import parts
 from core.model.config import ModelConfig, read_config
-from core.model.fetch import Fetcher, FetchProgress
+from core.model.fetch import Fetcher
 from core.model.hub import Hub, Patience, Source
 from core.model.parts import PartFile, is_intact
+from core.model.progress import FetchProgress
 from core.model.quantize import Quantization, stored_layers
 from core.model.shelf import Shelf
 from core.model.span import SpanModel
