@@ -47,6 +47,8 @@ MADE_ROOM = 64 << 20
 """or so many more bytes of the disk."""
 WITHDRAW_SECONDS = 2.0
 """For so long a node that ends goes on telling the swarm that its worker has gone."""
+AHEAD_SECONDS = 5.0
+"""So long a worker that was started ahead waits for its first layers."""
 STEADY_SECONDS = 300.0
 """A worker that served for so long was well: if it fails after that, the pauses begin anew."""
 
@@ -270,7 +272,7 @@ class Node:
         while True:
             started = time.monotonic()
             try:
-                await self._give_once(deliver, log_file)
+                await self._give_once(deliver, log_file, ahead=not tries)
             except (UserError, ModelError, DiskError, WorkerFailed) as failure:
                 error: IdlebloomError = failure
             if self._leaves:
@@ -309,13 +311,12 @@ class Node:
                 return True
         return False
 
-    async def _give_once(self, deliver: Deliver, log_file: Path) -> NoReturn:
+    async def _give_once(self, deliver: Deliver, log_file: Path, *, ahead: bool) -> NoReturn:
         """Serves until the worker ends; raises ``WorkerFailed``, for by itself it should not, and what
-        ``deliver`` raises."""
+        ``deliver`` raises. ``ahead``: starts the worker before it is known what it serves."""
         self.publish(replace(self.untroubled, state=State.LOADING, reason=None, progress=None))
         async with aclosing(deliver(self.fetching)) as deliveries:  # type: ignore[type-var]
-            first = await anext(deliveries)
-            worker = await Worker.start(log=log_file, threads=first.config.threads)
+            first, worker = await _first(deliveries, log_file, ahead=ahead)
             self._worker, worker.on_counts = worker, self.on_counts
             worker.on_trouble = self._show
             beside: asyncio.Task[None] | None = None
@@ -399,6 +400,33 @@ class Node:
         """Publishes how far fetching is."""
         state = State.FETCHING if self._serving is None else self.untroubled.state
         self.publish(replace(self.untroubled, state=state, reason=None, progress=progress))
+
+
+async def _first(
+    deliveries: AsyncIterator[Delivery], log_file: Path, *, ahead: bool
+) -> tuple[Delivery, Worker]:
+    """The first delivery, and a worker for it. One that is started ``ahead`` imports its libraries while it
+    is decided what it serves; where layers have to be fetched first, it does not stay for that. Raises as
+    ``Node._give_once``."""
+    coming = asyncio.ensure_future(anext(deliveries))
+    worker: Worker | None = None
+    try:
+        if ahead:
+            worker = await Worker.start(log=log_file)
+            await asyncio.wait({coming}, timeout=AHEAD_SECONDS)
+        first = coming.result() if coming.done() else None
+        if worker is not None and (first is None or first.config.threads):
+            idle, worker = worker, None
+            await asyncio.shield(idle.stop())
+        if first is None:
+            first = await coming
+        return first, worker or await Worker.start(log=log_file, threads=first.config.threads)
+    except BaseException:
+        coming.cancel()
+        await asyncio.gather(coming, return_exceptions=True)
+        if worker is not None:
+            await asyncio.shield(worker.stop())
+        raise
 
 
 def _why_not(error: IdlebloomError, until: float) -> tuple[State, Because]:

@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from itertools import groupby
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
+from core.errors import TooLittle
 from core.node import node as module
 from core.node.delivery import Delivery, Report
 from core.node.node import Model, Node
@@ -148,4 +150,67 @@ async def test_a_worker_that_goes_far_is_started_anew_at_once(
     await serves(node, Span(6, 9))
     assert all(status.state is not State.TROUBLE for status in seen)
     await node.stop_giving(State.OFF, Because(Reason.NO_CONSENT))
+    await node.close()
+
+
+class CountedWorker(MovingWorker):
+    """Knows who was started and who was stopped."""
+
+    starts: ClassVar[list[CountedWorker]] = []
+    stopped = False
+
+    @classmethod
+    async def start(cls, **_: object) -> CountedWorker:
+        cls.starts.append(cls())
+        return cls.starts[-1]
+
+    async def stop(self) -> None:
+        self.stopped = True
+
+
+@pytest.mark.parametrize(("takes", "starts"), [(0.0, 1), (0.3, 2)], ids=["here", "to be fetched"])
+async def test_a_worker_starts_while_its_layers_are_decided(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, takes: float, starts: int
+) -> None:
+    """It is the one that serves where they are here; where they have to be fetched, none waits for them."""
+    CountedWorker.starts.clear()
+    monkeypatch.setattr(module, "Worker", CountedWorker)
+    monkeypatch.setattr(module, "AHEAD_SECONDS", 0.1)
+    node = Node(FakeSwarm().peer(), Model.read(bundled_model()), "test")
+    waited: list[int] = []
+
+    async def deliver(_: Report) -> AsyncIterator[Delivery]:
+        await asyncio.sleep(takes)
+        waited.append(sum(not one.stopped for one in CountedWorker.starts))
+        yield Delivery(WorkerConfig("model", (0, 3), "key", str(tmp_path)))
+
+    node.give(deliver, tmp_path / "log")
+    await serves(node, Span(0, 3))
+    assert len(CountedWorker.starts) == starts and waited == [2 - starts]
+    await node.stop_giving(State.OFF, Because(Reason.NO_CONSENT))
+    assert all(one.stopped for one in CountedWorker.starts)
+    await node.close()
+
+
+async def test_a_worker_that_was_started_ahead_does_not_outlive_its_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor a delivery that fails, or an owner who comes back while it is awaited."""
+    CountedWorker.starts.clear()
+    monkeypatch.setattr(module, "Worker", CountedWorker)
+    node = Node(FakeSwarm().peer(), Model.read(bundled_model()), "test")
+    fails = asyncio.Event()
+
+    async def deliver(_: Report) -> AsyncIterator[Delivery]:
+        if fails.is_set():
+            raise TooLittle("no layer fits")
+        await asyncio.sleep(60)
+        yield Delivery(WorkerConfig("model", (0, 3), "key", str(tmp_path)))
+
+    for prepare in (fails.set, fails.clear):
+        prepare()
+        node.give(deliver, tmp_path / "log")
+        await asyncio.sleep(0.05)
+        await node.stop_giving(State.WAITING, Because(Reason.INPUT))
+        assert CountedWorker.starts and all(one.stopped for one in CountedWorker.starts)
     await node.close()

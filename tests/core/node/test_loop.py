@@ -16,13 +16,14 @@ from core.meter import Traffic
 from core.node import loop as module
 from core.node import node as node_module
 from core.node.delivery import Delivery, Report
-from core.node.giver import Giver
+from core.node.giver import Giver, Standing
 from core.node.ledger import Ledger
 from core.node.loop import Loop
 from core.node.node import Model, Node
 from core.node.orders import Told
 from core.paths import Paths, bundled_model
 from core.pc import observe
+from core.secrets import Secrets
 from core.serving.counts import Counts
 from core.serving.orders import WorkerConfig
 from core.serving.supervisor import OnCounts
@@ -100,7 +101,9 @@ class Desk:
     def __init__(self, folder: Path, settings: Settings) -> None:
         self.paths = Paths.of(folder).make()
         self.node = Node(FakeSwarm().peer(), Model.read(bundled_model()), "test")
-        self.giver = OneSpan(self.node, self.paths, "127.0.0.1", "test")
+        self.giver = OneSpan(
+            self.node, self.paths, Standing("127.0.0.1"), Secrets(self.paths.secrets_file), "test"
+        )
         self.ledger = Ledger(self.paths.ledger_file)
         self.loop = Loop(self.node, self.giver, settings, Told(self.paths.state_file), self.ledger)
 
