@@ -14,12 +14,13 @@ from PySide6.QtWidgets import QFileDialog, QLabel, QMenu, QSizePolicy, QVBoxLayo
 from core.paths import Paths
 from core.pc.gpu import read_gpus
 from core.words import _, size
-from desktop import commands, parts, phrases, style
+from desktop import commands, parts, pc, phrases, style
 from desktop.editors import TextEditor
 from desktop.graph import today
 from desktop.pc import Pc, lacks
 from desktop.settings_panel import Field, SettingsPanel
 from desktop.snapshot import Ledger, Snapshot
+from desktop.wsl_setup import Place
 
 LOOK_MS = 2000
 
@@ -220,7 +221,11 @@ class Kept(QWidget):
 
 
 def folder(live: Live, panel: SettingsPanel, field: Field) -> QWidget:
-    """Beside a folder: a dialog to choose it with."""
+    """Beside a folder: a dialog to choose it with; where the node sees no folder of this PC, what it has."""
+    if not pc.shares_folders():
+        field.editor.setEnabled(False)
+        words = _("On Windows they lie on the disk of Idlebloom's Linux part: {file}")
+        return parts.label(words.format(file=Place.of_user().disk), "small")
 
     def choose() -> None:
         start = str(panel.values.get("data_dir") or live.paths.cache)

@@ -73,6 +73,7 @@ class Chooser(QWidget):
             _("A folder with a Hugging Face checkpoint of BLOOM in safetensors files"),
         )
         self.chosen_folder = parts.label(kind="soft")
+        self.folder.setVisible(pc.shares_folders())
         layout.addLayout(parts.row(self.folder))
         layout.addWidget(self.chosen_folder)
         return frame

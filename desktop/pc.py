@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +43,11 @@ class Pc:
     def outlook(self, config: ModelConfig, leave_gb: float | None = None, disk_gb: float = 50.0) -> Outlook:
         disk = min(self.free, int(disk_gb * 1e9))
         return outlook(config, memory=self.room(leave_gb), disk=disk, gpu=self.gpu is not None)
+
+
+def shares_folders() -> bool:
+    """Whether the node sees this PC's folders. In Windows' Linux it does not."""
+    return sys.platform != "win32"
 
 
 def _best(gpus: Gpus) -> Gpu | None:

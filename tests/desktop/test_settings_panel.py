@@ -12,9 +12,11 @@ from PySide6.QtWidgets import QApplication, QCheckBox, QComboBox, QLabel, QLineE
 
 from core.kinds import Addresses, Decimal, Device, Folder, Hours, Names, Whole
 from core.settings import DECLARED, Section, Setting, to_json
+from desktop import pc
 from desktop.app import App
 from desktop.editors import ChoiceEditor, NumberEditor, SwitchEditor
 from desktop.labels import SECTIONS, option
+from desktop.models import ModelsPage
 from desktop.settings_panel import Field, SettingsPanel
 from desktop.window import Page
 from tests.desktop.door_server import FakeDoor
@@ -217,3 +219,21 @@ def test_the_wheel_scrolls_and_changes_nothing(panel: SettingsPanel) -> None:
     """A choice under the pointer is not changed by scrolling the page."""
     assert all(type(combo).__name__ == "Combo" for combo in panel.findChildren(QComboBox))
     assert panel.findChildren(QLabel)
+
+
+def test_on_windows_no_folder_is_offered(
+    make_app: Callable[..., App], until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its Linux sees none of Windows' folders: neither layers nor a model can lie in one. Where layers lie is
+    said."""
+    monkeypatch.setattr(pc, "shares_folders", lambda: False)
+    made = make_app()
+    made.show_window(Page.SETTINGS)
+    panel = panel_of(made)
+    until(lambda: panel.values)
+    field = panel.fields["data_dir"]
+    assert not field.editor.isEnabled()
+    assert any("ext4.vhdx" in label.text() for label in field.findChildren(QLabel))
+    assert made.window is not None
+    models = made.window.pages[Page.MODELS]
+    assert isinstance(models, ModelsPage) and models.chooser.folder.isHidden()
