@@ -28,6 +28,7 @@ VIAddVersionKey LegalCopyright "Idlebloom contributors, Apache-2.0"
 !define MUI_ICON "${STAGE}\idlebloom.ico"
 !define MUI_UNICON "${STAGE}\idlebloom.ico"
 !define MUI_ABORTWARNING
+!define MUI_COMPONENTSPAGE_NODESC
 !define MUI_FINISHPAGE_RUN "$INSTDIR\Idlebloom.exe"
 !define DATA "$LOCALAPPDATA\Idlebloom"
 !define UNINSTALL "Software\Microsoft\Windows\CurrentVersion\Uninstall\Idlebloom"

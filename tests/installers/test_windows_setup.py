@@ -18,6 +18,7 @@ from types import ModuleType
 import pytest
 
 from core.secrets import Secret
+from tests.screen import virtual_screen
 
 TOP = Path(__file__).resolve().parents[2]
 SECRETS = ("idlebloom", *(f"{secret}@idlebloom" for secret in Secret), "someone@else")
@@ -89,6 +90,15 @@ class Windows:
             )
         return said.read_text(encoding="utf-8", errors="replace")
 
+    def begin(self) -> None:
+        """It stays up between commands."""
+        subprocess.run(["wineserver", "-p"], env=self.environment, stdout=subprocess.DEVNULL, check=True)
+
+    def end(self) -> None:
+        """What is started next finds the screen of then."""
+        subprocess.run(["wineserver", "-k"], env=self.environment, check=False)
+        subprocess.run(["wineserver", "-w"], env=self.environment, timeout=60, check=True)
+
     def remove(self, *more: str) -> None:
         """It goes on in a copy of itself, since Windows lets nobody delete a program that runs."""
         self.run(self.program / "uninstall.exe", "/S", *more)
@@ -127,14 +137,12 @@ def recorder(target: Path) -> None:
 
 @pytest.fixture(scope="module")
 def wine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Windows]:
-    """One that stays up between commands."""
     made = Windows(tmp_path_factory.mktemp("wine") / "prefix")
     made.prefix.mkdir()
-    subprocess.run(["wineserver", "-p"], env=made.environment, stdout=subprocess.DEVNULL, check=True)
+    made.begin()
     made.run("wineboot", "-i")
     yield made
-    subprocess.run(["wineserver", "-k"], env=made.environment, check=False)
-    subprocess.run(["wineserver", "-w"], env=made.environment, timeout=60, check=True)
+    made.end()
     shutil.rmtree(made.prefix)
 
 
@@ -212,13 +220,57 @@ def test_removed_without_a_word_it_keeps_the_models(wine: Windows) -> None:
     assert all(f"Generic: {name}" in ring for name in SECRETS)
 
 
-def test_removed_with_all_nothing_is_left(made: Made, wine: Windows) -> None:
+@pytest.mark.xvfb
+def test_clicked_through_by_a_person(made: Made, wine: Windows, tmp_path: Path) -> None:
+    """They agree, see what is installed, with the start at login not chosen, and need not have it run."""
+    wine.end()
+    with virtual_screen() as screen:
+        here = {**wine.environment, **screen.environment}
+        streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        setup = subprocess.Popen(["wine", made.setup], env=here, **streams)
+        picture = tmp_path / "setup.png"
+
+        def seen() -> bytes:
+            subprocess.run(
+                ["import", "-window", "root", "-strip", f"RGB:{tmp_path / 'now'}"], env=here, check=True
+            )
+            return (tmp_path / "now").read_bytes()
+
+        def press(key: str) -> None:
+            """What it does is seen, and stands still then."""
+            before = seen()
+            screen.press(key)
+            until(lambda: seen() != before)
+            until(lambda: seen() == (time.sleep(0.3) or seen()))
+
+        try:
+            until(lambda: screen.windows("Idlebloom Setup"))
+            (window,) = screen.windows("Idlebloom Setup")
+            until(lambda: len(set(seen())) > 20)
+            subprocess.run(["xdotool", "windowfocus", "--sync", window], env=here, check=True)
+            press("alt+a")
+            subprocess.run(["import", "-window", window, picture], env=here, check=True)
+            if os.environ.get("IDLEBLOOM_PICTURES") == "1":
+                shutil.copyfile(picture, TOP / "docs" / "images" / "windows-setup.png")
+            assert not wine.program.exists()
+            press("Return")
+            until(lambda: (wine.program / "uninstall.exe").exists())
+            until(lambda: seen() == (time.sleep(0.5) or seen()))
+            press("space")  # not to be run now
+            screen.press("Return")
+            setup.wait(60)
+        finally:
+            setup.kill()
+            wine.end()
+            wine.begin()
+    assert wine.menu.exists() and wine.value("Run", "Idlebloom") == ""
+
+
+def test_removed_with_all_nothing_is_left(wine: Windows) -> None:
     """Kept models, settings and secrets go too. A distribution of that name whose disk is not in our folder
     is another's, and not touched."""
     system = wine.prefix / "drive_c" / "windows" / "system32"
     (system / "started.txt").unlink()
-    wine.run(made.setup, "/S")
-    assert wine.value("Run", "Idlebloom") == ""
     wine.remove("/ALL")
     assert started(system) == []
     assert wine.left() == []
