@@ -23,8 +23,8 @@ lie: a third of those serve nothing of what they announce, the others claim 10 o
 Each honest donor reads an answer every 20 minutes, as `core.node.trial` has it do. What that shows of the
 others it knows, and only that, by the functions that Idlebloom itself uses (`core.routing.seen`, `suspects`
 and `route`; `core.serving.levels`, `choose` and `joint`). Above 64 donors nobody learns anything: there
-claims are bounded only. Who decides has records a minute old; who goes has new ones, and asks those on whom
-it counts. {runs}
+claims are bounded only. Who decides has records a minute old; who goes has new ones, and has read a few
+words over those on whom it counts. {runs}
 
 *Settled*: all have come, nobody has chosen another place or come to one for an hour, and nobody fetches;
 *again*: the same after {hours:g} hours in which donors go after 8 hours on average, half of them without a

@@ -20,7 +20,7 @@ from core.routing.route import layer_seconds, plan
 from core.routing.seen import LEAST_ROUNDS, Experience, Part
 from core.serving.choose import Why, alone, among, choose, may_go
 from core.serving.levels import BELIEVED, CROWD, PLAUSIBLE, STRANGER, Levels, levels, share, turn
-from core.swarm.crowd import FULL, SAMPLED
+from core.swarm.guard import FULLEST
 from core.swarm.records import BAND_LAYERS
 from core.terms import DonorState, ModelRef, PeerId, Record, Route, Span
 
@@ -171,8 +171,8 @@ class Swarm:
             self.peers.append(peer)
 
     def tick(self) -> None:
-        """One minute. Who decides has records a minute old; who goes reads them anew, and asks those on whom
-        it counts whether they are there."""
+        """One minute. Who decides has records a minute old; who goes reads them anew, and a few words over
+        those on whom it counts."""
         view = self.look()
         earlier = self.earlier or view
         window = int(self.now // TICK)
@@ -297,7 +297,7 @@ class View(Protocol):
 
     def levels(self, index: int) -> Levels: ...
     def answering(self, index: int) -> Levels:
-        """The same, after those on whom it would count were asked."""
+        """The same with nobody but those who serve: it has read a few words over them (``among``)."""
 
     def lot(self, index: int) -> float: ...
     def may_move(self, index: int) -> bool: ...
@@ -329,7 +329,7 @@ class Records:
         return levels(records, LAYERS, me, self.swarm.now, known.trust, ends=self._ends)
 
     def answering(self, index: int) -> Levels:
-        return among(self.levels(index), self.there)
+        return among(self.levels(index), set(filter(self._serves, self.peers)))
 
     def knows(self, peer: Peer) -> bool:
         return _name(peer) in self.peers
@@ -434,7 +434,10 @@ class Crowd:
         self.pictures = self._pictures(swarm)
         self.swarm = swarm
         self.lots = swarm.numbers.random(self.count)
-        self.limit = share(int((self.held == 0).sum()), self.donors, int(self.movable.sum()))
+        # Of a crowd each sees a part, and takes it for all.
+        part = self._part_seen()
+        movable = max(1, round(part * self.movable.sum()))
+        self.limit = share(int((self.held == 0).sum()), round(part * self.donors), movable)
         # Who may move now, and who fetches, is not counted on by others; nor who has not begun to serve.
         self.stays = self.believed & np.array(
             [peer.span is not None and peer.going is None for peer in claims]
@@ -443,7 +446,7 @@ class Crowd:
         served = np.array([peer.span is not None for peer in claims])
         self.served = self._sum((served & self.believed).astype(float)).astype(np.int64)
         self.steady = self._sum(self.stays.astype(float)).astype(np.int64)
-        there = self.stays.copy()
+        there = self.stays & np.array([peer.lies != math.inf for peer in claims])
         there[self.count :] = False
         self.answers = self._sum(there.astype(float)).astype(np.int64)
 
@@ -482,6 +485,14 @@ class Crowd:
             served=tuple(self.served.tolist()),
         )
 
+    def _part_seen(self) -> float:
+        """Of all entries of the directory those that there is room for."""
+        touching = [
+            int(((self.start < first + BAND_LAYERS) & (self.end > first)).sum())
+            for first in range(0, LAYERS, BAND_LAYERS)
+        ]
+        return sum(min(count, FULLEST) for count in touching) / max(sum(touching), 1)
+
     def _claimed(self, peer: Peer) -> float:
         """Layers a second."""
         if peer.goal is None:
@@ -503,21 +514,17 @@ class Crowd:
         return least
 
     def _pictures(self, swarm: Swarm) -> list[Floats]:
-        """The rates as readers see them: all of a band, or what lies under a few of its keys, scaled."""
-        exact = self._sum(self.rate)
-        if self.donors <= FULL * SAMPLED:
-            return [exact]
-        bits = swarm.numbers.integers(0, 1 << 20, len(self.start))
-        return [self._sampled(bits, swarm) for _ in range(VIEWS)]
+        """The rates as readers see them: all of a band, or a sample of as many as one key holds, from which
+        nothing tells how many others there are."""
+        return [self._sampled(swarm) for _ in range(VIEWS)]
 
-    def _sampled(self, bits: Ints, swarm: Swarm) -> Floats:
+    def _sampled(self, swarm: Swarm) -> Floats:
         picture = np.zeros(LAYERS)
         for first in range(0, LAYERS, BAND_LAYERS):
             last = min(first + BAND_LAYERS, LAYERS)
-            touching = (self.start < last) & (self.end > first)
-            depth = max(0, math.ceil(math.log2(max(touching.sum(), 1) / FULL)))
-            keys = min(1 << depth, SAMPLED)
-            chosen = swarm.numbers.choice(1 << depth, keys, replace=False)
-            found = touching & np.isin(bits >> (20 - depth), chosen)
-            picture += self._sum(self.rate * found, first, last) * (1 << depth) / keys
+            touching = np.flatnonzero((self.start < last) & (self.end > first))
+            found = swarm.numbers.permutation(touching)[:FULLEST]
+            seen = np.zeros(len(self.start), dtype=bool)
+            seen[found] = True
+            picture += self._sum(self.rate * seen, first, last)
         return picture

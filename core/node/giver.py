@@ -227,7 +227,7 @@ class Giver:
             source=what if isinstance(what, Source) else None,
             trust=self._node.generator.trust,
             hub=lambda: Hub(token=token, throttle=self.downloads),
-            answers=self._node.generator.answers,
+            read_over=self._node.generator.read_over,
         )
 
     def _base(self, settings: Settings) -> WorkerConfig:

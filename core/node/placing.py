@@ -3,7 +3,6 @@ over the swarm's records."""
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from typing import Literal
 from core.model.config import ModelConfig
 from core.model.cost import Form, Numbers, costs
 from core.pc.gpu import Gpu
-from core.serving.choose import Choice, Hand, Why, among, choose, may_go, relied_on
+from core.serving.choose import Choice, Hand, Why, among, choose, left_to_others, may_go
 from core.serving.fit import Fit, Fitting, Room, Wish
 from core.serving.levels import WINDOW_SECONDS, Ends, Levels, Trust, levels, strangers, turn
 from core.settings import Quantize, Settings
@@ -36,16 +35,14 @@ PLENTY = 10**15
 SETTLED = 0.5
 """A span is kept after a restart if no more than this part of it has to be fetched anew."""
 
-ASKED = 4
-"""Donors of each layer that is left who are asked whether they are there."""
 QuantizedAs = Literal["none", "int8", "nf4"]
-Answers = Callable[[Record], Awaitable[bool]]
-"""Whether a donor is there, by asking it."""
+ReadOver = Callable[[Collection[Record]], Awaitable[Collection[PeerId]]]
+"""Reads a few words over a route made of these donors: who answered, or nobody."""
 
 
-async def trusting(_record: Record) -> bool:
-    """Where nobody can be asked."""
-    return True
+async def nobody(_records: Collection[Record]) -> Collection[PeerId]:
+    """Where nothing can be read nothing is left."""
+    return ()
 
 
 @dataclass(frozen=True)
@@ -224,6 +221,10 @@ class Around:
         return levels(self.records, layers, self.me, self.now, self.trust, ends=self.ends)
 
 
+Look = Callable[[], Awaitable[Around]]
+"""Reads the swarm's records anew."""
+
+
 def elsewhere(
     fitting: Fitting, around: Around, serving: Span, here: Collection[int], chance: random.Random
 ) -> Choice:
@@ -235,18 +236,19 @@ def elsewhere(
 
 
 async def may_leave(
-    fitting: Fitting, around: Around, serving: Span, goal: Span, answers: Answers, *, known: bool = True
+    fitting: Fitting, look: Look, serving: Span, goal: Span, read: ReadOver, *, known: bool = True
 ) -> bool:
-    """Whether nobody needs this donor any more for what it would drop: others' records say so, and they
-    answer. A record outlives a donor that was killed by up to 90 s."""
-    seen = around.levels(len(fitting.table))
+    """Whether nobody needs this donor any more for what it would drop: others' records say so, and a few
+    words can be read without it. The records are looked at anew after that, since it takes a while."""
+    layers = len(fitting.table)
+    around = await look()
+    seen = around.levels(layers)
     if not may_go(seen, serving, goal, known=known):
         return False
-    asked = relied_on(seen, serving, goal, random.Random(), ASKED)
-    by_peer = {record.peer_id: record for record in around.records}
-    told = await asyncio.gather(*(answers(by_peer[peer]) for peer in asked))
-    there = {peer for peer, well in zip(asked, told, strict=True) if well}
-    return may_go(among(seen, there), serving, goal)
+    if may_go(seen, serving, goal, known=False):  # nobody is served
+        return True
+    there = await read(left_to_others(seen, around.records, serving, goal))
+    return may_go(among((await look()).levels(layers), there), serving, goal)
 
 
 def _free_to_go(seen: Levels) -> Levels:

@@ -34,17 +34,17 @@ from core.node.herald import Herald
 from core.node.licences import Licences
 from core.node.node import Model
 from core.node.placing import (
-    Answers,
     Around,
     Means,
     Place,
+    ReadOver,
     elsewhere,
     ends_of,
     fitting,
     may_leave,
+    nobody,
     place,
     room_of,
-    trusting,
     whole,
 )
 from core.node.storage import Storage
@@ -81,11 +81,11 @@ class Supply:
         hub: Callable[[], AbstractAsyncContextManager[Hub]] = Hub,
         early: int = EARLY_BYTES,
         trust: Trust = strangers,
-        answers: Answers = trusting,
+        read_over: ReadOver = nobody,
     ) -> None:
         self.model, self.storage, self.base, self.me = model, storage, base, me
         self._licences, self._records, self._trust = licences, records, trust
-        self._ends, self._answers = ends_of(model.config), answers
+        self._ends, self._read_over = ends_of(model.config), read_over
         self._source, self._hub, self._early = source, hub, early
         self._chance = random.Random()
 
@@ -170,7 +170,7 @@ class Supply:
         """Whether nobody needs it any more for what it would drop; ``known``: others have long been told
         where it goes. Raises ``SwarmError``."""
         able = await asyncio.to_thread(self._fitting, means, budget)
-        return await may_leave(able, await self._around(), serving, goal, self._answers, known=known)
+        return await may_leave(able, self._around, serving, goal, self._read_over, known=known)
 
     async def fetch(self, means: Means, budget: int, span: Span, report: Report) -> None:
         """Have the layers of ``span`` on the disk."""

@@ -9,25 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
-from collections.abc import AsyncIterator, Collection
+from collections.abc import Collection
 from typing import Protocol
 
-from core.errors import IdlebloomError
-from core.routing.ask import Ask, Event, Ids
+from core.errors import SwarmError
 from core.swarm.watch import spread
-from core.terms import PeerId, Record, Sampling
+from core.terms import PeerId, Record
 
 log = logging.getLogger(__name__)
 
-TRIAL_SECONDS = 1200.0
+EVERY_SECONDS = 1200.0
 """Between two trials, or an answer of the owner's and a trial: 16 tokens a donor in that time are half a
 percent of what cards of home PCs carry of BLOOM."""
-LONGEST_SECONDS = 120.0
-TOKENS = 16
-PROMPT = Ids((1, 2, 3, 4))
-"""Any tokens do: nobody reads the answer."""
 
 
 class Reader(Protocol):
@@ -35,8 +29,8 @@ class Reader(Protocol):
 
     answered_at: float
 
-    def generate(self, ask: Ask) -> AsyncIterator[Event]: ...
-    async def records(self) -> tuple[Record, ...]: ...
+    async def read_over(self, records: Collection[Record]) -> Collection[PeerId]: ...
+    async def records(self) -> Collection[Record]: ...
 
 
 class Trial:
@@ -48,18 +42,13 @@ class Trial:
     async def run(self) -> None:
         """Until it is cancelled."""
         while True:
-            await asyncio.sleep(spread(TRIAL_SECONDS))
-            if time.monotonic() - self._reader.answered_at >= TRIAL_SECONDS:
-                try:
-                    await self._read()
-                except (IdlebloomError, TimeoutError) as error:  # who failed is known now
-                    log.info("a trial of the swarm: %s", error)
-
-    async def _read(self) -> None:
-        if {record.peer_id for record in await self._reader.records()} <= set(self._own):
-            return
-        # A drawn text repeats itself less: its rounds are of one token, as most are.
-        sampling = Sampling(temperature=1.0, seed=random.getrandbits(32))
-        async with asyncio.timeout(LONGEST_SECONDS):
-            async for _ in self._reader.generate(Ask(PROMPT, max_tokens=TOKENS, sampling=sampling)):
-                pass
+            await asyncio.sleep(spread(EVERY_SECONDS))
+            if time.monotonic() - self._reader.answered_at < EVERY_SECONDS:
+                continue
+            try:
+                records = await self._reader.records()
+            except SwarmError as error:
+                log.info("no trial of the swarm: %s", error)
+                continue
+            if {record.peer_id for record in records} - set(self._own):
+                await self._reader.read_over(records)

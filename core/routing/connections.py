@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from core.errors import FrameError, SwarmError
+from core.errors import FrameError
 from core.routing.lateness import Lateness
 from core.swarm.codec import CONTROL, pack, receive
 from core.swarm.messages import Heard, Lease, Message
@@ -24,8 +24,6 @@ log = logging.getLogger(__name__)
 LEASE_SECONDS = 5.0
 """How often the lease of 15 s is renewed."""
 IDLE_SECONDS = 120.0
-ASKED_SECONDS = 5.0
-"""For so long an answer is waited for from a donor that is asked whether it is there."""
 FIRST_ROUND_TRIP = 0.5
 """Assumed until measured."""
 SAMPLES = 4
@@ -53,7 +51,6 @@ class Connection:
         self._asked: tuple[int, float] | None = None
         """The lease whose answer measures the way, and when it was sent."""
         self._number = 0
-        self._news = asyncio.Event()
         self.idle_since = asyncio.get_running_loop().time()
         self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._renew())]
 
@@ -84,17 +81,6 @@ class Connection:
             self._asked = self._number, asyncio.get_running_loop().time()
         self.send(Lease(self._number))
 
-    async def answers(self, seconds: float) -> bool:
-        """Whether anything is heard of it within so many seconds, when it is asked."""
-        self._news.clear()
-        self.ask()
-        try:
-            async with asyncio.timeout(seconds):
-                await self._news.wait()
-        except TimeoutError:
-            return False
-        return self.is_open
-
     def close(self) -> None:
         for task in self._tasks:
             task.cancel()
@@ -106,7 +92,6 @@ class Connection:
             while True:
                 message = await receive(self.stream)
                 self.heard_at = time.monotonic()
-                self._news.set()
                 if isinstance(message, Heard):
                     self._heard(message.number)
                     continue
@@ -160,13 +145,6 @@ class Connections:
             self._dialling[remote] = task
             task.add_done_callback(lambda done: self._dialled(remote, done))
         return await asyncio.shield(task)
-
-    async def answers(self, remote: PeerId, addresses: Sequence[str]) -> bool:
-        """Whether a donor is there."""
-        try:
-            return await (await self.to(remote, addresses)).answers(ASKED_SECONDS)
-        except SwarmError:
-            return False
 
     def _dialled(self, remote: PeerId, task: asyncio.Task[Connection]) -> None:
         self._dialling.pop(remote, None)

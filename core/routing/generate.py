@@ -12,12 +12,12 @@ import math
 import random
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 
-from core.errors import PromptError, TooLong
+from core.errors import PromptError, SwarmError, TooLong
 from core.model.config import ModelConfig, ref
 from core.model.text import Pieces, Text
 from core.ring.client import CHUNK
@@ -26,10 +26,16 @@ from core.routing.connections import Connections
 from core.routing.planner import Planner
 from core.routing.session import Session
 from core.swarm.peer import Peer
-from core.terms import Finish, PeerId, Record, Route, Token
+from core.terms import Finish, PeerId, Record, Route, Sampling, Token
 
 log = logging.getLogger(__name__)
 
+TRIAL_IDS = (1, 2, 3, 4)
+"""What a trial reads: any tokens do,"""
+TRIAL_TOKENS = 16
+"""and so many new ones;"""
+TRIAL_SECONDS = 60.0
+"""for so long at most."""
 KEPT_SESSIONS = 32
 SHARED_LEAST = 16
 """Tokens that a conversation must begin with like another for its donors to be used again."""
@@ -272,9 +278,34 @@ class Generator:
         """Whether all layers are served by donors that have not failed here again and again."""
         return self._planner.whole
 
-    async def answers(self, record: Record) -> bool:
-        """Whether this donor is there: it is asked."""
-        return await self._connections.answers(record.peer_id, record.addresses)
+    async def read_over(self, records: Collection[Record]) -> frozenset[PeerId]:
+        """Reads a few words over a route made of these donors, whatever else is known, and around those who
+        fail. Returns who answered: nobody where that failed. What it showed of them is learnt."""
+        number, tokens = self._chance.getrandbits(63), 0
+        way = partial(self._planner.way_over, records, number)
+        session = Session(
+            self._connections, way, self.config.max_length, chunk=self.chunk, report=self._planner.trouble
+        )
+        session.patience = TRIAL_SECONDS / 4
+        # A drawn text repeats itself less: its rounds are of one token, as most are.
+        sampling = Sampling(temperature=1.0, seed=number & 0xFFFFFFFF)
+        try:
+            async with (
+                asyncio.timeout(TRIAL_SECONDS),
+                aclosing(session.answer(TRIAL_IDS, sampling, TRIAL_TOKENS, frozenset())) as answer,  # type: ignore[type-var]
+            ):
+                async for token in answer:
+                    tokens += isinstance(token, Token)
+            if session.route is None or tokens < TRIAL_TOKENS:
+                return frozenset()
+            self._planner.answered(number, session.route, session.pace)
+            return frozenset(stage.peer_id for stage in session.route.stages)
+        except (SwarmError, TimeoutError) as error:  # who failed is known now
+            log.info("a trial of the swarm: %s", error)
+            return frozenset()
+        finally:
+            session.close()
+            self._planner.forget(number)
 
     async def records(self, *, fresh: bool = False) -> tuple[Record, ...]:
         """The donors of this model: as last read, or read now."""

@@ -131,6 +131,20 @@ class Planner:
             left_out = set(avoid) - self._suspects.again(records) - _shrunk(records, before)
             return self._plan(records, session, left_out, before)
 
+    async def way_over(
+        self,
+        records: Collection[Record],
+        session: int,
+        avoid: Collection[PeerId],
+        before: Route | None,
+    ) -> Way:
+        """The same over these records and no others."""
+        left_out = set(avoid) | self._suspects.among(records, self._connections.heard_at)
+        try:
+            return self._plan(records, session, left_out, before)
+        except NoDonor:
+            return self._plan(records, session, avoid, before)
+
     def trouble(self, trouble: Trouble) -> None:
         """Something went wrong, which later plans go around."""
         if isinstance(trouble, Failed):

@@ -26,7 +26,7 @@ import numpy as np
 from core.model.cost import Costs
 from core.serving.joint import Joint, Member, carries, together
 from core.serving.levels import CROWD, STRANGER, Held, Levels, turn
-from core.terms import PeerId, Span
+from core.terms import PeerId, Record, Span
 
 TOLERANCE = 0.05
 """Layers whose throughputs differ by less, of the mean, are even enough: nobody moves for that."""
@@ -134,23 +134,30 @@ def may_go(seen: Levels, now: Span, goal: Span, *, known: bool = True) -> bool:
     return not whole or (known and _may_leave(seen, now, goal))
 
 
-def relied_on(seen: Levels, now: Span, goal: Span, chance: random.Random, most: int) -> list[PeerId]:
-    """Whom to ask whether they are there before ``now`` is left for ``goal``: for each layer at most ``most``
-    of those whose records say that they serve it on."""
-    asked: dict[PeerId, Span] = {}
-    able = chance.sample(list(seen.stays), len(seen.stays))
-    for layer in range(now.start, now.end):
-        if layer in goal:
-            continue
-        lacking = most - sum(layer in span for span in asked.values())
-        asked |= [(peer, span) for peer, span in able if layer in span and peer not in asked][
-            : max(lacking, 0)
-        ]
-    return list(asked)
+def left_to_others(seen: Levels, records: Collection[Record], now: Span, goal: Span) -> list[Record]:
+    """The swarm as it would be if this donor had gone from ``now`` to ``goal``: what it leaves is held by
+    those on whom it counts and nobody else."""
+    left = frozenset(range(now.start, now.end)) - frozenset(range(goal.start, goal.end))
+    counted = {peer for peer, _ in seen.stays}
+    cut = (one if one.peer_id in counted else _without(one, left) for one in records)
+    return [one for one in cut if one is not None]
+
+
+def _without(record: Record, layers: Collection[int]) -> Record | None:
+    """The longest part of its span that has none of these layers."""
+    best, start = 0, 0
+    first = record.span.start
+    for layer in (*range(record.span.start, record.span.end), record.span.end):
+        if layer in layers or layer == record.span.end:
+            if layer - first > best:
+                best, start = layer - first, first
+            first = layer + 1
+    return replace(record, span=Span(start, start + best)) if best else None
 
 
 def among(seen: Levels, there: Collection[PeerId]) -> Levels:
-    """The same with nobody counted on but those who are ``there``."""
+    """The same with nobody counted on but those who were found to serve (``there``): a record may lie, and
+    outlives a donor that was killed by up to 90 s."""
     stays = tuple(one for one in seen.stays if one[0] in there)
     steady = [0] * len(seen.steady)
     for _, span in stays:

@@ -31,8 +31,10 @@ ALL_A_SECOND = 1000.0
 """Of all senders together: a signature costs about 0.1 ms to check."""
 REMEMBERED = 4096
 """Senders and donors whose rates are remembered."""
-FULLEST = 512
-"""Entries under one key; beyond this, one by chance makes room for each new one."""
+FULLEST = 128
+"""Entries under one key; beyond this, one by chance makes room for each new one. So a crowded band shows a
+sample of its donors, another one at each of those that hold it and after each announcing, and what a reader
+has to read does not grow with the swarm (``benchmarks/results/directory.md``)."""
 
 
 def band_key(model: ModelRef, band: int) -> bytes:

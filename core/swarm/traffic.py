@@ -3,7 +3,7 @@
 Asked over netlink (``man 7 sock_diag``), which any user may do for sockets of the own network namespace;
 which of them are a process's stands in its /proc. Bytes of TCP, sent again ones included, and the headers of
 their segments, so that the sum is what a meter at the interface would show. Connections that stay on this PC
-are left out. What a connection carried after the last look before it closed is not seen.
+are left out unless asked for. What a connection carried after the last look before it closed is not seen.
 """
 
 from __future__ import annotations
@@ -42,9 +42,11 @@ class _Socket:
 
 
 class Gauge:
-    """Adds up what the processes that it is asked about have carried, over connections that come and go."""
+    """Adds up what the processes that it is asked about have carried, over connections that come and go;
+    those within this PC too if ``within``."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, within: bool = False) -> None:
+        self._within = within
         self.total = Traffic()
         self._seen: dict[int, Traffic] = {}
 
@@ -52,7 +54,11 @@ class Gauge:
         """The sum since the beginning, all processes that were ever asked about together. Where the kernel
         does not tell, it stands still."""
         inodes = _inodes(pid)
-        now = {one.inode: one.carried for one in _sockets() if one.inode in inodes and not one.local}
+        now = {
+            one.inode: one.carried
+            for one in _sockets()
+            if one.inode in inodes and (self._within or not one.local)
+        }
         for inode, carried in now.items():
             before = self._seen.get(inode, Traffic())
             if carried.up >= before.up and carried.down >= before.down:

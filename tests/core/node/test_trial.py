@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Collection
 
 import pytest
 
-from core.errors import NoDonor
 from core.node import trial as module
-from core.node.trial import TOKENS, Trial
-from core.routing.ask import Ask, Event
+from core.node.trial import Trial
 from core.terms import DonorState, ModelRef, PeerId, Record, Span
 
 ME = PeerId("me")
@@ -25,16 +23,15 @@ def record(name: str) -> Record:
 class Reader:
     def __init__(self, *donors: str) -> None:
         self.answered_at = -math.inf
-        self.asked: list[Ask] = []
+        self.asked: list[Collection[Record]] = []
         self._records = tuple(map(record, donors))
 
     async def records(self) -> tuple[Record, ...]:
         return self._records
 
-    async def generate(self, ask: Ask) -> AsyncIterator[Event]:
-        self.asked.append(ask)
-        raise NoDonor(())
-        yield
+    async def read_over(self, records: Collection[Record]) -> Collection[PeerId]:
+        self.asked.append(records)
+        return ()
 
 
 async def run(reader: Reader) -> int:
@@ -51,14 +48,14 @@ async def run(reader: Reader) -> int:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "TRIAL_SECONDS", 0.01)
+    monkeypatch.setattr(module, "EVERY_SECONDS", 0.01)
 
 
-async def test_it_reads_again_and_again_a_few_words_of_no_conversation() -> None:
+async def test_it_reads_again_and_again_over_whoever_is_there() -> None:
     """Also after it found nobody."""
     reader = Reader("other", ME)
     assert await run(reader) > 1
-    assert all(ask.conversation is None and ask.max_tokens == TOKENS for ask in reader.asked)
+    assert all(len(records) == 2 for records in reader.asked)
 
 
 async def test_there_is_nothing_to_try_where_nobody_else_serves() -> None:

@@ -7,7 +7,6 @@ import gc
 
 import pytest
 
-from core.routing import connections
 from core.routing.connections import Connections
 from core.swarm.codec import CONTROL, pack, receive
 from core.swarm.fake import FakeSwarm
@@ -44,28 +43,6 @@ async def answering(stream: Stream) -> None:
         message = await receive(stream)
         if isinstance(message, Lease):
             stream.write(pack(Heard(message.number)))
-
-
-async def test_who_is_asked_whether_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that answers is, one that is silent is not, nor one that cannot be dialled."""
-    monkeypatch.setattr(connections, "ASKED_SECONDS", 0.2)
-    swarm = FakeSwarm()
-    well, silent, reader = (swarm.peer() for _ in range(3))
-
-    async def saying_nothing(stream: Stream) -> None:
-        while True:
-            await receive(stream)
-
-    await well.serve(CONTROL, answering)
-    await silent.serve(CONTROL, saying_nothing)
-    lines = Connections(reader)
-    try:
-        for _ in range(2):
-            assert await lines.answers(well.peer_id, ())
-            assert not await lines.answers(silent.peer_id, ())
-            assert not await lines.answers(PeerId("gone"), ())
-    finally:
-        lines.close()
 
 
 async def test_a_connection_that_owes_an_answer_for_long_is_made_anew(

@@ -190,6 +190,20 @@ async def test_an_answer_that_moves_says_so(ring: FakeRing, generator: Generator
     assert moved[0].seconds > 0
 
 
+async def test_a_trial_reads_over_those_it_is_given(ring: FakeRing, generator: Generator) -> None:
+    """A donor may go if the swarm answers without it; no cache is left behind."""
+    spare = await ring.add(Span(4, 7))
+    records = await generator.records(fresh=True)
+    without = [one for one in records if one.span != Span(4, 7) or one.peer_id == spare.peer.peer_id]
+    assert len(without) < len(records)
+    answered = await generator.read_over(without)
+    assert spare.peer.peer_id in answered and answered <= {one.peer_id for one in without}
+    assert generator._planner._experience.seen._known[spare.peer.peer_id].served > 0.99
+    assert not await generator.read_over([one for one in records if one.span != Span(4, 7)])
+    await asyncio.sleep(0.2)
+    assert all(donor.pool.free_tokens == donor.pool.capacity for donor in ring.donors)
+
+
 async def test_streams_to_standbys_are_kept_open(ring: FakeRing, generator: Generator) -> None:
     """The stage before knows who would replace the next one."""
     spare = await ring.add(Span(4, 7))

@@ -19,8 +19,8 @@ from core.serving.choose import (
     among,
     carried,
     choose,
+    left_to_others,
     may_go,
-    relied_on,
 )
 from core.serving.levels import PLAUSIBLE, Levels, levels, rank, share, turn
 from core.terms import DonorState, ModelRef, PeerId, Record, Span
@@ -252,17 +252,17 @@ def test_others_are_counted_on_by_turns_while_a_hole_stays() -> None:
     assert turns in ([False, True] * 2, [True, False] * 2)
 
 
-def test_who_goes_asks_those_it_counts_on() -> None:
-    """A few for each layer that it leaves; one that does not answer is not counted on."""
-    records = [
-        record(name, start, start + 4) for start in (0, 4) for name in (f"{start} {n}" for n in range(6))
-    ]
-    windows = (levels(records, LAYERS, ME, now) for now in range(1001, 9000, 60))
-    seen = next(one for one in windows if len(one.stays) == 12)
-    asked = relied_on(seen, Span(2, 6), Span(4, 8), random.Random(1), most=2)
-    assert len(asked) == 2 and all(peer.startswith("0 ") for peer in asked)
-    assert may_go(among(seen, asked[:1]), Span(2, 6), Span(4, 8))
-    assert not may_go(among(seen, []), Span(2, 6), Span(4, 8))
+def test_what_is_left_is_held_by_those_who_are_counted_on() -> None:
+    """Others keep what lies beside it; one that was not found to serve is not counted on."""
+    records = [record("a", 0, 4), record("b", 4, 8), going(record("c", 1, 6), 0, 5), record("me", 2, 6)]
+    low = next(PeerId(f"{n}") for n in range(99) if rank(PeerId("c")) < rank(PeerId(f"{n}")))
+    records[3] = replace(records[3], peer_id=low)
+    windows = (levels(records, LAYERS, low, now) for now in range(1001, 9000, 60))
+    seen = next(one for one in windows if len(one.stays) == 2)
+    left = {one.peer_id: one.span for one in left_to_others(seen, records, Span(2, 6), Span(4, 8))}
+    assert left == {"a": Span(0, 4), "b": Span(4, 8), "c": Span(4, 6), low: Span(4, 6)}
+    assert may_go(among(seen, [PeerId("a")]), Span(2, 6), Span(4, 8))
+    assert not may_go(among(seen, [PeerId("b")]), Span(2, 6), Span(4, 8))
 
 
 @settings(max_examples=200, deadline=None)
