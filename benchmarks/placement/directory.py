@@ -32,6 +32,7 @@ from core.terms import DonorState, ModelRef, PeerId, Record, Span, WireDtype
 MODEL = ModelRef("bigscience/bloom", "f" * 40, 72)
 HOLDERS = 4
 FEEDERS = 6
+AT_ONCE = 6
 LENGTHS = (2, 5, 7, 12)
 """Layers of cards of 8, 12, 16 and 24 GB."""
 HEAD = """# What the directory costs a peer
@@ -124,10 +125,15 @@ async def feed(feeder: HivemindPeer, donors: Sequence[Identity], ready: asyncio.
     """Announces these, each anew before its record runs out."""
     chance = random.Random(len(donors))
     records = [(record(donor.peer_id, chance), donor) for donor in donors]
+    at_once = asyncio.Semaphore(AT_ONCE)
+
+    async def told(one: Record, donor: Identity) -> None:
+        async with at_once:
+            await feeder.directory.announce(one, donor)
+
     while True:
         began = time.monotonic()
-        for one, donor in records:
-            await feeder.directory.announce(one, donor)
+        await asyncio.gather(*(told(one, donor) for one, donor in records))
         ready.set()
         await asyncio.sleep(max(0.0, 60.0 - (time.monotonic() - began)))
 
@@ -205,7 +211,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks.placement.directory")
     parser.add_argument("--nodes", type=int, default=20)
-    parser.add_argument("--donors", type=int, nargs="+", default=[16, 100, 300, 1000])
+    parser.add_argument("--donors", type=int, nargs="+", default=[16, 150, 600])
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--out", type=Path, default=code() / "benchmarks" / "results")
     given = parser.parse_args()

@@ -8,6 +8,7 @@ import math
 import random
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Protocol
 
 import numpy as np
@@ -359,9 +360,9 @@ class Records:
             return
         claims = {record.peer_id: layer_seconds(record) for record in records}
         parts = [Part(one.peer_id, len(one.span), claims[one.peer_id]) for one in route.stages]
-        ways = HOP_SECONDS * len(parts) if len(parts) > 1 else 0.0
-        chance = self.swarm.chance
-        took = ways * chance.lognormvariate(0.0, HOP_ERROR)
+        hops, chance = len(parts) if len(parts) > 1 else 0, self.swarm.chance
+        ways = HOP_SECONDS * hops
+        took = sum(HOP_SECONDS * chance.lognormvariate(0.0, HOP_ERROR) for _ in range(hops))
         for part in parts:
             one = self.peers[part.peer]
             assert one.span is not None
@@ -411,6 +412,11 @@ def _record(peer: Peer, now: float) -> Record:
     )
 
 
+@cache
+def _layers_a_second(card: Card, span: Span) -> float:
+    return len(span) * table_and_ends(card).rate(span)
+
+
 class Crowd:
     """Of a large one: the same sums, kept in arrays, since every donor asks for them."""
 
@@ -431,7 +437,7 @@ class Crowd:
         self.has_hole = bool((self.held == 0).any())
         self.movable = self.believed & (self._least(self.held) > 1)
         self.donors = int(self.believed.sum())
-        self.pictures = self._pictures(swarm)
+        self.pictures: dict[int, Floats] = {}
         self.swarm = swarm
         self.lots = swarm.numbers.random(self.count)
         # Of a crowd each sees a part, and takes it for all.
@@ -469,7 +475,7 @@ class Crowd:
 
     def levels(self, index: int) -> Levels:
         """Without the donor that asks."""
-        rates = self.pictures[index % len(self.pictures)].copy()
+        rates = self._picture(index % VIEWS).copy()
         held, steady = self.held.copy(), self.steady.copy()
         part = slice(self.start[index], self.end[index])
         rates[part] = np.maximum(rates[part] - self.rate[index], 0.0)
@@ -497,26 +503,25 @@ class Crowd:
         """Layers a second."""
         if peer.goal is None:
             return 0.0
-        lies = 1.0 if peer.lies == math.inf else peer.lies
-        return len(peer.goal) * peer.hand(1.0).rate(peer.goal) * lies
+        return _layers_a_second(peer.card, peer.goal) * (1.0 if peer.lies == math.inf else peer.lies)
 
     def _sum(self, values: Floats, first: int = 0, last: int = LAYERS) -> Floats:
-        edges = np.zeros(LAYERS + 1)
-        np.add.at(edges, np.clip(self.start, first, last), values)
-        np.add.at(edges, np.clip(self.end, first, last), -values)
-        return np.cumsum(edges)[:LAYERS]
+        starts = np.bincount(np.clip(self.start, first, last), values, LAYERS + 1)
+        ends = np.bincount(np.clip(self.end, first, last), values, LAYERS + 1)
+        return np.asarray(np.cumsum(starts - ends)[:LAYERS], dtype=np.float64)
 
     def _least(self, values: Ints) -> Ints:
-        least = np.full(len(self.start), np.iinfo(np.int64).max)
-        for index, (start, end) in enumerate(zip(self.start, self.end, strict=True)):
-            if end > start:
-                least[index] = values[start:end].min()
-        return least
+        spans, which = np.unique(self.start * (LAYERS + 1) + self.end, return_inverse=True)
+        bounds = [divmod(int(one), LAYERS + 1) for one in spans]
+        least = [values[start:end].min() if end > start else np.iinfo(np.int64).max for start, end in bounds]
+        return np.array(least, dtype=np.int64)[which]
 
-    def _pictures(self, swarm: Swarm) -> list[Floats]:
+    def _picture(self, view: int) -> Floats:
         """The rates as readers see them: all of a band, or a sample of as many as one key holds, from which
         nothing tells how many others there are."""
-        return [self._sampled(swarm) for _ in range(VIEWS)]
+        if view not in self.pictures:
+            self.pictures[view] = self._sampled(self.swarm)
+        return self.pictures[view]
 
     def _sampled(self, swarm: Swarm) -> Floats:
         picture = np.zeros(LAYERS)

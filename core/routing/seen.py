@@ -26,12 +26,13 @@ USUAL_ERROR = 0.3
 """Honest claims are wrong by this part."""
 USUAL = 2.5
 """A claim more than so many times faster than the middle one of all is doubted the more."""
-ROUND_ERROR = 0.2
-"""By this part, and these seconds, a round is longer or shorter than its donors and ways explain."""
+STEP_ERROR, WAY_ERROR = 0.2, 0.3
+"""By these parts each step and each way differ from what is expected, each for itself;"""
 ROUND_SECONDS = 0.01
+"""and by so much the whole round."""
 DOUBT = 2.0
 """Who takes less than so many times what it claims is taken at its word,"""
-DOUBT_SECONDS = 0.02
+DOUBT_SECONDS = 0.01
 """and who loses no more than this by it."""
 FORGET_SECONDS = 6 * 3600.0
 """What was seen counts half after so long, and nothing after twice that."""
@@ -86,7 +87,8 @@ class Seen:
         runs = [part.layers * part.load for part in parts]
         error = took - ways - sum(one.seconds * run for one, run in zip(known, runs, strict=True))
         spread = sum(one.variance * run * run for one, run in zip(known, runs, strict=True))
-        spread += (ROUND_ERROR * took + ROUND_SECONDS) ** 2
+        spread += sum((STEP_ERROR * one.seconds * run) ** 2 for one, run in zip(known, runs, strict=True))
+        spread += (WAY_ERROR * ways) ** 2 / len(parts) + ROUND_SECONDS**2
         for one, run in zip(known, runs, strict=True):
             gain = one.variance * run / spread
             one.seconds = max(one.seconds + gain * error, 0.0)

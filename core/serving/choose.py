@@ -295,6 +295,8 @@ def _holes(seen: Levels, span: Span) -> int:
 def _pieces(seen: Levels, span: Span) -> int:
     """Into how many pieces the holes fall once ``span`` is held: one piece of many layers is easier to
     fill than many of a few."""
+    if not seen.holes:
+        return 0
     empty = [count == 0 and layer not in span for layer, count in enumerate(seen.held)]
     return sum(now and not before for before, now in zip([False, *empty], empty, strict=False))
 
