@@ -16,14 +16,15 @@ import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import psutil
 
+T = TypeVar("T")
 PACKAGES = ("torch", "transformers", "hivemind", "uvloop")
 
 # Samples
@@ -64,19 +65,36 @@ async def rounds(
     prompts: Sequence[Sequence[int]],
     count: int,
     seconds: float = math.inf,
+    until: float = math.inf,
 ) -> dict[str, list[Timing]]:
     """The contenders take turns, A B A B …, one round a prompt; a first round is not counted. After
-    ``seconds`` no other round is begun."""
+    ``seconds`` no other round is begun; one that has not ended by ``until`` (of ``time.monotonic``) is left
+    out, so that there may be none."""
     timings: dict[str, list[Timing]] = {name: [] for name in contenders}
-    until = time.monotonic() + seconds
+    last = time.monotonic() + seconds
     for number, ids in enumerate([prompts[0], *prompts]):
-        if number > 1 and time.monotonic() > until:
+        if number > 1 and time.monotonic() > last:
             break
-        for name, contender in contenders.items():
-            timing = await contender.answer(ids, count)
-            if number:
+        round_ = await in_time(_round(contenders, ids, count), until)
+        if round_ is None:
+            break
+        if number:
+            for name, timing in round_.items():
                 timings[name].append(timing)
     return timings
+
+
+async def _round(contenders: Mapping[str, Contender], ids: Sequence[int], count: int) -> dict[str, Timing]:
+    return {name: await contender.answer(ids, count) for name, contender in contenders.items()}
+
+
+async def in_time(work: Coroutine[Any, Any, T], until: float) -> T | None:
+    """What ``work`` returns; ``None`` where that takes longer than until then, by ``time.monotonic``."""
+    try:
+        async with asyncio.timeout(None if math.isinf(until) else until - time.monotonic()):
+            return await work
+    except TimeoutError:
+        return None
 
 
 async def readers(contender: Contender, prompts: Sequence[Sequence[int]], count: int) -> list[Timing]:

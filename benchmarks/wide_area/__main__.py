@@ -13,12 +13,13 @@ import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
-from benchmarks.measure import Results, Row, Run
+from benchmarks.measure import Results, Row, Run, in_time
 from benchmarks.wide_area import emulated, first, real
 from benchmarks.wide_area.proposals import speculation
 from benchmarks.wide_area.stand import FAR, FULL, NEAR, NEAR_FAST, QUICK, Bench, Scale
@@ -45,12 +46,15 @@ of donors gets the prompt in chunks, a second the whole in one piece, in turns; 
 part of the time to the first token."""
 
 
-Measure = Callable[[Bench, str], Awaitable[list[Row]]]
+ENDING_SECONDS = 60.0
+"""For which a row may go on beyond its time, to end its donors, or to begin them."""
+Measure = Callable[[Bench, str], Coroutine[Any, Any, list[Row]]]
 
 BENCHMARKS: dict[str, Measure] = {
     "ring": real.ring,
     "first-token": first.emulated,
     "first-token-560m": first.real,
+    "padding": first.padding,
     "speculation": speculation,
     "12-100-100": emulated.at_once(12, FAR),
     "12-1000-4": emulated.at_once(12, NEAR_FAST),
@@ -73,8 +77,12 @@ async def run(names: Sequence[str], scale: Scale, results: Results, run_: Run) -
         for name in names:
             print(f"{name} …", file=sys.stderr, flush=True)
             started = time.monotonic()
+            bench = Bench(scale, Path(folder), Random(0), started + scale.seconds)
             try:
-                results.put(await BENCHMARKS[name](Bench(scale, Path(folder), Random(0)), name), run_)
+                rows = await in_time(BENCHMARKS[name](bench, name), bench.until + ENDING_SECONDS)
+                results.put(rows or [], run_)
+                if not rows:
+                    print(f"{name}: there was no time for a single sample", file=sys.stderr, flush=True)
             except (IdlebloomError, RuntimeError, ValueError) as error:  # other rows are of use all the same
                 print(f"{name}: {error}", file=sys.stderr, flush=True)
             print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
@@ -88,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--only", nargs="+", choices=list(BENCHMARKS), metavar="NAME", help=", ".join(BENCHMARKS)
     )
     parser.add_argument("--pairs", type=int, help="rounds of the rows that have a bar")
-    parser.add_argument("--minutes", type=float, help="after so long a row begins no other round")
+    parser.add_argument("--minutes", type=float, help="after so long a row ends, with what it has")
     parser.add_argument("--out", type=Path, help="folder of the results (default: benchmarks/results)")
     arguments = parser.parse_args(argv)
     scale = QUICK if arguments.quick else FULL

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any
 
 from benchmarks.internet.network import Host
-from benchmarks.measure import Bar, Interval, Row, readers
+from benchmarks.measure import Bar, Contender, Interval, Row, Timing, readers
 from benchmarks.swarm_of_workers import split
 from benchmarks.wide_area.paced import Pace
 from benchmarks.wide_area.real import SEQUENCES, prompts_at_once
@@ -28,7 +30,7 @@ from benchmarks.wide_area.stand import (
 )
 from benchmarks.wide_area.swarm import Place
 
-Measure = Callable[[Bench, str], Awaitable[list[Row]]]
+Measure = Callable[[Bench, str], Coroutine[Any, Any, list[Row]]]
 
 # The pace of the reference: 0.58 s a token over all of BLOOM-176B, 1.3 ms a row and third of it.
 _WHOLE_STEP, _WHOLE_ROW = 0.57, 0.0039
@@ -50,14 +52,12 @@ def at_once(donors: int, link: Net) -> Measure:
         async with stand(bench, link, "long", "float32", places) as here:
             await here.swarm.answer(bench.prompts(1, 128, here.vocab)[0], 4)
             busy, started = here.swarm.cpu_seconds(), time.monotonic()
-            alone, many = [], []
-            for _ in range(bench.scale.pairs):
-                if alone and time.monotonic() - started > bench.scale.seconds:
-                    break
-                prompts = bench.prompts(READERS, 128, here.vocab)
-                alone.append(await here.swarm.answer(prompts[0], AHEAD // 2))
-                many.append(await readers(here.swarm, prompts, TOGETHER))
+            prompts = [bench.prompts(READERS, 128, here.vocab) for _ in range(bench.scale.pairs)]
+            both = await bench.each(partial(_alone_and_many, here.swarm, eight) for eight in prompts)
             used = (here.swarm.cpu_seconds() - busy) / (time.monotonic() - started)
+        if not both:
+            return []
+        alone, many = [one for one, _ in both], [eight for _, eight in both]
         token = median(timing.step for timing in alone)
         bound = donors * (pace.step + link.delay_ms / 1e3)
         # While all decode: from the last one's first token to the first one's last.
@@ -102,6 +102,11 @@ def at_once(donors: int, link: Net) -> Measure:
     return measure
 
 
+async def _alone_and_many(swarm: Contender, prompts: Sequence[Sequence[int]]) -> tuple[Timing, list[Timing]]:
+    one = await swarm.answer(prompts[0], AHEAD // 2)
+    return one, await readers(swarm, prompts, TOGETHER)
+
+
 def positions(donors: int, link: Net) -> Measure:
     """One reader at several positions, and prompts all at once."""
 
@@ -115,7 +120,9 @@ def positions(donors: int, link: Net) -> Measure:
             for position in bench.scale.positions:
                 count = min(bench.scale.few, 2)
                 prompts = bench.prompts(count, position, here.vocab)
-                timings = [await here.swarm.answer(ids, AHEAD + 1) for ids in prompts]
+                timings = await bench.each(partial(here.swarm.answer, ids, AHEAD + 1) for ids in prompts)
+                if not timings:
+                    return rows
                 token = median(t.step for t in timings)
                 row = Row(
                     name,
@@ -137,7 +144,7 @@ def positions(donors: int, link: Net) -> Measure:
                 rows.append(row)
             for count in SEQUENCES:
                 base = Row(name, what, "", Interval.of([0.0]), 1, "float32")
-                rows.append(await prompts_at_once(bench, here, base, count))
+                rows += await prompts_at_once(bench, here, base, count)
         return rows
 
     return measure
@@ -171,7 +178,9 @@ def fourteen(*, nat: bool) -> Measure:
         async with stand(bench, FAR, "long", "float32", places, hosts=hosts) as here:
             await here.swarm.until_reached(behind_nat)
             prompts = bench.prompts(bench.scale.few, 128, here.vocab)
-            timings = [await here.swarm.answer(ids, AHEAD) for ids in prompts]
+            timings = await bench.each(partial(here.swarm.answer, ids, AHEAD) for ids in prompts)
+        if not timings:
+            return []
         token = median(timing.step for timing in timings)
         compute = base.step * sum(share for *_, share in _UNEQUAL)
         ways = 2 * sum(d for _, d, *_ in _UNEQUAL) / 1e3
@@ -209,8 +218,10 @@ async def idle_links(bench: Bench, name: str) -> list[Row]:
     places = places_for(split(await layers_of(bench, shape), DONORS), pace)
     async with stand(bench, FAR, shape, "float32", places) as here:
         prompts = bench.prompts(bench.scale.few + 1, 16, here.vocab)
-        timings = [await here.swarm.answer(ids, AHEAD // 2) for ids in prompts][1:]
+        timings = (await bench.each(partial(here.swarm.answer, ids, AHEAD // 2) for ids in prompts))[1:]
         frame = here.swarm.config.hidden * 4
+    if not timings:
+        return []
     token = median(timing.step for timing in timings)
     sending = 2 * DONORS * frame * 8 / FAR.mbit / 1e6
     bound = DONORS * (pace.step + FAR.delay_ms / 1e3)

@@ -1,4 +1,5 @@
-"""Rows of a long prompt's first token: in chunks that flow through the ring, and in one piece."""
+"""Rows of a prompt's first token: a long one in chunks that flow through the ring, and in one piece; and with
+idle links warmed up by padding, and without."""
 
 from __future__ import annotations
 
@@ -58,8 +59,10 @@ async def _measure(bench: Bench, name: str, chain: Chain) -> list[Row]:
             "whole": here.swarm.view(hosts[DONORS:], here.swarm.config.max_length),
         }
         prompts = bench.prompts(chain.pairs, LONG, here.vocab)
-        timings = await rounds(contenders, prompts, 2, bench.scale.seconds)
+        timings = await rounds(contenders, prompts, 2, bench.part(1), bench.until)
     both = list(zip(timings["chunks"], timings["whole"], strict=True))
+    if not both:
+        return []
     return [
         Row(
             name,
@@ -77,3 +80,43 @@ async def _measure(bench: Bench, name: str, chain: Chain) -> list[Row]:
             "" if chain.pace else "three real stages share this machine's cores",
         )
     ]
+
+
+async def padding(bench: Bench, name: str) -> list[Row]:
+    """One set of donors warms idle links up before a prompt, the other does not."""
+    spans = split(await layers_of(bench, "thin"), DONORS)
+    cold = replace(EMULATED, padding=False)
+    places = [
+        *places_for(spans, EMULATED),
+        *(Place(f"c{number}", span, pace=cold) for number, span in enumerate(spans)),
+    ]
+    rows: list[Row] = []
+    async with stand(bench, FAR, "thin", "float32", places) as here:
+        hosts = [place.host for place in places]
+        contenders: dict[str, Contender] = {
+            "padding": here.swarm.view(hosts[:DONORS]),
+            "none": here.swarm.view(hosts[DONORS:]),
+        }
+        for length in (CHUNK, LONG):
+            prompts = bench.prompts(bench.scale.pairs, length, here.vocab)
+            timings = await rounds(contenders, prompts, 2, bench.part(2 - len(rows)), bench.until)
+            both = list(zip(timings["padding"], timings["none"], strict=True))
+            if not both:
+                break
+            rows.append(
+                Row(
+                    name,
+                    f"{called('thin', EMULATED)}, {DONORS} donors, {FAR}: first token of a {length:,}-token "
+                    "prompt over links that were idle, warmed up by padding against not",
+                    "×",
+                    Interval.of(ours.first / theirs.first for ours, theirs in both),
+                    1,
+                    "float32",
+                    None,
+                    {
+                        "with padding, s": median(ours.first for ours, _ in both),
+                        "without, s": median(theirs.first for _, theirs in both),
+                    },
+                )
+            )
+    return rows

@@ -30,8 +30,11 @@ async def speculation(bench: Bench, name: str) -> list[Row]:
             ),
         ):
             contenders: dict[str, Contender] = {"off": Drawn(off, sampling), "on": Drawn(on, sampling)}
-            timings = await rounds(contenders, bench.prompts(pairs, 64, here.vocab), 32, bench.scale.seconds)
+            prompts = bench.prompts(pairs, 64, here.vocab)
+            timings = await rounds(contenders, prompts, 32, bench.part(2 - len(rows)), bench.until)
             both = list(zip(timings["on"], timings["off"], strict=True))
+            if not both:
+                break
             rows.append(
                 Row(
                     name,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 from benchmarks.measure import Bar, Contender, Interval, Row, Timing, readers, rounds, same_ids
 from benchmarks.wide_area.stand import (
@@ -35,10 +37,12 @@ async def ring(bench: Bench, name: str) -> list[Row]:
         carried = await here.net.cpu_seconds()
         started = time.monotonic()
         prompts = bench.prompts(bench.scale.pairs, 64, here.vocab)
-        timings = await rounds(contenders, prompts, bench.scale.tokens, bench.scale.seconds)
+        timings = await rounds(contenders, prompts, bench.scale.tokens, bench.part(1), bench.until)
         router = (await here.net.cpu_seconds() - carried) / (time.monotonic() - started)
     wire = DONORS * FAR.delay_ms / 1e3
     ours, alone = timings["ours"], timings["alone"]
+    if not ours:
+        return []
     token, compute = median(t.step for t in ours), median(t.step for t in alone)
     return [
         Row(
@@ -63,60 +67,66 @@ async def ring(bench: Bench, name: str) -> list[Row]:
     ]
 
 
-def three(link: Net) -> Callable[[Bench, str], Awaitable[list[Row]]]:
+def three(link: Net) -> Callable[[Bench, str], Coroutine[Any, Any, list[Row]]]:
     """Three real donors at several positions, then eight readers, then prompts all at once."""
 
     async def measure(bench: Bench, name: str) -> list[Row]:
-        rows = []
+        rows: list[Row] = []
         places = thirds(await layers_of(bench, "560m"))
         async with stand(bench, link, "560m", "bfloat16", places, alone=True) as here:
             assert here.alone is not None
             contenders: dict[str, Contender] = {"alone": here.alone, "ours": here.swarm}
-            for position in bench.scale.positions:
+            parts = len(bench.scale.positions) + 1 + len(SEQUENCES)
+            for done, position in enumerate(bench.scale.positions):
                 count = min(bench.scale.few, 5 if position < 500 else 3)
                 prompts = bench.prompts(count, position, here.vocab)
-                timings = await rounds(contenders, prompts, AHEAD + 1, bench.scale.seconds)
-                rows.append(_at_position(name, link, position, timings))
-            rows.append(await _many(bench, here, name, link))
-            rows += [await _prompts(bench, here, name, link, count) for count in SEQUENCES]
+                seconds = bench.part(parts - done)
+                timings = await rounds(contenders, prompts, AHEAD + 1, seconds, bench.until)
+                if timings["ours"]:
+                    rows.append(_at_position(name, link, position, timings))
+            rows += await _many(bench, here, name, link)
+            for count in SEQUENCES:
+                rows += await _prompts(bench, here, name, link, count)
         return rows
 
     return measure
 
 
-async def _many(bench: Bench, here: Stand, name: str, link: Net) -> Row:
-    rates, moved = [], here.swarm.moves
-    for number in range(bench.scale.few + 1):
-        timings = await readers(here.swarm, bench.prompts(READERS, 128, here.vocab), AHEAD * 2)
-        if number:
-            rates.append(sum(1 / step_together(timings, timing) for timing in timings))
+async def _many(bench: Bench, here: Stand, name: str, link: Net) -> list[Row]:
+    moved = here.swarm.moves
+    prompts = [bench.prompts(READERS, 128, here.vocab) for _ in range(bench.scale.few + 1)]
+    found = await bench.each(partial(readers, here.swarm, eight, AHEAD * 2) for eight in prompts)
+    rates = [sum(1 / step_together(timings, timing) for timing in timings) for timings in found[1:]]
+    if not rates:
+        return []
     what = f"560m, {DONORS} donors, {link}: {READERS} readers at 128, in all"
     beside = {"routes changed": float(here.swarm.moves - moved)}
-    return Row(name, what, "steps/s", Interval.of(rates), 1, "bfloat16", None, beside)
+    return [Row(name, what, "steps/s", Interval.of(rates), 1, "bfloat16", None, beside)]
 
 
-async def _prompts(bench: Bench, here: Stand, name: str, link: Net, count: int) -> Row:
+async def _prompts(bench: Bench, here: Stand, name: str, link: Net, count: int) -> list[Row]:
     what = f"560m, {DONORS} donors, {link}"
     return await prompts_at_once(bench, here, Row(name, what, "", Interval.of([0.0]), 1, "bfloat16"), count)
 
 
-async def prompts_at_once(bench: Bench, here: Stand, row: Row, count: int) -> Row:
+async def prompts_at_once(bench: Bench, here: Stand, row: Row, count: int) -> list[Row]:
     """Prompt tokens a second of so many prompts of 128 tokens, from asking to the last first token; ``row``
     says the rest."""
-    rates: list[float] = []
     moved = here.swarm.moves
-    for number in range(min(bench.scale.few, 3) + 1):
-        prompts = bench.prompts(count, 128, here.vocab)
-        timings = await readers(here.swarm, prompts, 1)
-        if number:
-            rates.append(_prompt_rate(timings, 128 * count))
-    return replace(
-        row,
-        what=f"{row.what}: prompts of 128 tokens, {count} at once",
-        unit="tokens/s",
-        value=Interval.of(rates),
-        beside={"routes changed": float(here.swarm.moves - moved)},
-    )
+    prompts = [bench.prompts(count, 128, here.vocab) for _ in range(min(bench.scale.few, 3) + 1)]
+    found = await bench.each(partial(readers, here.swarm, some, 1) for some in prompts)
+    rates = [_prompt_rate(timings, 128 * count) for timings in found[1:]]
+    if not rates:
+        return []
+    return [
+        replace(
+            row,
+            what=f"{row.what}: prompts of 128 tokens, {count} at once",
+            unit="tokens/s",
+            value=Interval.of(rates),
+            beside={"routes changed": float(here.swarm.moves - moved)},
+        )
+    ]
 
 
 def _prompt_rate(timings: Sequence[Timing], tokens: int) -> float:

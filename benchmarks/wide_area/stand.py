@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import AsyncIterator, Iterable, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any, TypeVar
 
 from benchmarks.checkpoints import random_weights
 from benchmarks.children import Child, child
 from benchmarks.internet.network import Host, Internet
-from benchmarks.measure import Timing
+from benchmarks.measure import Timing, in_time
 from benchmarks.swarm_of_workers import Dtype, split
 from benchmarks.wide_area.paced import Pace
 from benchmarks.wide_area.swarm import CLIENT, Place, WideSwarm, wide_swarm
 from core.model.config import read_config
 from core.terms import Span
 
+T = TypeVar("T")
 DONORS = 3
 READERS = 8
 AHEAD = 24
@@ -55,7 +58,7 @@ class Scale:
     tokens: int
     positions: tuple[int, ...]
     seconds: float = math.inf
-    """After so long a row begins no other round."""
+    """After so long a row ends, with what it has."""
 
 
 FULL = Scale(pairs=30, few=4, tokens=12, positions=(64, 128, 512, 1024, 1984))
@@ -69,6 +72,22 @@ class Bench:
     scale: Scale
     folder: Path
     chance: Random
+    until: float = math.inf
+    """When the row must end, by ``time.monotonic``: what is under way then is left out."""
+
+    def part(self, parts: int) -> float:
+        """Seconds for the next of so many parts that are left of the row."""
+        return max(0.0, self.until - time.monotonic()) / parts
+
+    async def each(self, samples: Iterable[Callable[[], Coroutine[Any, Any, T]]]) -> list[T]:
+        """What the samples return, one after the other, as far as there is time."""
+        found: list[T] = []
+        for sample in samples:
+            one = await in_time(sample(), self.until) if time.monotonic() < self.until else None
+            if one is None:
+                break
+            found.append(one)
+        return found
 
     def prompts(self, count: int, length: int, vocab: int) -> list[list[int]]:
         return [[self.chance.randrange(4, vocab) for _ in range(length)] for _ in range(count)]

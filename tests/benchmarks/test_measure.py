@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from dataclasses import replace
 from math import comb
 from pathlib import Path
@@ -78,6 +80,25 @@ async def test_contenders_take_turns() -> None:
     timings = await rounds({"a": Contender("a"), "b": Contender("b")}, [[1], [2]], 2)
     assert asked == [("a", 1), ("b", 1), ("a", 1), ("b", 1), ("a", 2), ("b", 2)]
     assert {name: len(found) for name, found in timings.items()} == {"a": 2, "b": 2}
+
+
+async def test_a_round_that_does_not_end_in_time_is_left_out() -> None:
+    """Whole rounds alone count, and who is slow is waited for no longer."""
+
+    class Contender:
+        asked = 0
+
+        async def answer(self, _ids: object, _count: int) -> Timing:
+            self.asked += 1
+            if self.asked > 2:
+                await asyncio.Event().wait()
+            return answer(1.0, 2.0)
+
+    quick, slow = Contender(), Contender()
+    until = time.monotonic() + 0.1
+    timings = await rounds({"a": quick, "b": slow}, [[1], [2], [3]], 2, until=until)
+    assert {name: len(found) for name, found in timings.items()} == {"a": 1, "b": 1}
+    assert (quick.asked, slow.asked) == (3, 2)
 
 
 def test_rows_keep_the_run_they_come_from(tmp_path: Path) -> None:

@@ -209,7 +209,7 @@ def test_a_used_quota_ends_giving(place: Folder) -> None:
     ledger = {"days": {time.strftime("%Y-%m-%d"): given}, "before": given | {"up_bytes": 0}, "events": []}
     (place.path / "data").mkdir()
     (place.path / "data" / "ledger.json").write_text(json.dumps(ledger))
-    for name, value in (("monthly_gb", "0.1"), ("donate", "always")):
+    for name, value in (("monthly_gb", "0.1"), ("donate", "always"), ("return_minutes", "0.05")):
         assert place.run("settings", "set", name, value).process.returncode == 0
     program = place.start("node", "--port", "0")
     program.line()
