@@ -18,11 +18,45 @@ from markdown_it.token import Token
 from markdown_it.utils import EnvType, OptionsDict
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
+from pygments.lexer import Lexer
 from pygments.lexers import get_lexer_by_name
 from pygments.util import ClassNotFound
 
-HIGHLIGHTED_LENGTH = 20_000
+HIGHLIGHTED_LENGTH = 8_000
 """Characters. Lexers are regular expressions: longer code stays plain, so that none can hold a thread."""
+LANGUAGES = {
+    "Bash",
+    "C",
+    "C#",
+    "C++",
+    "CSS",
+    "Diff",
+    "Docker",
+    "Go",
+    "HTML",
+    "Haskell",
+    "INI",
+    "JSON",
+    "Java",
+}
+LANGUAGES |= {
+    "JavaScript",
+    "Kotlin",
+    "Lua",
+    "Makefile",
+    "PHP",
+    "Perl",
+    "PowerShell",
+    "Python",
+    "Ruby",
+    "Rust",
+}
+LANGUAGES |= {"S", "SQL", "Scala", "Swift", "TOML", "TypeScript", "XML", "YAML"}
+"""Lexers by their name, S is R's: those that were tried with hostile text. A model chooses the language, and
+whoever computes it chooses the model's words; one of the hundreds of others takes hours for a line of
+backslashes, and all threads wait for a regular expression."""
+LONG_BLANK = re.compile(r"\s{200}")
+"""What many of these take the square of its length to see."""
 DEEPEST_HEADING = 6
 LINE_ENDS = re.compile(r"\r\n?|\n")
 TAGS = {"p", "br", "hr", "strong", "em", "s", "code", "pre", "span", "a", "blockquote"}
@@ -97,11 +131,16 @@ def _code(code: str, language: str) -> str:
 
 
 def _coloured(code: str, language: str) -> str:
-    if language and len(code) <= HIGHLIGHTED_LENGTH:
-        try:
-            lexer = get_lexer_by_name(language, stripnl=False)
-        except ClassNotFound:
-            return escape(code)
-        made: str = highlight(code, lexer, HtmlFormatter(nowrap=True))
-        return made
-    return escape(code)
+    lexer = _lexer(language)
+    if lexer is None or len(code) > HIGHLIGHTED_LENGTH or LONG_BLANK.search(code):
+        return escape(code)
+    made: str = highlight(code, lexer, HtmlFormatter(nowrap=True))
+    return made
+
+
+def _lexer(language: str) -> Lexer | None:
+    try:
+        lexer = get_lexer_by_name(language, stripnl=False)
+    except ClassNotFound:
+        return None
+    return lexer if lexer.name in LANGUAGES else None

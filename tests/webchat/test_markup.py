@@ -56,8 +56,10 @@ def test_headings_begin_below_those_of_the_page() -> None:
 
 
 def test_code_is_coloured_where_its_language_is_known() -> None:
-    """An unknown language, or one that only looks like one, is plain."""
+    """By its usual names. An unknown language, or one that only looks like one, is plain."""
     assert 'class="k"' in render("```python\ndef f(): pass\n```")
+    for name in ("py", "js", "ts", "sh", "c++", "c#", "html", "json", "yml", "rust", "go", "sql"):
+        assert "<span" in render(f"```{name}\nif x == 1: {{ y: 'a' }} <b>\n```"), name
     assert "<span" not in render("```klingon\ndef f(): pass\n```")
 
 
@@ -73,10 +75,21 @@ def test_settled_blocks_never_change(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["[" * 20_000, "> " * 5_000, "*a " * 10_000, "- " * 5_000, "|a" * 10_000 + "\n" + "|-" * 10_000]
+    "text",
+    [
+        "[" * 20_000,
+        "> " * 5_000,
+        "*a " * 10_000,
+        "- " * 5_000,
+        "|a" * 10_000 + "\n" + "|-" * 10_000,
+        '```cddl\n"' + "\\" * 38 + "\n```",
+        "```java\n" + "\n" * 20_000 + "\n```",
+        '```typescript\n"' + "a." * 3_900 + "\n```",
+    ],
+    ids=lambda text: text[:12],
 )
 def test_hostile_text_is_rendered_in_time(text: str) -> None:
-    """Deep nesting and long lines take moments."""
+    """Deep nesting, long lines and code that lexers choke on take moments."""
     begun = time.process_time()
     render(text)
     assert time.process_time() - begun < 5
