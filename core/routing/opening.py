@@ -71,11 +71,12 @@ class Source:
 
 
 class CannotDial(Refused):
-    """A stage cannot reach the next: neither need be at fault."""
+    """A stage cannot reach the next: neither need be at fault. ``lasting``: it could not dial it, which is
+    worth remembering; a silence may be over soon."""
 
-    def __init__(self, one: PeerId, other: PeerId, why: str) -> None:
+    def __init__(self, one: PeerId, other: PeerId, why: str, *, lasting: bool = True) -> None:
         super().__init__(other, "unreachable", why)
-        self.pair = Undialable(one, other)
+        self.pair, self.lasting = Undialable(one, other), lasting
 
 
 async def connect_all(connections: Connections, way: Way, report: Report) -> list[Connection]:
@@ -151,7 +152,8 @@ class Opening:
         stages = self._route.stages
         late = [index for index in range(len(stages)) if index not in client.ready_stages]
         one = (late or [0])[0]
-        return CannotDial(stages[one].peer_id, stages[(one + 1) % len(stages)].peer_id, UNANSWERED)
+        other = stages[(one + 1) % len(stages)].peer_id
+        return CannotDial(stages[one].peer_id, other, UNANSWERED, lasting=False)
 
     @property
     def is_done(self) -> bool:
@@ -163,8 +165,9 @@ class Opening:
 
     def refused(self, remote: PeerId, message: Refuse) -> None:
         following = self._route.stages[(message.stage + 1) % len(self._route.stages)].peer_id
-        if message.kind == "unreachable":
-            self._fail(CannotDial(remote, following, message.why))
+        if message.kind in {"unreachable", "silent"}:
+            lasting = message.kind == "unreachable"
+            self._fail(CannotDial(remote, following, message.why, lasting=lasting))
         else:
             self._fail(Refused(remote, message.kind, message.why))
 

@@ -7,6 +7,7 @@ record tells.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import random
@@ -28,6 +29,8 @@ from core.terms import DonorState, ModelRef, PeerId, Record, Route, WireDtype
 
 log = logging.getLogger(__name__)
 
+READ_SECONDS = 0.5
+"""For no longer than this a plan around someone waits for fresh records."""
 READER = 0.04
 """What one more reader adds to a donor's step: eight at once cost 1.2 to 1.3 times one."""
 CROWDED_TOKENS = 256
@@ -54,10 +57,13 @@ class Planner:
         """A donor that says it is leaving and still serves this peer: its owner's."""
         self._experience = Experience(time.monotonic)
         self._suspects = self._experience.suspects
+        self._reading: asyncio.Task[tuple[Record, ...]] | None = None
         self._answering: dict[int, Route] = {}
         self._standbys: dict[int, frozenset[PeerId]] = {}
 
     async def close(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
         await self._watcher.close()
 
     async def records(self, *, fresh: bool = False) -> tuple[Record, ...]:
@@ -121,7 +127,7 @@ class Planner:
     async def way(self, session: int, avoid: Collection[PeerId], before: Route | None) -> Way:
         """A route around ``avoid``, over records read a moment ago where the known ones do not do; as
         much of ``before`` as can stay does. Raises ``NoDonor``."""
-        records = await self._known(fresh=bool(avoid))
+        records = await self._soon() if avoid else await self._known(fresh=False)
         left_out = set(avoid) - self._suspects.again(records) - _shrunk(records, before)
         left_out |= self._suspects.among(records, self._connections.heard_at)
         try:
@@ -155,6 +161,14 @@ class Planner:
     def trust(self, peer: PeerId) -> float:
         """How much this donor's word counts: nothing where it has failed here again and again."""
         return self._experience.trust(peer)
+
+    async def _soon(self) -> tuple[Record, ...]:
+        """The records, read now if that takes no longer than a moment: an answer stands still meanwhile, and
+        who is lost is left out anyway. What is read later is known next time."""
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._known(fresh=True))
+        done, _ = await asyncio.wait({self._reading}, timeout=READ_SECONDS if self._watcher.records else None)
+        return self._reading.result() if done else self._watcher.records
 
     async def _known(self, *, fresh: bool) -> tuple[Record, ...]:
         """The records, read now if ``fresh``; where the directory does not answer, those known before."""

@@ -206,7 +206,8 @@ class Session(MovableStages):
                 await self._open_way(way)
                 return
             except CannotDial as error:
-                self._report(error.pair)
+                if error.lasting:
+                    self._report(error.pair)
                 self._have_dialled(way, error.pair)
                 if error.pair in pairs:
                     refused.add(error.peer_id)

@@ -27,7 +27,7 @@ from core.ring.frames import Ack, Frame, Lane
 from core.serving.metering import Metering, on_this_pc
 from core.serving.upload import Upload, Way
 from core.swarm.frames import LANES, Dtype, Header, Kind, pack_frame, pack_padding, pack_word, read_header
-from core.swarm.peer import Peer, Stream, StreamClosed, Unreachable
+from core.swarm.peer import Peer, Silent, Stream, StreamClosed, Unreachable
 from core.terms import PeerId
 
 log = logging.getLogger(__name__)
@@ -152,7 +152,7 @@ class Link:
         self.upload.lost(self.remote)  # what stands still tells nothing of how fast this PC sends
         since = self._owed_since
         if since is None or time.monotonic() - since < STALE_SECONDS:
-            raise Unreachable(self.remote, "it does not answer")
+            raise Silent(self.remote)
         log.info("the connection to %s carries nothing any more: making another", self.remote[-8:])
         stream, self.stream = self.stream, None
         await self.peer.drop(self.remote)

@@ -20,7 +20,7 @@ from core.serving.places import Places
 from core.swarm.codec import pack
 from core.swarm.frames import WIRE
 from core.swarm.messages import Copy, Message, Open, Ready, Refuse
-from core.swarm.peer import Peer, Stream, StreamClosed
+from core.swarm.peer import Peer, Silent, Stream, StreamClosed
 from core.swarm.records import open_sealed
 from core.terms import PeerId, Record, Span, WireDtype
 
@@ -143,6 +143,8 @@ class Opening:
         try:
             lanes = (Lane.DECODE,) if tail else (Lane.DECODE, Lane.BULK)
             return await self._dial_lanes(following, lanes)
+        except Silent as error:
+            raise Refused(self.peer.peer_id, "silent", str(error)) from error
         except SwarmError as error:
             raise Refused(self.peer.peer_id, "unreachable", str(error)) from error
 

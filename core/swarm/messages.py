@@ -72,7 +72,8 @@ class Refuse:
     why: str
 
 
-REFUSALS = ("full", "model", "span", "wire", "unreachable", "leaving", "bad")
+REFUSALS = ("full", "model", "span", "wire", "unreachable", "silent", "leaving", "bad")
+"""*unreachable*: the next stage cannot be dialled; *silent*: it does not answer over the stream to it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,13 @@ class Unreachable(SwarmError):
         self.peer_id, self.why = peer_id, why
 
 
+class Silent(Unreachable):
+    """There is a connection to the peer, but no answer over it."""
+
+    def __init__(self, peer_id: PeerId) -> None:
+        super().__init__(peer_id, "it does not answer")
+
+
 class Stream(Protocol):
     """Bytes both ways between two peers, in order, encrypted. One reader at a time."""
 

@@ -128,6 +128,33 @@ async def test_a_pair_that_cannot_dial_is_planned_around() -> None:
         assert (alone.entry.peer_id, alone.tail.peer_id) == (one, third)
 
 
+async def test_a_plan_around_a_lost_donor_does_not_wait_for_a_slow_directory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is known does, where it holds a route; else what is read is waited for."""
+    monkeypatch.setattr("core.routing.planner.READ_SECONDS", 0.01)
+    swarm = FakeSwarm()
+    lost, other, late = (swarm.peer() for _ in range(3))
+    for peer in (lost, other):
+        await peer.directory.announce(record(peer, Span(0, 8)))
+    client, slow = swarm.peer(), asyncio.Event()
+    async with planning(client) as planner:
+        await planner.records(fresh=True)
+        read = client.directory.read
+
+        async def slowly(*what: object) -> tuple[Record, ...]:
+            await slow.wait()
+            return await read(*what)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(client.directory, "read", slowly)
+        await late.directory.announce(record(late, Span(0, 8)))
+        way = await planner.way(1, {lost.peer_id}, None)
+        assert way.route.entry.peer_id == other.peer_id
+        around = asyncio.create_task(planner.way(1, {lost.peer_id, other.peer_id}, None))
+        slow.set()
+        assert (await around).route.entry.peer_id == late.peer_id
+
+
 async def test_who_was_kept_warm_takes_over() -> None:
     """Among equals the standby that was named is the one that replaces."""
     swarm = FakeSwarm()
