@@ -115,6 +115,16 @@ class Patience:
         with self._lock:
             self._deadlines.pop(connection, None)
 
+    def give_up_oldest(self) -> bool:
+        """Hangs up on who has taken longest for a request; ``False`` where all requests are whole."""
+        with self._lock:
+            oldest = next(iter(self._deadlines), None)
+            if oldest is None:
+                return False
+            del self._deadlines[oldest]
+        hang_up(oldest)
+        return True
+
     def _look(self) -> None:
         while not self._stopped.wait(0.5):
             now = time.monotonic()
@@ -197,7 +207,8 @@ class Handler(WSGIRequestHandler):
 
 
 class Threads(ThreadedWSGIServer):
-    """A thread a connection, and no more than ``MAX_CONNECTIONS`` of them."""
+    """A thread a connection, and no more than ``MAX_CONNECTIONS`` of them. Who comes then takes the place of
+    the one that has dawdled longest: nobody keeps others out without asking anything."""
 
     daemon_threads = True
     block_on_close = False
@@ -212,13 +223,13 @@ class Threads(ThreadedWSGIServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._lock:
             full = len(self._open) >= MAX_CONNECTIONS
-            if not full:
-                self._open.add(request)
-        if full:
+        if full and not self.patience.give_up_oldest():
             log.warning("more than %s connections: one was refused", MAX_CONNECTIONS)
             self.shutdown_request(request)
-        else:
-            super().process_request(request, client_address)
+            return
+        with self._lock:
+            self._open.add(request)
+        super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
         self.patience.end(request)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from flask import Flask
+from websocket import create_connection
 
 from core.errors import NodeError
 from webchat import serve
@@ -90,15 +91,30 @@ def test_connections_are_counted(app: Flask, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(serve, "MAX_CONNECTIONS", 3)
     server = Server(app, port=0)
     server.start()
-    idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(3)]
-    time.sleep(0.2)
+    url = f"ws://127.0.0.1:{server.port}/api/v2/generate"
+    used = [create_connection(url, timeout=5, suppress_origin=True) for _ in range(3)]
     with socket.create_connection(("127.0.0.1", server.port), timeout=3) as fourth:
         assert fourth.recv(1) == b""
-    for one in idle:
-        one.close()
+    for one in used:
+        one.shutdown()
     time.sleep(0.2)
     with urllib.request.urlopen(f"{server.url}/") as answer:
         assert answer.status == 200
+    server.stop()
+
+
+def test_those_who_ask_nothing_keep_nobody_out(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where half-open connections take all places, who comes takes that of the oldest."""
+    monkeypatch.setattr(serve, "MAX_CONNECTIONS", 3)
+    server = Server(app, port=0)
+    server.start()
+    idle = [socket.create_connection(("127.0.0.1", server.port), timeout=5) for _ in range(3)]
+    time.sleep(0.2)
+    with urllib.request.urlopen(f"{server.url}/", timeout=5) as answer:
+        assert answer.status == 200
+    assert idle[0].recv(1) == b""
+    for one in idle:
+        one.close()
     server.stop()
 
 
