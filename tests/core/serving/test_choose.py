@@ -252,6 +252,20 @@ def test_others_are_counted_on_by_turns_while_a_hole_stays() -> None:
     assert turns in ([False, True] * 2, [True, False] * 2)
 
 
+@pytest.mark.parametrize("step", [0.0, 5e-324, 1e-300, 1e14])
+@pytest.mark.parametrize("liars", [1, 3, 6])
+def test_absurd_speeds_neither_break_nor_draw_the_choice(step: float, liars: int) -> None:
+    """Of no time, or of ages: a newcomer still goes where honest donors are fewest."""
+    honest = [record(f"honest {n}", 0, 4) for n in range(9)] + [record(f"weak {n}", 4, 8) for n in range(2)]
+    lying = [replace(record(f"liar {n}", 4, 8), step_seconds=step) for n in range(liars)]
+    seen = levels([*honest, *lying], LAYERS, ME, 1001.0)
+    assert all(0 <= rate < 1e9 for rate in seen.rates)
+    choice = choose(seen, hand(4), 0.0, random.Random(1))
+    assert choice is not None and choice.why is Why.JOIN
+    if liars < 3:
+        assert choice.span == Span(4, 8)
+
+
 def test_what_is_left_is_held_by_those_who_are_counted_on() -> None:
     """Others keep what lies beside it; one that was not found to serve is not counted on."""
     records = [record("a", 0, 4), record("b", 4, 8), going(record("c", 1, 6), 0, 5), record("me", 2, 6)]
