@@ -169,7 +169,7 @@ DEPENDS = [
 RECOMMENDS = [
     *("python3-tk", "libgl1", "libegl1", "libglib2.0-0t64 | libglib2.0-0", "libdbus-1-3", "libfontconfig1"),
     *("libxkbcommon0", "libbrotli1", "libxcb-cursor0", "libxcb-icccm4", "libxcb-keysyms1", "libxcb-shape0"),
-    *("libxcb-xkb1", "libxkbcommon-x11-0", "libwayland-cursor0", "dbus-user-session"),
+    *("libxcb-xkb1", "libxkbcommon-x11-0", "libwayland-cursor0", "dbus-user-session", "libgssapi-krb5-2"),
 ]
 
 
