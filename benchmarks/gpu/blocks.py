@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from benchmarks.gpu.scale import SCALE
 from core.model.block import Block, Norm, make_block
 from core.model.cache import CachePool
 from core.model.config import ModelConfig
@@ -18,10 +19,10 @@ from core.model.quantize import Quantization, pack, unpack
 from core.model.span import Rows, SpanModel
 from core.terms import Span
 
-HIDDEN, HEADS, BLOCKS, VOCAB = 14_336, 112, 70, 250_880
+HIDDEN, HEADS, BLOCKS, VOCAB = SCALE.hidden, SCALE.heads, SCALE.blocks, SCALE.vocab
 NUMBERS = 12 * HIDDEN * HIDDEN
 """Of a block's matrices."""
-SPREAD = 0.006
+SPREAD = (2 * HIDDEN) ** -0.5
 """Of random weights: 1 / sqrt(2 · hidden), so that what a block adds is of the size of what it is given."""
 BYTES: Mapping[Quantization, float] = {
     Quantization.NONE: 2 * NUMBERS,
@@ -36,6 +37,7 @@ SHAPES = {
     "mlp.dense_4h_to_h": (HIDDEN, 4 * HIDDEN),
 }
 DTYPE = torch.bfloat16
+DEVICE = torch.device(SCALE.device)
 
 
 def config_of(blocks: int, vocab: int = VOCAB) -> ModelConfig:
@@ -92,7 +94,7 @@ class Steps:
     def __init__(self, model: SpanModel, sessions: int, length: int) -> None:
         self.model = model
         span, device = model.span, model.device
-        self.pool = CachePool(model.config, span, DTYPE, device, sessions * 2048, slots=sessions)
+        self.pool = CachePool(model.config, span, DTYPE, device, sessions * SCALE.length, slots=sessions)
         for layer in self.pool.layers:
             layer.normal_()
         self.slots = [self.pool.open() for _ in range(sessions)]
@@ -114,16 +116,22 @@ class Steps:
             self.pool.release(slot)
 
 
+def wait() -> None:
+    """Until the device has done all it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
 def times(call: Callable[[], object], count: int = 15, warm: int = 3) -> list[float]:
     """Seconds of each of ``count`` calls, the device's work included."""
     for _ in range(warm):
         call()
     found = []
     for _ in range(count):
-        torch.cuda.synchronize()
+        wait()
         started = time.perf_counter()
         call()
-        torch.cuda.synchronize()
+        wait()
         found.append(time.perf_counter() - started)
     return found
 
@@ -134,12 +142,12 @@ def median_ms(call: Callable[[], object], count: int = 15) -> float:
 
 def bandwidth(device: torch.device) -> list[float]:
     """Bytes a second of large copies, read and written."""
-    source = torch.empty(1 << 31, dtype=torch.uint8, device=device)
+    source = torch.empty(SCALE.copied, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     return [2 * source.numel() / seconds for seconds in times(lambda: target.copy_(source), 20)]
 
 
 def arithmetic(device: torch.device) -> list[float]:
     """bfloat16 operations a second of a large product of random matrices."""
-    one, other = (torch.randn(8192, 8192, device=device, dtype=DTYPE) for _ in range(2))
-    return [2 * 8192**3 / seconds for seconds in times(lambda: one @ other, 20)]
+    one, other = (torch.randn(SCALE.side, SCALE.side, device=device, dtype=DTYPE) for _ in range(2))
+    return [2 * SCALE.side**3 / seconds for seconds in times(lambda: one @ other, 20)]

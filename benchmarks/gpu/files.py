@@ -16,14 +16,15 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from benchmarks.gpu.blocks import DTYPE, HEADS, HIDDEN, SHAPES, SPREAD, VOCAB
+from benchmarks.gpu.blocks import DEVICE, DTYPE, HEADS, HIDDEN, SHAPES, SPREAD, VOCAB
+from benchmarks.gpu.scale import SCALE
 from core.model.block import NORMS
 from core.model.config import read_config
 from core.model.quantize import Quantization, of_head, pack
 from core.model.store import Store, store_of
 from core.model.stored import HEAD
 
-SIZES = {"ring": 24, "one": 4}
+SIZES = {"ring": SCALE.ring, "one": SCALE.one}
 """Blocks of each checkpoint."""
 KINDS = (Quantization.INT8, Quantization.NF4)
 
@@ -90,4 +91,4 @@ def _block(kind: Quantization, device: torch.device) -> dict[str, torch.Tensor]:
 
 
 if __name__ == "__main__":
-    make(Path(sys.argv[1]), torch.device("cuda", 0))
+    make(Path(sys.argv[1]), DEVICE)

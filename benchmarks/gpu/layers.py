@@ -7,6 +7,7 @@ import gc
 import logging
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -31,6 +32,7 @@ from benchmarks.gpu.blocks import (
     span_of,
     times,
 )
+from benchmarks.gpu.scale import SCALE
 from benchmarks.measure import Bar, Interval, Row
 from core.model.block import Block, Norm, make_block
 from core.model.cache import CachePool
@@ -39,16 +41,18 @@ from core.model.span import Rows, SpanModel
 
 log = logging.getLogger(__name__)
 
-PARITY_VOCAB = 32_768
-PARITY_BLOCKS = 4
-POSITIONS = (128, 500, 2000)
+PARITY_VOCAB = SCALE.parity_vocab
+PARITY_BLOCKS = SCALE.parity_blocks
+POSITIONS = SCALE.positions
 NAMES = {Quantization.NONE: "bfloat16", Quantization.INT8: "int8", Quantization.NF4: "NF4"}
-DECODE_BLOCKS = 6
+DECODE_BLOCKS = SCALE.decode_blocks
+SHORT, LONG = SCALE.lengths
 
 
 def free() -> None:
     gc.collect()
-    torch.cuda.empty_cache()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def row(name: str, what: str, unit: str, values: list[float], kind: str, **more: Any) -> Row:
@@ -107,10 +111,18 @@ def logits_by(theirs: Any, hidden: Tensor) -> Tensor:
     return logits.float()
 
 
+ONES = SCALE.length // 51
+"""So many rows at the end of a text go one by one."""
+
+
+def _chunks(rows: int) -> list[int]:
+    return [min(SCALE.chunk, rows - start) for start in range(0, rows, SCALE.chunk)]
+
+
 def parity(device: torch.device) -> Iterator[Row]:
     with torch.inference_mode():
         theirs = reference(PARITY_BLOCKS, device)
-        words = torch.randn(2048, HIDDEN, device=device, dtype=DTYPE)
+        words = torch.randn(SCALE.length, HIDDEN, device=device, dtype=DTYPE)
         whole = copy.deepcopy(theirs).float()
         wanted = logits_by(whole, words.float())
         entering = whole.transformer.word_embeddings_layernorm(words.float())
@@ -122,12 +134,12 @@ def parity(device: torch.device) -> Iterator[Row]:
         for kind, name in NAMES.items():
             model = span_of(ours_of(theirs, kind, device), config, device)
             for way, pieces in (
-                ("in chunks", [512] * 4),
-                ("last rows one by one", [512] * 3 + [464] + [1] * 40),
+                ("in chunks", _chunks(SCALE.length)),
+                ("last rows one by one", [*_chunks(SCALE.length - ONES), *[1] * ONES]),
             ):
-                pool = CachePool(config, model.span, DTYPE, device, 2048, slots=1)
+                pool = CachePool(config, model.span, DTYPE, device, SCALE.length, slots=1)
                 slot, out, start = pool.open(), [], 0
-                pool.reserve(slot, 2048)
+                pool.reserve(slot, SCALE.length)
                 for count in pieces:
                     part = entering[start : start + count].cpu()
                     out += model.run([Rows(slot, model.span, start, part)], pool)
@@ -169,13 +181,13 @@ def decode(device: torch.device, speed: float) -> Iterator[Row]:
         bound = BYTES[kind] / speed
         bare = {} if kind is Quantization.NONE else {"bitsandbytes' bare products, ms": bare_ms(kind, device)}
         rates: dict[tuple[int, int], list[float]] = {}
-        for sessions, length in ((1, 128), (1, 2048), (8, 128), (8, 2048), (32, 128), (32, 2048)):
+        for sessions, length in product((1, 8, 32), SCALE.lengths):
             steps = Steps(model, sessions, length)
-            rates[sessions, length] = times(steps, 31, 4)
+            rates[sessions, length] = times(steps, SCALE.samples, 4)
             del steps
             model.forget_recordings()
             free()
-        for length in (128, 2048):
+        for length in SCALE.lengths:
             each = [seconds / DECODE_BLOCKS for seconds in rates[1, length]]
             reached = [bound / seconds for seconds in each]
             median = 1e3 * Interval.of(each).median
@@ -199,7 +211,7 @@ def decode(device: torch.device, speed: float) -> Iterator[Row]:
                     bar=Bar(0.9) if kind is Quantization.NF4 else None,
                 )
         for sessions, limit in ((8, 6), (32, 15)):
-            for length in (128, 2048):
+            for length in SCALE.lengths:
                 one = Interval.of(rates[1, length]).median
                 yield row(
                     f"sessions-{name}-{sessions}-{length}",
@@ -207,7 +219,7 @@ def decode(device: torch.device, speed: float) -> Iterator[Row]:
                     "×",
                     [sessions * one / seconds for seconds in rates[sessions, length]],
                     name,
-                    bar=Bar(limit) if kind is Quantization.NONE and length == 128 else None,
+                    bar=Bar(limit) if kind is Quantization.NONE and length == SHORT else None,
                     beside={"a block, ms": 1e3 * Interval.of(rates[sessions, length]).median / DECODE_BLOCKS},
                 )
         yield from prefill(name, model, device)
@@ -218,7 +230,7 @@ def decode(device: torch.device, speed: float) -> Iterator[Row]:
 def bare_ms(kind: Quantization, device: torch.device) -> float:
     """A block's four products for one row by bitsandbytes alone, nothing between them."""
     with torch.inference_mode():
-        return sum(median_ms(_bare_product(kind, shape, device), 31) for shape in SHAPES.values())
+        return sum(median_ms(_bare_product(kind, shape, device), SCALE.samples) for shape in SHAPES.values())
 
 
 def _bare_product(kind: Quantization, shape: tuple[int, int], device: torch.device) -> Callable[[], object]:
@@ -237,12 +249,12 @@ def _bare_product(kind: Quantization, shape: tuple[int, int], device: torch.devi
 
 
 def prefill(name: str, model: SpanModel, device: torch.device) -> Iterator[Row]:
-    for count, start in ((128, 0), (512, 0), (512, 1536), (2048, 0)):
-        pool = CachePool(model.config, model.span, DTYPE, device, 2048, slots=1)
+    for count, start in SCALE.prefill:
+        pool = CachePool(model.config, model.span, DTYPE, device, SCALE.length, slots=1)
         for layer in pool.layers:
             layer.normal_()
         slot = pool.open()
-        pool.reserve(slot, 2048)
+        pool.reserve(slot, SCALE.length)
         rows = Rows(slot, model.span, start, torch.randn(count, HIDDEN, dtype=DTYPE))
         found = times(partial(_run_chunk, model, rows, pool), 7, 2)
         seconds = [one / DECODE_BLOCKS for one in found]
@@ -277,7 +289,7 @@ def beside(device: torch.device, speed: float) -> Iterator[Row]:
 
     with torch.inference_mode():
         theirs = reference(DECODE_BLOCKS, device)
-        for length in (128, 2000):
+        for length in (SHORT, LONG - 48):
             cache = DynamicCache()
             words = torch.randn(1, length, HIDDEN, device=device, dtype=DTYPE)
             theirs.transformer(inputs_embeds=words, past_key_values=cache, use_cache=True)
@@ -297,7 +309,6 @@ def beside(device: torch.device, speed: float) -> Iterator[Row]:
             del cache, words, step
         del theirs
         free()
-        yield from offloaded(device)
 
 
 def offloaded(device: torch.device) -> Iterator[Row]:
@@ -323,16 +334,34 @@ def offloaded(device: torch.device) -> Iterator[Row]:
     free()
 
 
-def all_rows(device: torch.device) -> Iterator[Row]:
+def machine(device: torch.device) -> Iterator[Row]:
+    """What all else is compared with."""
     copies, sums = bandwidth(device), arithmetic(device)
-    speed, PEAK[0] = Interval.of(copies).median, Interval.of(sums).median
     free()
     yield row(
         "bandwidth", "memory bandwidth, large copies, read and written", "GB/s", [c / 1e9 for c in copies], ""
     )
     yield row(
-        "arithmetic", "product of 8,192² random matrices", "TFLOP/s", [s / 1e12 for s in sums], "bfloat16"
+        "arithmetic",
+        f"product of {SCALE.side:,}² random matrices",
+        "TFLOP/s",
+        [s / 1e12 for s in sums],
+        "bfloat16",
     )
-    yield from parity(device)
+
+
+def speeds(device: torch.device) -> tuple[float, float]:
+    """Bytes and operations a second."""
+    found = Interval.of(bandwidth(device)).median, Interval.of(arithmetic(device)).median
+    free()
+    return found
+
+
+def decode_rows(device: torch.device) -> Iterator[Row]:
+    yield from machine(device)
+    speed, PEAK[0] = speeds(device)
     yield from decode(device, speed)
-    yield from beside(device, speed)
+
+
+def beside_rows(device: torch.device) -> Iterator[Row]:
+    yield from beside(device, speeds(device)[0])

@@ -4,55 +4,42 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import subprocess
-import sys
-import tempfile
 import time
-import traceback
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import psutil
+
 from benchmarks.gpu.blocks import BLOCKS, BYTES, VOCAB
 from benchmarks.gpu.files import SIZES
+from benchmarks.gpu.scale import SCALE
 from benchmarks.measure import Bar, Interval, Row, common_rate, readers
 from benchmarks.swarm_of_workers import Swarm, split, workers
 from core.model.quantize import Quantization
-from core.paths import code
 from core.serving.supervisor import Worker
-from core.swarm.loop import new_event_loop
 from core.terms import Span
 
 PETALS = {"1 Gbit/s": 1.71, "100 Mbit/s": 1.66, "100 Mbit/s, 100 ms": 1.23}
 """Petals' steps/s at a length of 128, three servers with an A100 each (Borzunov et al. 2023)."""
-TOKENS = 48
-KILLS, AT_ONCE = 50, 10
-CAP = 20_000_000_000
-GROWING = 32
-
-
-def rows_of(parts: Sequence[str]) -> Iterator[Row]:
-    """The rows of these of ``PARTS``; one that fails is told of and ends."""
-    with tempfile.TemporaryDirectory(prefix="gpu-") as made:
-        folder = Path(made)
-        subprocess.run([sys.executable, "-m", "benchmarks.gpu.files", made + "/m"], cwd=code(), check=True)
-        folder = folder / "m"
-        for part in [PARTS[name] for name in parts]:
-            try:
-                with asyncio.Runner(loop_factory=new_event_loop) as runner:
-                    yield from runner.run(part(folder))
-            except Exception:  # noqa: BLE001 - the other parts' rows are worth having
-                traceback.print_exc()
+TOKENS = SCALE.tokens
+KILLS, AT_ONCE = SCALE.kills, SCALE.at_once
+CAP = SCALE.cap
+GROWING = SCALE.growing
 
 
 @asynccontextmanager
 async def donors(
     folder: Path, name: str, kind: Quantization, spans: tuple[Span, ...], **more: Any
 ) -> AsyncIterator[Swarm]:
-    given = {"device": "cuda:0", "quantization": str(kind), "store": str(folder / "store")}
+    given = {
+        "device": SCALE.device,
+        "quantization": str(kind),
+        "store": str(folder / "store"),
+        "cache": str(folder / "device"),
+    }
     tokens = more.pop("cache_tokens", 4096)
     async with workers(
         folder / name,
@@ -82,8 +69,8 @@ async def ring_rows(folder: Path) -> list[Row]:
         started = time.perf_counter()
         async with donors(folder, "ring", kind, split(blocks + 2, 3)) as swarm:
             online = time.perf_counter() - started
-            await swarm.answer(prompts(1, 128)[0], 8)
-            timings = [await swarm.answer(ids, TOKENS) for ids in prompts(7, 128)]
+            await swarm.answer(prompts(1, SCALE.prompt)[0], 8)
+            timings = [await swarm.answer(ids, TOKENS) for ids in prompts(7, SCALE.prompt)]
             records = await swarm.look()
             middle = records[1]
             block = middle.step_seconds / len(middle.span)
@@ -110,7 +97,7 @@ async def ring_rows(folder: Path) -> list[Row]:
             )
             rates = []
             for _ in range(3):
-                eight = await readers(swarm, prompts(8, 128), TOKENS)
+                eight = await readers(swarm, prompts(8, SCALE.prompt), TOKENS)
                 rates.append(common_rate(eight))
             found.append(
                 row(
@@ -126,6 +113,20 @@ async def ring_rows(folder: Path) -> list[Row]:
 
 
 # Memory
+
+
+class Resident:
+    """What the system says of processes' memory: for a run on the CPU."""
+
+    def used(self, pid: int) -> int:
+        try:
+            process = psutil.Process(pid)
+            return 0 if process.status() == psutil.STATUS_ZOMBIE else int(process.memory_info().rss)
+        except psutil.NoSuchProcess:
+            return 0
+
+    def taken(self) -> int:
+        return 0
 
 
 class Nvml:
@@ -148,6 +149,10 @@ class Nvml:
         return int(self._nvml.nvmlDeviceGetMemoryInfo(self._handle).used)
 
 
+def memory() -> Nvml | Resident:
+    return Resident() if SCALE.device == "cpu" else Nvml()
+
+
 class Refusals(logging.Handler):
     """Counts what donors refused, from what the client logs."""
 
@@ -159,10 +164,17 @@ class Refusals(logging.Handler):
 
 async def cap_rows(folder: Path) -> list[Row]:
     """32 sessions that grow until the cache is full, and a flood of sessions."""
-    nvml, found = Nvml(), []
+    nvml, found = memory(), []
+    positions = GROWING * (SCALE.grown + SCALE.prompt // 2)
     before = nvml.taken()
     async with donors(
-        folder, "one", Quantization.NF4, (Span(0, SIZES["one"] + 2),), cache_tokens=32_768, memory_cap=CAP
+        folder,
+        "one",
+        Quantization.NF4,
+        (Span(0, SIZES["one"] + 2),),
+        cache_tokens=SCALE.cache_tokens,
+        memory_cap=CAP,
+        log_bytes=1 << 28,  # on the CPU they are part of what the cap covers
     ) as swarm:
         pid = swarm.donors[0].process.pid
         peaks: list[int] = []
@@ -174,14 +186,18 @@ async def cap_rows(folder: Path) -> list[Row]:
 
         watching = asyncio.create_task(watch())
         grown = await asyncio.gather(
-            *(asyncio.wait_for(swarm.answer(ids, 1500), 60) for ids in prompts(GROWING, 64)),
+            *(
+                asyncio.wait_for(swarm.answer(ids, SCALE.grown), 60)
+                for ids in prompts(GROWING, SCALE.prompt // 2)
+            ),
             return_exceptions=True,
         )
         ended = sum(not isinstance(one, BaseException) for one in grown)
         found.append(
             row(
                 "cap",
-                f"{GROWING} sessions growing to {GROWING * 1564} positions, 32,768 fit: peak, of the cap",
+                f"{GROWING} sessions growing to {positions} positions, {SCALE.cache_tokens} fit: "
+                "peak, of the cap",
                 "",
                 [peak / CAP for peak in (max(peaks),)],
                 "nf4",
@@ -195,7 +211,7 @@ async def cap_rows(folder: Path) -> list[Row]:
         refusals = Refusals()
         logging.getLogger("core.routing").addHandler(refusals)
         flood = await asyncio.gather(
-            *(asyncio.wait_for(swarm.answer(ids, 40), 60) for ids in prompts(120, 256)),
+            *(asyncio.wait_for(swarm.answer(ids, 40), 60) for ids in prompts(SCALE.flood, 2 * SCALE.prompt)),
             return_exceptions=True,
         )
         served = sum(not isinstance(one, BaseException) for one in flood)
@@ -204,7 +220,7 @@ async def cap_rows(folder: Path) -> list[Row]:
         found.append(
             row(
                 "flood",
-                "120 sessions at once where 64 fit: the donor still serves",
+                f"{SCALE.flood} sessions at once where 64 fit: the donor still serves",
                 "",
                 [float(len(after.ids) == 8)],
                 "nf4",
@@ -224,7 +240,7 @@ async def cap_rows(folder: Path) -> list[Row]:
 
 async def release_rows(folder: Path) -> list[Row]:
     """From telling a worker to go until the driver counts nothing of it; and from starting it to online."""
-    nvml, seconds, starts = Nvml(), [], []
+    nvml, seconds, starts = memory(), [], []
     span = Span(1, SIZES["one"] + 1)
     for number in range(KILLS // AT_ONCE):
         started = time.perf_counter()
@@ -233,10 +249,6 @@ async def release_rows(folder: Path) -> list[Row]:
             seconds += [await _going(worker, nvml) for worker in swarm.donors]
         print(f"release {number}: {max(seconds):.3f} s at worst", flush=True)
     held = len(span) * BYTES[Quantization.NF4]
-    size = os.stat(next((folder / "shared" / "nf4").glob("h.0*"))).st_size * len(span)
-    started = time.perf_counter()
-    async with donors(folder, "one", Quantization.NF4, (span,)):
-        alone = time.perf_counter() - started
     return [
         row(
             "release",
@@ -245,23 +257,16 @@ async def release_rows(folder: Path) -> list[Row]:
             [max(seconds)],
             "nf4",
             bar=Bar(1.0, at_least=False),
-            beside={"median": Interval.of(seconds).median, "weights of each, GB": held / 1e9},
-        ),
-        row(
-            "online",
-            f"from starting a worker to online, {len(span)} blocks kept quantized on disk",
-            "s",
-            [alone],
-            "nf4",
             beside={
-                "file, GB": size / 1e9,
+                "median": Interval.of(seconds).median,
+                "weights of each, GB": held / 1e9,
                 f"{AT_ONCE} at once, all online after, s": Interval.of(starts).median,
             },
-        ),
+        )
     ]
 
 
-async def _going(worker: Worker, nvml: Nvml) -> float:
+async def _going(worker: Worker, nvml: Nvml | Resident) -> float:
     pid = worker.process.pid
     if not nvml.used(pid):
         raise RuntimeError("the driver does not count this worker")
@@ -272,6 +277,3 @@ async def _going(worker: Worker, nvml: Nvml) -> float:
     gone = time.perf_counter() - asked
     await stopping
     return gone
-
-
-PARTS = {"ring": ring_rows, "cap": cap_rows, "release": release_rows}
