@@ -96,6 +96,12 @@ def states(place: Folder) -> dict[str, Any]:
     return place.look("/api/status?once=1")
 
 
+def said(place: Folder) -> str:
+    """State and reason, in the words of the page."""
+    found = states(place)
+    return f"{found['state']}: {(found['reason'] or {}).get('text', '')}"
+
+
 def online(place: Folder, *, troubled: bool = False) -> dict[str, Any]:
     """Waits until it serves; trouble on the way is a failure unless it was ``troubled`` before."""
     latest: dict[str, Any] = {}
@@ -132,8 +138,9 @@ def end(program: Program) -> None:
 
 
 async def test_a_hole_is_filled_from_an_empty_cache(hub: FakeHub, place: Folder, others: str) -> None:
-    """Only the span's bytes are fetched and the hole is gone; a second start fetches nothing; more memory
-    makes the span grow and less makes it shrink while the worker lives; 8 bits are made once."""
+    """Only the span's bytes are fetched and the hole is gone; a second start fetches nothing; the worker's
+    network dies and comes back; more memory makes the span grow and less makes it shrink while the worker
+    lives; 8 bits are made once."""
     original = hub.models[MODEL]
     choose(place, model=f"{MODEL}@{COMMIT}", ram_gb=float(ram_for(len(HOLE))), donate="always")
 
@@ -153,6 +160,9 @@ async def test_a_hole_is_filled_from_an_empty_cache(hub: FakeHub, place: Folder,
     assert (hub.weights(), len(hub.asked)) == (sent, asked)
 
     (worker,) = node.workers()
+    node.daemon_of(worker).kill()
+    until(lambda: "the network process is started again" in said(place), 20, "said")
+    online(place, troubled=True)
     place.run("settings", "set", "ram_gb", ram_for(len(HOLE) + 2))
     until(lambda: _length(place) > len(HOLE), START_SECONDS, "grown")
     grown = _span(place)
@@ -219,12 +229,6 @@ def test_killed_while_it_fetches(hub: FakeHub, place: Folder) -> None:
         assert b"".join(ours.raw(name)) == b"".join(theirs.raw(name)), name
     # What was under way when it was killed: a piece on our side, and what lay in the sockets' buffers.
     assert hub.weights() <= bytes_of(original, everything) + headers(original) + kills * (4 << 20) + (1 << 20)
-
-
-def said(place: Folder) -> str:
-    """State and reason, in the words of the page."""
-    found = states(place)
-    return f"{found['state']}: {(found['reason'] or {}).get('text', '')}"
 
 
 @pytest.mark.root  # a file system of its own is mounted

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pynvml
 import pytest
 
 from core.model.config import ModelConfig
 from core.node.placing import cpu_budget, fitting, gpu_budget, log_budget, means
 from core.node.storage import Storage
 from core.paths import Paths
-from core.pc.gpu import Gpu
+from core.pc.gpu import Gpu, read_gpus
 from core.serving.fit import longest
 from core.settings import Quantize, Settings
+from core.terms import Span
+from tests.fake_gpu import FakeGpu
 
 GB = 10**9
 CARD = Gpu("NVIDIA GeForce RTX 3060", 12 * GB, 11 * GB)
@@ -73,3 +76,27 @@ def test_an_old_gpu_computes_in_float32() -> None:
     assert means(Settings(), [old], "bfloat16").dtype == "float32"
     assert means(Settings(device="cuda:1"), [CARD, old], "bfloat16").dtype == "float32"
     assert means(Settings(device="cpu"), [old], "bfloat16").dtype == "bfloat16"
+
+
+@pytest.mark.parametrize("used", [0, 4 << 30, 9 << 30], ids=["idle", "in use", "nearly full"])
+def test_what_is_planned_stays_within_what_the_driver_leaves(
+    fake_gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch, used: int
+) -> None:
+    """As the driver counts it: layers, the cache of 16 sessions and more, a step's workspace and the context,
+    whichever layers are chosen; neither the owner's part nor what others hold is touched."""
+    fake_gpu.load()
+    monkeypatch.setattr(pynvml, "nvmlLib", None)
+    monkeypatch.setattr(pynvml, "_nvmlGetFunctionPointer_cache", {})
+    monkeypatch.setenv("FAKE_NVML_STATE", str(fake_gpu.state))
+    fake_gpu.set(total=12 << 30, base=used)
+    (card,) = read_gpus().found
+    assert card.free_bytes == (12 << 30) - used
+    settings = Settings(leave_vram_gb=3.0)
+    budget = gpu_budget(settings, card.memory_bytes, card.free_bytes)
+    assert budget <= min(12 * 2**30 - 3 * GB, card.free_bytes)
+    able = fitting(BIG, means(settings, [card], "float32"), budget)
+    spans = [Span(start, end) for start, end in enumerate(able.ends()) if end > start]
+    assert spans
+    for span in spans:
+        fit = able.fit(span)
+        assert fit.memory <= budget and fit.cache_tokens >= 16 * 128
