@@ -186,6 +186,33 @@ async def test_leaving_ends_the_streams_of_others(make_peer: MakePeer) -> None:
         await bob.dial(alice.peer_id, alice.addresses, "echo", timeout=2)
 
 
+async def test_a_dropped_peer_can_be_dialled_again(make_peer: MakePeer) -> None:
+    """All streams to it end, on both sides; dropping one that is not connected does nothing."""
+    alice, bob = await make_peer(), await make_peer()
+    ended = asyncio.Event()
+
+    async def handler(stream: Stream) -> None:
+        try:
+            await echo(stream)
+        finally:
+            ended.set()
+
+    await bob.serve("echo", handler)
+    await alice.drop(bob.peer_id)
+    stream = await alice.dial(bob.peer_id, bob.addresses, "echo")
+    stream.write(*frame(b"!"))
+    await stream.read(5)
+    await alice.drop(bob.peer_id)
+    with pytest.raises(StreamClosed):
+        await stream.read(1)
+    async with asyncio.timeout(10):
+        await ended.wait()
+    again = await alice.dial(bob.peer_id, bob.addresses, "echo")
+    again.write(*frame(b"still there"))
+    await again.read(4)
+    assert await again.read(11) == b"still there"
+
+
 async def test_records_are_announced_read_and_withdrawn(make_peer: MakePeer) -> None:
     """Each peer reads what the others announce, also what came after its first read, proofs
     included; a withdrawn record says leaving, and announcing again takes that back."""
