@@ -6,6 +6,7 @@ Layer 0 is the word embeddings with their norm, layers 1 .. N are the blocks, la
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -183,7 +184,8 @@ class SpanModel:
         the rest."""
         if self.device.type != "cuda":
             return
-        tune(self._switching(), described(self.device), kept, device_seconds(self.device))
+        with suppress(torch.OutOfMemoryError):  # long prompts will find none either, and are refused
+            tune(self._switching(), described(self.device), kept, device_seconds(self.device))
         if recordings := self._recorded(pool):
             recordings.record()
 

@@ -82,7 +82,7 @@ class Kernels:
                 code, lowered = _code(missing, self.capability)
                 module = ctypes.c_void_p()
                 with torch.cuda.device(self.device):
-                    torch.cuda.current_stream()  # the context is there
+                    torch.cuda.mem_get_info(self.device)  # else a thread that begins here has no context
                     _check(_driver().cuModuleLoadData(ctypes.byref(module), code))
                 for name, symbol in zip(missing, lowered, strict=True):
                     function = ctypes.c_void_p()
