@@ -43,11 +43,11 @@ clients, as donors and readers are. Each client announces its record and reads a
 second of TCP, headers and what is sent again included, both ways, as the kernel counts them (median, most),
 over {seconds:.0f} s. The code: {commit}.
 
-A key holds {fullest} entries at most, then one by chance makes room for each new one, so what a client reads
-stops growing there. What holders carry grows with those who read and announce: in a swarm of ten thousand
-a client costs the few that hold a key as much as here, and there are ten thousand of them.
+A key holds {fullest} entries at most, then one by chance makes room for each new one: what a client carries
+stops growing there: it asks each of the five that hold a key, in finding where to store its record, too. What
+holders carry grows with all who read and announce, those that are not measured here among them.
 
-| donors | entries under a key | a client's bytes a second | a holder's, for each client | donors read |
+| donors | entries under a key | a client's bytes a second | a holder's, of all | donors read |
 |---|---|---|---|---|
 """
 
@@ -170,7 +170,7 @@ async def measure(nodes: Nodes, donors: int, seconds: float) -> Row:
         donors,
         (round(statistics.median(sizes)), max(sizes)),
         pair([rate[peer] for peer in nodes.clients]),
-        pair([rate[peer] / len(nodes.clients) for peer in nodes.holders]),
+        pair([rate[peer] for peer in nodes.holders]),
         pair(found),
     )
 

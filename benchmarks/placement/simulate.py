@@ -42,6 +42,8 @@ TRIES = 8
 BETWEEN_MINUTES = 15
 LOOK = 5
 """Minutes between a donor's looks at bands that it does not serve; where there is a hole, one."""
+REPLICAS = 5
+"""Peers that hold each key, as hivemind has it."""
 VIEWS = 12
 """Different samples of a crowded swarm that are dealt out among those who look in one minute."""
 MODEL = ModelRef("bigscience/bloom", "main", LAYERS)
@@ -412,6 +414,12 @@ def _record(peer: Peer, now: float) -> Record:
     )
 
 
+def _visible(entries: int) -> int:
+    """Of so many under one key, those that a reader finds: each of the peers that hold the key keeps a sample
+    of its own, and the reader asks all of them."""
+    return round(entries * (1 - (1 - min(1.0, FULLEST / max(entries, 1))) ** REPLICAS))
+
+
 @cache
 def _layers_a_second(card: Card, span: Span) -> float:
     return len(span) * table_and_ends(card).rate(span)
@@ -497,7 +505,7 @@ class Crowd:
             int(((self.start < first + BAND_LAYERS) & (self.end > first)).sum())
             for first in range(0, LAYERS, BAND_LAYERS)
         ]
-        return sum(min(count, FULLEST) for count in touching) / max(sum(touching), 1)
+        return sum(map(_visible, touching)) / max(sum(touching), 1)
 
     def _claimed(self, peer: Peer) -> float:
         """Layers a second."""
@@ -517,8 +525,8 @@ class Crowd:
         return np.array(least, dtype=np.int64)[which]
 
     def _picture(self, view: int) -> Floats:
-        """The rates as readers see them: all of a band, or a sample of as many as one key holds, from which
-        nothing tells how many others there are."""
+        """The rates as readers see them: all of a band, or a sample, from which nothing tells how many others
+        there are."""
         if view not in self.pictures:
             self.pictures[view] = self._sampled(self.swarm)
         return self.pictures[view]
@@ -528,7 +536,7 @@ class Crowd:
         for first in range(0, LAYERS, BAND_LAYERS):
             last = min(first + BAND_LAYERS, LAYERS)
             touching = np.flatnonzero((self.start < last) & (self.end > first))
-            found = swarm.numbers.permutation(touching)[:FULLEST]
+            found = swarm.numbers.permutation(touching)[: _visible(len(touching))]
             seen = np.zeros(len(self.start), dtype=bool)
             seen[found] = True
             picture += self._sum(self.rate * seen, first, last)
