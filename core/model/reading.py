@@ -124,7 +124,7 @@ class _Reader:
         # What a stream of ours writes may have served another tensor, which kernels still use.
         self._ready = torch.cuda.current_stream(device).record_event()
 
-    @torch.inference_mode()  # what was made in that mode is written to in no other, and it is a thread's own
+    @torch.inference_mode()  # as the tensors were made: the mode is a thread's own
     def read(self, tensor: Tensor, first: int, last: int, begin: int) -> bytes:
         """Fills bytes [first, last) of a tensor that begins at ``begin`` of the file; their hash."""
         lane = _lane(self._device)

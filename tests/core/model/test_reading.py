@@ -40,9 +40,7 @@ def test_all_is_as_it_was_saved(path: Path) -> None:
 
 def test_to_a_gpu_pieces_go_through_page_locked_memory(path: Path, fake_cuda: list[str]) -> None:
     """In order behind what still uses that memory, and all have arrived when it returns."""
-    with (
-        torch.inference_mode()
-    ):  # as a span is loaded: then no other thread may write to it in any other mode
+    with torch.inference_mode():  # as a span is loaded
         found = read(path, DEVICE)
     assert all(torch.equal(found.tensors[name], one) for name, one in TENSORS.items())
     assert found.digest == digest_of(TENSORS)
