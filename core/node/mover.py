@@ -109,7 +109,8 @@ class Mover:
                 fetching.result()
                 known = time.monotonic() - told_at >= KNOWN_SECONDS
                 if await options.may_leave(serving, goal, known=known):
-                    await options.move(goal)
+                    if self._donor.serving == serving:  # finding that out took a while
+                        await options.move(goal)
                     return
                 await asyncio.sleep(spread(HURRY_SECONDS))
         finally:
