@@ -80,6 +80,7 @@ class Giver:
             lambda report: self._deliver(self._settings, report, serves=True),
             self._paths.state / "worker.log",
             beside=self._beside,
+            runtime=self._paths.runtime,
         )
 
     async def _beside(self) -> None:

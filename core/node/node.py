@@ -120,6 +120,8 @@ class Node:
         self.on_counts: OnCounts | None = None
         """Called with what the worker counts, as it does."""
         self._beside: Callable[[], Coroutine[Any, Any, None]] | None = None
+        self._runtime: Path | None = None
+        """Where its sockets are."""
         self._renews = False
         """The worker ends to be started anew, with other layers."""
         self._reading, self._read_at = 0, -math.inf
@@ -218,12 +220,16 @@ class Node:
         return self._worker.process.pid if self._worker is not None else None
 
     def give(
-        self, deliver: Deliver, log_file: Path, beside: Callable[[], Coroutine[Any, Any, None]] | None = None
+        self,
+        deliver: Deliver,
+        log_file: Path,
+        beside: Callable[[], Coroutine[Any, Any, None]] | None = None,
+        runtime: Path | None = None,
     ) -> None:
         """Serves from now on what ``deliver`` says, starting the worker again when it fails. ``beside`` runs
         while a worker serves."""
         if self._giving is None:
-            self._leaves, self._beside = False, beside
+            self._leaves, self._beside, self._runtime = False, beside, runtime
             self._giving = asyncio.create_task(self._keep_giving(deliver, log_file), name="give")
 
     async def stop_giving(self, state: State, because: Because) -> None:
@@ -316,7 +322,7 @@ class Node:
         ``deliver`` raises. ``ahead``: starts the worker before it is known what it serves."""
         self.publish(replace(self.untroubled, state=State.LOADING, reason=None, progress=None))
         async with aclosing(deliver(self.fetching)) as deliveries:  # type: ignore[type-var]
-            first, worker = await _first(deliveries, log_file, ahead=ahead)
+            first, worker = await _first(deliveries, log_file, self._runtime, ahead=ahead)
             self._worker, worker.on_counts = worker, self.on_counts
             worker.on_trouble = self._show
             beside: asyncio.Task[None] | None = None
@@ -403,7 +409,7 @@ class Node:
 
 
 async def _first(
-    deliveries: AsyncIterator[Delivery], log_file: Path, *, ahead: bool
+    deliveries: AsyncIterator[Delivery], log_file: Path, runtime: Path | None, *, ahead: bool
 ) -> tuple[Delivery, Worker]:
     """The first delivery, and a worker for it. One that is started ``ahead`` imports its libraries while it
     is decided what it serves; where layers have to be fetched first, it does not stay for that. Raises as
@@ -412,7 +418,7 @@ async def _first(
     worker: Worker | None = None
     try:
         if ahead:
-            worker = await Worker.start(log=log_file)
+            worker = await Worker.start(log=log_file, runtime=runtime)
             await asyncio.wait({coming}, timeout=AHEAD_SECONDS)
         first = coming.result() if coming.done() else None
         if worker is not None and (first is None or first.config.threads):

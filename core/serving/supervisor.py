@@ -72,11 +72,18 @@ class Worker:
 
     @classmethod
     async def start(
-        cls, *, log: Path, threads: int = 0, remove: Path | None = None, command: Sequence[str] = COMMAND
+        cls,
+        *,
+        log: Path,
+        threads: int = 0,
+        remove: Path | None = None,
+        runtime: Path | None = None,
+        command: Sequence[str] = COMMAND,
     ) -> Worker:
         """Starts the process. Its standard error goes to the file ``log``. It removes the folder
-        ``remove`` when this process dies. ``command`` may put something around it, such as a network
-        namespace; it must become the worker, not start it. Raises ``WorkerFailed``."""
+        ``remove`` when this process dies, and the sockets that are left in ``runtime``, also before it was
+        told anything. ``command`` may put something around it, such as a network namespace; it must become
+        the worker, not start it. Raises ``WorkerFailed``."""
         # Few arenas: what many threads free would else stay with the process, and count against its cap.
         environment = {"MALLOC_ARENA_MAX": "2"} | dict(os.environ, PYTHONPATH=str(code()))
         if threads:
@@ -89,7 +96,8 @@ class Worker:
             process = await asyncio.create_subprocess_exec(
                 *command,
                 str(os.getpid()),
-                *([str(remove)] if remove is not None else []),
+                str(remove or ""),
+                str(runtime or ""),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=stderr,

@@ -1,11 +1,12 @@
 """The worker process: torch, weights, caches, and a libp2p identity and streams of its own.
 
-``python -m core.serving.worker PARENT [FOLDER]`` reads one line of JSON (``WorkerConfig``) from standard
-input and writes lines of JSON about its progress to standard output. A later line ``{"drain": SECONDS}``
-has it leave as planned: it serves on while its readers move; ``{"resize": [START, END]}`` has it serve
-other layers, around those that it holds, and say ``resized``. It ends when standard input ends, so
-however its parent goes, it goes too; its p2pd goes with it. ``PARENT`` is the parent's process id: when
-it has died, the worker removes ``FOLDER`` and the sockets that the parent left.
+``python -m core.serving.worker PARENT [FOLDER [RUNTIME]]`` reads one line of JSON (``WorkerConfig``) from
+standard input and writes lines of JSON about its progress to standard output. A later line
+``{"drain": SECONDS}`` has it leave as planned: it serves on while its readers move;
+``{"resize": [START, END]}`` has it serve other layers, around those that it holds, and say ``resized``. It
+ends when standard input ends, so however its parent goes, it goes too; its p2pd goes with it. ``PARENT`` is
+the parent's process id: when it has died, the worker removes ``FOLDER`` and the sockets that the parent
+left in ``RUNTIME``.
 
 The variable ``IDLEBLOOM_LOG=debug`` makes it log more. What is asked and answered is never logged.
 """
@@ -59,7 +60,7 @@ class Traces:
 
     @classmethod
     def of(cls, argv: Sequence[str]) -> Traces:
-        return cls(int(argv[0]) if argv else os.getppid(), *argv[1:2])
+        return cls(int(argv[0]) if argv else os.getppid(), *argv[1:3])
 
     def remove(self) -> None:
         from core.swarm.daemon import sweep
