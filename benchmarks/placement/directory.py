@@ -20,6 +20,7 @@ from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from benchmarks.placement.__main__ import commit
 from core.meter import Traffic
 from core.paths import code
 from core.swarm.guard import FULLEST
@@ -195,28 +196,18 @@ def pair(values: Sequence[float]) -> tuple[float, float]:
     return statistics.median(values), max(values)
 
 
-async def run(nodes: int, donors: Sequence[int], seconds: float) -> list[Row]:
-    rows = []
+async def run(given: argparse.Namespace) -> None:
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         async with AsyncExitStack() as stack:
-            made = await started(stack, Path(folder), nodes)
-            for count in donors:
-                rows.append(await measure(made, count, seconds))
+            made = await started(stack, Path(folder), given.nodes)
+            for count in given.donors:
+                rows.append(await measure(made, count, given.seconds))
                 print(rows[-1].cells, flush=True)
-    return rows
+                write(rows, given)
 
 
-def main() -> None:
-    from benchmarks.placement.__main__ import commit
-
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.placement.directory")
-    parser.add_argument("--nodes", type=int, default=20)
-    parser.add_argument("--donors", type=int, nargs="+", default=[16, 150, 600])
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--out", type=Path, default=code() / "benchmarks" / "results")
-    given = parser.parse_args()
-    os.nice(5)
-    rows = asyncio.run(run(given.nodes, given.donors, given.seconds))
+def write(rows: Sequence[Row], given: argparse.Namespace) -> None:
     head = HEAD.format(
         nodes=given.nodes,
         holders=HOLDERS,
@@ -230,6 +221,17 @@ def main() -> None:
     (given.out / "directory.md").write_text(head + "\n".join(row.cells for row in rows) + "\n", "utf-8")
     told = json.dumps({"rows": [asdict(row) for row in rows]}, indent=1)
     (given.out / "directory.json").write_text(told + "\n", "utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.placement.directory")
+    parser.add_argument("--nodes", type=int, default=20)
+    parser.add_argument("--donors", type=int, nargs="+", default=[16, 150, 600])
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--out", type=Path, default=code() / "benchmarks" / "results")
+    given = parser.parse_args()
+    os.nice(5)
+    asyncio.run(run(given))
 
 
 if __name__ == "__main__":
