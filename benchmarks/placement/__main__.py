@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from benchmarks.placement.optimum import bound, can_hold, speed
-from benchmarks.placement.simulate import Measured, Outcome, Scenario, Swarm, first_cards
+from benchmarks.placement.simulate import MOST_HOURS, Measured, Outcome, Scenario, Swarm, first_cards
 from core.paths import code
 
 HEAD = """# Placement
@@ -91,6 +91,8 @@ class Row:
         median, worst = min(self.settled[0], self.again[0]), min(self.settled[1], self.again[1])
         missed = [name for name, of, bar in (("median", median, MEDIAN), ("worst", worst, WORST)) if of < bar]
         missed += ["opened"] if self.opened else []
+        # What was measured at the end of the time was on its way to somewhere else.
+        missed += ["rest"] if self.hours_to_rest[1] >= MOST_HOURS else []
         return f"{' and '.join(missed)} not met" if missed else "met"
 
     @property

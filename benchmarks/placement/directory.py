@@ -44,9 +44,10 @@ clients, as donors and readers are. Each client announces its record and reads a
 second of TCP, headers and what is sent again included, both ways, as the kernel counts them (median, most),
 over {seconds:.0f} s. The code: {commit}.
 
-A key holds {fullest} entries at most, then one by chance makes room for each new one: what a client carries
-stops growing there: it asks each of the five that hold a key, in finding where to store its record, too. What
-holders carry grows with all who read and announce, those that are not measured here among them.
+A key holds {fullest} entries at most, then one by chance makes room for each new one: what a client
+carries should stop growing there, which was not tried: it asks each of the five that hold a key, in
+finding where to store its record, too. What holders carry grows with all who read and announce, those
+that are not measured here among them.
 
 | donors | entries under a key | a client's bytes a second | a holder's, of all | donors read |
 |---|---|---|---|---|
