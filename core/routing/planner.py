@@ -165,10 +165,11 @@ class Planner:
     async def _soon(self) -> tuple[Record, ...]:
         """The records, read now if that takes no longer than a moment: an answer stands still meanwhile, and
         who is lost is left out anyway. What is read later is known next time."""
-        if self._reading is None or self._reading.done():
-            self._reading = asyncio.create_task(self._known(fresh=True))
-        done, _ = await asyncio.wait({self._reading}, timeout=READ_SECONDS if self._watcher.records else None)
-        return self._reading.result() if done else self._watcher.records
+        reading = self._reading
+        if reading is None or reading.done():
+            reading = self._reading = asyncio.create_task(self._known(fresh=True))
+        done, _ = await asyncio.wait({reading}, timeout=READ_SECONDS if self._watcher.records else None)
+        return reading.result() if done else self._watcher.records
 
     async def _known(self, *, fresh: bool) -> tuple[Record, ...]:
         """The records, read now if ``fresh``; where the directory does not answer, those known before."""

@@ -148,7 +148,11 @@ class Program:
         return inside + sockets + elsewhere
 
     def is_gone(self) -> bool:
-        return not self.processes() and not self.leftovers()
+        return not self.remains()
+
+    def remains(self) -> list[object]:
+        """Processes and files of it that are still there."""
+        return [*self.processes(), *self.leftovers()]
 
     def kill_all(self) -> None:
         for process in self.processes():
@@ -158,11 +162,13 @@ class Program:
         self.wait(10)
 
 
-def until(condition: Callable[[], object], seconds: float, what: str = "") -> None:
+def until(condition: Callable[[], object], seconds: float, what: str | Callable[[], object] = "") -> None:
     """Waits until the condition holds; fails when it does not in time."""
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, f"not within {seconds} s: {what or condition}"
+        assert time.monotonic() < end, (
+            f"not within {seconds} s: {(what() if callable(what) else what) or condition}"
+        )
         time.sleep(0.05)
 
 

@@ -13,7 +13,8 @@ import pytest
 
 from tests.end_to_end.programs import Folder, Program, kill, signal_group, until
 
-GONE_SECONDS = 5.0
+GONE_SECONDS = 20.0
+"""Generous: on a PC that tests two things at once. Most take one."""
 QUICK_SECONDS = 3.0
 
 
@@ -63,7 +64,7 @@ def test_its_main_process_is_killed(place: Folder) -> None:
     program = start(place, donors=2)
     program.send(signal.SIGKILL)
     program.wait()
-    until(program.is_gone, GONE_SECONDS, "all gone")
+    until(program.is_gone, GONE_SECONDS, program.remains)
 
 
 def test_it_is_killed_while_it_starts(place: Folder) -> None:
@@ -72,7 +73,7 @@ def test_it_is_killed_while_it_starts(place: Folder) -> None:
     until(lambda: len(program.workers()) == 2, 30)
     program.send(signal.SIGKILL)
     program.wait()
-    until(program.is_gone, GONE_SECONDS, "all gone")
+    until(program.is_gone, GONE_SECONDS, program.remains)
 
 
 def test_a_donor_is_killed(place: Folder) -> None:
@@ -96,7 +97,7 @@ def test_network_processes_that_are_killed_are_started_again(place: Folder) -> N
     )
     program.send(signal.SIGTERM)
     program.wait(GONE_SECONDS)
-    until(program.is_gone, GONE_SECONDS, "all gone")
+    until(program.is_gone, GONE_SECONDS, program.remains)
 
 
 def donor_number(program: Program, worker: psutil.Process) -> int:

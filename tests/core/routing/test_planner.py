@@ -155,6 +155,22 @@ async def test_a_plan_around_a_lost_donor_does_not_wait_for_a_slow_directory(
         assert (await around).route.entry.peer_id == late.peer_id
 
 
+async def test_plans_that_wait_for_one_reading_do_not_meet_the_next() -> None:
+    """Many readers lose a donor at once, and some of them again as soon as it is read."""
+    swarm = FakeSwarm()
+    lost, other = swarm.peer(), swarm.peer()
+    for peer in (lost, other):
+        await peer.directory.announce(record(peer, Span(0, 8)))
+    async with planning(swarm.peer()) as planner:
+        await planner.records(fresh=True)
+
+        async def again_and_again(session: int) -> set[PeerId]:
+            ways = [await planner.way(session, {lost.peer_id}, None) for _ in range(5)]
+            return {way.route.entry.peer_id for way in ways}
+
+        assert await asyncio.gather(*map(again_and_again, range(8))) == [{other.peer_id}] * 8
+
+
 async def test_who_was_kept_warm_takes_over() -> None:
     """Among equals the standby that was named is the one that replaces."""
     swarm = FakeSwarm()
