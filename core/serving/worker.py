@@ -63,11 +63,11 @@ class Traces:
         return cls(int(argv[0]) if argv else os.getppid(), *argv[1:3])
 
     def remove(self) -> None:
-        from core.swarm.daemon import sweep
+        from core.swarm.daemon import is_gone, sweep
 
         if self.runtime:
             sweep(Path(self.runtime), ending=True)
-        if self.folder and os.getppid() != self.parent:
+        if self.folder and (os.getppid() != self.parent or is_gone(self.parent)):
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def end(self, code: int) -> NoReturn:

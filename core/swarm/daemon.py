@@ -34,6 +34,8 @@ _STOP_SECONDS = 3.0
 _MAX_SOCKET_PATH = 107  # of sockaddr_un, less the final zero
 _LONGEST_NAME = len("/listen.sock")
 _CONTROL = "p2pd.sock"
+_FLAGS, _PF_EXITING = 6, 0x4
+"""Where a process's flags stand behind its name in /proc/PID/stat, and the one of a process that ends."""
 _FALLBACK = Path("/tmp")  # noqa: S108 - a folder of our own with a random name is made in it
 
 
@@ -258,10 +260,20 @@ def socket_folder(runtime: Path) -> Path:
     return folder
 
 
+def is_gone(pid: int) -> bool:
+    """Whether this process has ended or is about to: the kernel closes its files, which is how others hear
+    of it, a moment before it is no more."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+        return bool(int(stat.rpartition(")")[2].split()[_FLAGS]) & _PF_EXITING)
+    except (OSError, IndexError, ValueError):
+        return not psutil.pid_exists(pid)
+
+
 def sweep(runtime: Path, *, ending: bool = False) -> None:
     """Removes the socket folders of processes that are gone: after ``kill -9`` they stay behind.
     ``ending``: this process's own too."""
     for folder in (*runtime.glob("p2p-*-*"), *_FALLBACK.glob("idlebloom-p2p-*-*")):
         pid = folder.name.split("-")[-2]
-        if pid.isdigit() and (not psutil.pid_exists(int(pid)) or (ending and int(pid) == os.getpid())):
+        if pid.isdigit() and (is_gone(int(pid)) or (ending and int(pid) == os.getpid())):
             shutil.rmtree(folder, ignore_errors=True)

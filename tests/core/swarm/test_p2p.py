@@ -13,12 +13,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 
 from core.errors import SwarmError
 from core.swarm import p2p
 from core.swarm.addresses import BadAddress
-from core.swarm.daemon import FOR_STRANGERS, Flags, socket_folder, sweep
+from core.swarm.daemon import FOR_STRANGERS, Flags, is_gone, socket_folder, sweep
 from core.swarm.identity import Identity, load_identity
 from core.swarm.loop import new_event_loop
 from core.swarm.p2p import HivemindPeer, start_peer
@@ -309,6 +310,18 @@ def test_sockets_go_where_their_paths_fit(short_folder: Path) -> None:
     (short_folder / "file").write_text("")
     with pytest.raises(SwarmError, match="no folder for sockets"):
         socket_folder(short_folder / "file")
+
+
+def test_whoever_nobody_has_buried_is_gone() -> None:
+    """Its pid is still taken: its parent has not asked after it."""
+    living = subprocess.Popen(["sleep", "60"])
+    assert not is_gone(living.pid)
+    living.kill()
+    os.waitid(os.P_PID, living.pid, os.WEXITED | os.WNOWAIT)
+    assert psutil.pid_exists(living.pid)
+    assert is_gone(living.pid)
+    living.wait()
+    assert is_gone(living.pid)
 
 
 def test_the_sweep_spares_the_living(short_folder: Path) -> None:
