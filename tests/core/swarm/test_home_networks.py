@@ -104,7 +104,8 @@ async def test_who_only_dials_out_chats_through_a_meeting_point(
         assert {record.reach for record in records} == {"relay"}
         assert all(any("/p2p-circuit/" in one for one in record.addresses) for record in records)
         text, seconds, events = await told(generator)
-        assert seconds > LIMIT_SECONDS and "Moved" in events, "no connection was cut meanwhile"
+        # The meeting point cuts each of its connections after that; who dials again in time need not move.
+        assert seconds > 2 * LIMIT_SECONDS, f"no connection was cut meanwhile: {seconds:.1f} s, {set(events)}"
         assert text.startswith("Once") or len(text) > 40
 
 

@@ -53,13 +53,14 @@ export function markChat() {
 }
 
 function draw(words) {
-  const focused = document.activeElement?.closest?.("#chats [data-chat]")?.dataset.chat;
+  const focused = document.activeElement?.closest?.("#chats [data-chat]");
   list.replaceChildren(...kept.map(row));
   byId("no-chats").hidden = kept.length > 0;
   byId("no-chats").textContent = words ? "No chat has these words." : "Chats that you begin are kept here.";
   byId("delete-all").hidden = !kept.length || Boolean(words);
   markChat();
-  if (focused) list.querySelector(`[data-chat="${focused}"]`)?.focus();
+  // A chat's link and its menu's button both name it: who was on the one is not moved to the other.
+  if (focused) list.querySelector(`${focused.tagName}[data-chat="${focused.dataset.chat}"]`)?.focus();
 }
 
 function row({ id, title }) {
