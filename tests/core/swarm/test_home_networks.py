@@ -87,26 +87,30 @@ async def test_who_only_dials_out_chats_through_a_meeting_point(
                 )
             )
             workers.append(worker)
-        peer = await start_peer(
-            identity=short_folder / "client.key",
-            runtime=short_folder / "run",
-            initial_peers=addresses,
-            host="0.0.0.0",
-            client_only=True,
-            secret=Secret.from_text(secret),
-        )
-        stack.push_async_callback(peer.close)
-        assert (peer.access, peer.reach) == (Access.CLOSED, "relay")
         await asyncio.gather(*(worker.online() for worker in workers))
-        generator = Generator(peer, read_config(bundled_model()), Text(bundled_model()))
-        stack.push_async_callback(generator.leave)
-        records = await generator.records(fresh=True)
-        assert {record.reach for record in records} == {"relay"}
-        assert all(any("/p2p-circuit/" in one for one in record.addresses) for record in records)
-        text, seconds, events = await told(generator)
-        # The meeting point cuts each of its connections after that; who dials again in time need not move.
-        assert seconds > 2 * LIMIT_SECONDS, f"no connection was cut meanwhile: {seconds:.1f} s, {set(events)}"
-        assert text.startswith("Once") or len(text) > 40
+        # Once nothing was cut in nine seconds, perhaps since the routers let each other through: then
+        # another client tries.
+        for number in range(3):
+            peer = await start_peer(
+                identity=short_folder / f"client-{number}.key",
+                runtime=short_folder / "run",
+                initial_peers=addresses,
+                host="0.0.0.0",
+                client_only=True,
+                secret=Secret.from_text(secret),
+            )
+            stack.push_async_callback(peer.close)
+            assert (peer.access, peer.reach) == (Access.CLOSED, "relay")
+            generator = Generator(peer, read_config(bundled_model()), Text(bundled_model()))
+            stack.push_async_callback(generator.leave)
+            records = await generator.records(fresh=True)
+            assert {record.reach for record in records} == {"relay"}
+            assert all(any("/p2p-circuit/" in one for one in record.addresses) for record in records)
+            text, seconds, events = await told(generator)
+            assert text.startswith("Once") or len(text) > 40
+            if "Moved" in events:
+                break
+        assert seconds > LIMIT_SECONDS and "Moved" in events, "no connection was cut meanwhile"
 
 
 async def told(generator: Generator) -> tuple[str, float, list[str]]:
