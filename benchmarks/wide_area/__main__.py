@@ -54,7 +54,6 @@ BENCHMARKS: dict[str, Measure] = {
     "ring": real.ring,
     "first-token": first.emulated,
     "first-token-560m": first.real,
-    "padding": first.padding,
     "speculation": speculation,
     "12-100-100": emulated.at_once(12, FAR),
     "12-1000-4": emulated.at_once(12, NEAR_FAST),

@@ -1,5 +1,4 @@
-"""Rows of a prompt's first token: a long one in chunks that flow through the ring, and in one piece; and with
-idle links warmed up by padding, and without."""
+"""Rows of a prompt's first token: a long one in chunks that flow through the ring, and in one piece."""
 
 from __future__ import annotations
 
@@ -80,43 +79,3 @@ async def _measure(bench: Bench, name: str, chain: Chain) -> list[Row]:
             "" if chain.pace else "three real stages share this machine's cores",
         )
     ]
-
-
-async def padding(bench: Bench, name: str) -> list[Row]:
-    """One set of donors warms idle links up before a prompt, the other does not."""
-    spans = split(await layers_of(bench, "thin"), DONORS)
-    cold = replace(EMULATED, padding=False)
-    places = [
-        *places_for(spans, EMULATED),
-        *(Place(f"c{number}", span, pace=cold) for number, span in enumerate(spans)),
-    ]
-    rows: list[Row] = []
-    async with stand(bench, FAR, "thin", "float32", places) as here:
-        hosts = [place.host for place in places]
-        contenders: dict[str, Contender] = {
-            "padding": here.swarm.view(hosts[:DONORS]),
-            "none": here.swarm.view(hosts[DONORS:]),
-        }
-        for length in (CHUNK, LONG):
-            prompts = bench.prompts(bench.scale.pairs, length, here.vocab)
-            timings = await rounds(contenders, prompts, 2, bench.part(2 - len(rows)), bench.until)
-            both = list(zip(timings["padding"], timings["none"], strict=True))
-            if not both:
-                break
-            rows.append(
-                Row(
-                    name,
-                    f"{called('thin', EMULATED)}, {DONORS} donors, {FAR}: first token of a {length:,}-token "
-                    "prompt over links that were idle, warmed up by padding against not",
-                    "×",
-                    Interval.of(ours.first / theirs.first for ours, theirs in both),
-                    1,
-                    "float32",
-                    None,
-                    {
-                        "with padding, s": median(ours.first for ours, _ in both),
-                        "without, s": median(theirs.first for _, theirs in both),
-                    },
-                )
-            )
-    return rows

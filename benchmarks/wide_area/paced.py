@@ -1,10 +1,10 @@
 """A worker whose engine takes a declared time: what a benchmark emulates where this machine cannot compute.
 
-    python -m benchmarks.wide_area.paced STEP ROW SESSION ROWS PADDING [the worker's own arguments]
+    python -m benchmarks.wide_area.paced STEP ROW SESSION ROWS [the worker's own arguments]
 
 A batch of n rows of s sessions takes max(STEP, ROW × n) + SESSION × (s - 1) seconds, and no less than the
 real, small model needs: reading the weights binds a few rows, arithmetic binds many. A batch takes at most
-ROWS rows of prompts. With PADDING 0 idle links are not warmed up before a prompt.
+ROWS rows of prompts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import core.serving.donor
 from core.serving import worker
 from core.serving.engine import PREFILL_ROWS, Engine
 from core.serving.jobs import Done, Job
-from core.serving.links import Link
 
 
 @dataclass(frozen=True)
@@ -30,13 +29,12 @@ class Pace:
     row: float
     session: float
     rows: int = PREFILL_ROWS
-    padding: bool = True
 
     def seconds(self, rows: int, sessions: int) -> float:
         return max(self.step, self.row * rows) + self.session * (sessions - 1)
 
     def words(self) -> tuple[str, ...]:
-        return str(self.step), str(self.row), str(self.session), str(self.rows), str(int(self.padding))
+        return str(self.step), str(self.row), str(self.session), str(self.rows)
 
 
 class PacedEngine(Engine):
@@ -56,16 +54,10 @@ class PacedEngine(Engine):
         return results
 
 
-def _no_padding(_link: Link, _size: int, *, own: bool = False) -> None:
-    pass
-
-
 def main() -> None:
-    step, row, session, rows, padding = sys.argv[1:6]
-    del sys.argv[1:6]
+    step, row, session, rows = sys.argv[1:5]
+    del sys.argv[1:5]
     PacedEngine.pace = Pace(float(step), float(row), float(session), int(rows))
-    if padding == "0":
-        Link.warm_up = _no_padding  # type: ignore[method-assign]
     core.serving.donor.Engine = PacedEngine  # type: ignore[attr-defined]
     worker.main()
 

@@ -36,10 +36,6 @@ class Incoming:
         try:
             while True:
                 header = await read_header(stream)
-                if header.kind is Kind.PADDING and header.lane is lane is Lane.BULK:
-                    await self.outgoing.links.metering.takes_bulk(header.length)
-                    await self._read_over(stream, header)
-                    continue
                 if header.kind is Kind.PING and not header.length:
                     stream.write(pack_word(Kind.PONG, lane))
                     continue
@@ -63,7 +59,6 @@ class Incoming:
             await self._read_over(stream, header)
             self.outgoing.perform(held, held.part.end(Breach.INPUT, wrong))
             return
-        self._warm_up(held, header.lane, header.count)
         await self._meter(stream, header, held)
         payload = await stream.read(header.length)
         self.taken_bytes += header.length + HEADER.size
@@ -79,14 +74,6 @@ class Incoming:
         if ahead.message.previous == stream.remote:
             self.enter(held, header.epoch)
         return self.table.get(header.session, header.stage)
-
-    def _warm_up(self, held: Held, lane: Lane, rows: int) -> None:
-        """A part of a prompt is coming, which will be sent on when it was run here."""
-        link = held.links.get(lane) if lane is Lane.BULK and not held.part.is_tail else None
-        if link is not None and held.part.emit_from <= held.part.length:
-            dtype = Dtype.INT8 if held.narrow else held.wire
-            own = held.client == self.outgoing.links.metering.owner
-            link.warm_up(rows * dtype.row_bytes(self.config.hidden), own=own)
 
     async def _meter(self, stream: Stream, header: Header, held: Held) -> None:
         """What is not read yet keeps its sender from sending more: so is a download held to a cap."""
@@ -121,7 +108,6 @@ class Incoming:
     def deliver(self, held: Held, frame: Frame) -> None:
         """A frame whose header fits: its ids are checked, then the ring takes it."""
         if held.part.stage == 0:
-            self._warm_up(held, frame.lane, frame.count)
             wrong = self.bad_id(memoryview(frame.payload).cast("i"))
             if wrong:  # on the decode lane it was the tail that drew it
                 breach = Breach.INPUT if frame.lane is Lane.DECODE else Breach.NONSENSE

@@ -7,10 +7,6 @@ the sessions. A stream that still owes a word is asked for one before a session 
 an outage TCP tries again ever more seldom, and what is sent meanwhile arrives nowhere.
 
 Bulk goes out in pieces, so that a prompt on its way leaves gaps for an answer's steps.
-
-TCP forgets how fast a way is when it idles, and then needs a round trip for each doubling from 14 KB on: on a
-long way a prompt's first chunk would take several of them, at every stage. So when such a chunk is about to
-be computed here, padding goes ahead of it and has the window open meanwhile.
 """
 
 from __future__ import annotations
@@ -26,7 +22,7 @@ from core.errors import FrameError, SwarmError
 from core.ring.frames import Ack, Frame, Lane
 from core.serving.metering import Metering, on_this_pc
 from core.serving.upload import Upload, Way
-from core.swarm.frames import LANES, Dtype, Header, Kind, pack_frame, pack_padding, pack_word, read_header
+from core.swarm.frames import LANES, Dtype, Header, Kind, pack_frame, pack_word, read_header
 from core.swarm.peer import Peer, Silent, Stream, StreamClosed, Unreachable
 from core.terms import PeerId
 
@@ -42,12 +38,6 @@ WORD_SECONDS = 0.5
 """which takes two round trips and so long at most."""
 STALE_SECONDS = 4.0
 """A connection that has owed a word for so long is given up for a new one."""
-COLD_SECONDS = 0.25
-"""After so long without bulk a window counts as closed."""
-FAR_SECONDS = 0.02
-"""A shorter round trip is not worth any padding,"""
-LEAST_PADDING, MOST_PADDING = 28 << 10, 128 << 10
-"""nor is so little to send, which nearly fits the first window."""
 
 
 @dataclass
@@ -81,9 +71,6 @@ class Link:
     _owed_since: float | None = None
     """When what was sent first has brought no word of any kind back yet."""
     _word: asyncio.Event = field(default_factory=asyncio.Event)
-    _sent_at: float = 0.0
-    _padding: int = 0
-    """Bytes of padding that have not been written yet."""
 
     async def open(self) -> None:
         """Returns when the stream is there; raises ``SwarmError`` when it cannot be had."""
@@ -105,23 +92,13 @@ class Link:
             self._owed_since = time.monotonic()
         if self.lane is Lane.BULK:
             self._outgoing.put_nowait((header, frame.payload, own))
-            way, self._sent_at = Way(self.remote, frame.session, frame.stage, frame.epoch), time.monotonic()
-            self.upload.sent(way, frame.hop, len(frame.payload) + self._padding, self._sent_at)
+            way = Way(self.remote, frame.session, frame.stage, frame.epoch)
+            self.upload.sent(way, frame.hop, len(frame.payload), time.monotonic())
             return
         if not on_this_pc(self.addresses):
             self.metering.sends_step(len(header) + len(frame.payload))
         with suppress(StreamClosed):
             self.stream.write(header, frame.payload)
-
-    def warm_up(self, size: int, *, own: bool = False) -> None:
-        """A frame of ``size`` bytes will follow soon: has the way to the peer ready for it."""
-        now, round_trip = time.monotonic(), self.upload.round_trip(self.remote) or 0.0
-        if self.stream is None or now - self._sent_at < COLD_SECONDS or round_trip < FAR_SECONDS:
-            return
-        length = min(size // 2, self.upload.on_the_way(self.remote) // 4, MOST_PADDING)
-        if length >= LEAST_PADDING and not on_this_pc(self.addresses):
-            self._sent_at, self._padding = now, length
-            self._outgoing.put_nowait((pack_padding(length), bytes(length), own))
 
     def close(self) -> None:
         for task in self._tasks:
@@ -226,7 +203,6 @@ class Link:
                     await stream.drain()
                     await self._wait(len(piece), own=own)
                     start += len(piece)
-                self._padding = 0
 
     @property
     def _piece(self) -> int:

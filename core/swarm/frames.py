@@ -33,11 +33,9 @@ class Kind(IntEnum):
     ACK = 2
     UNKNOWN = 3
     """The receiver knows no such session: its sender's part has nowhere to go."""
-    PADDING = 4
-    """Nothing: it only has TCP open its window again before a prompt's first chunk is there to be sent."""
-    PING = 5
+    PING = 4
     """Asks for a word on a stream that should have carried one."""
-    PONG = 6
+    PONG = 5
 
 
 class Dtype(IntEnum):
@@ -120,11 +118,6 @@ def pack_unknown(header: Header) -> bytes:
     return HEADER.pack(
         Kind.UNKNOWN, header.session, header.stage, header.epoch, header.lane, 0, 0, 0, 0, Dtype.IDS, 0
     )
-
-
-def pack_padding(length: int) -> bytes:
-    """The header of so many bytes that mean nothing."""
-    return HEADER.pack(Kind.PADDING, bytes(16), 0, 0, Lane.BULK, 0, 0, 0, 0, Dtype.IDS, length)
 
 
 def pack_word(kind: Kind, lane: Lane) -> bytes:

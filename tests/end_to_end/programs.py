@@ -253,8 +253,16 @@ def disk(path: Path, options: str) -> Iterator[None]:
         subprocess.run(["umount", "-l", str(path)], check=True)
 
 
-def resize_disk(path: Path, size: int = 0) -> None:
-    """Gives it ``size`` bytes in all; 0: no more than is in use, so that it is full."""
-    usage = os.statvfs(path)
-    size = size or (usage.f_blocks - usage.f_bfree) * usage.f_frsize
+def resize_disk(path: Path, size: int) -> None:
+    """Gives it ``size`` bytes in all."""
     subprocess.run(["mount", "-o", f"remount,size={size}", str(path)], check=True)
+
+
+def fill_disk(path: Path) -> None:
+    """Leaves it no room. A size below what is in use is refused, and meanwhile somebody may write on: it is
+    asked for anew until it was none."""
+    while True:
+        usage = os.statvfs(path)
+        size = (usage.f_blocks - usage.f_bfree) * usage.f_frsize
+        with suppress(subprocess.CalledProcessError):
+            return resize_disk(path, size)

@@ -24,7 +24,16 @@ from core.serving.loading import fast_dtype
 from core.serving.orders import WorkerConfig
 from core.serving.supervisor import Worker
 from core.terms import Span
-from tests.end_to_end.programs import START_SECONDS, Folder, Program, disk, folder, resize_disk, until
+from tests.end_to_end.programs import (
+    START_SECONDS,
+    Folder,
+    Program,
+    disk,
+    fill_disk,
+    folder,
+    resize_disk,
+    until,
+)
 from tests.hub_server import COMMIT, FakeHub, Fault, serve
 
 MODEL = "maker/demo"
@@ -262,7 +271,7 @@ def test_a_licence_and_a_disk_that_is_full(hub: FakeHub, place: Folder, tmp_path
         try:
             place.run("model", "accept", "--yes")
             until(lambda: states(place)["state"] == "fetching", START_SECONDS, "fetching")
-            resize_disk(data)
+            fill_disk(data)
             until(lambda: NO_SPACE in said(place), START_SECONDS, "said while it fetches")
             assert said(place).startswith("trouble") and str(quantized) not in said(place)
         finally:

@@ -13,7 +13,7 @@ import pytest
 
 from core.ring.frames import TURN, Breach, Broken, Turn
 from core.swarm.codec import CONTROL, pack
-from core.swarm.frames import BULK, DECODE, HEADER, Dtype, Kind, pack_padding, read_header
+from core.swarm.frames import BULK, DECODE, HEADER, Dtype, Kind, read_header
 from core.swarm.messages import Close
 from core.swarm.peer import StreamClosed
 from core.terms import Sampling
@@ -71,21 +71,6 @@ async def test_a_frame_for_an_unknown_session_is_answered_so(ring: FakeRing) -> 
     lane.write(hidden_frame(secrets.token_bytes(16)))
     header = await asyncio.wait_for(read_header(lane), 3)
     assert header.kind is Kind.UNKNOWN
-    await still_serves(ring)
-
-
-async def test_padding_is_read_over(ring: FakeRing) -> None:
-    """What follows it on the stream is taken as if it had not been there; on the other lane it is garbage."""
-    stranger, lane = await tail(ring)
-    lane.write(pack_padding(5000) + bytes(5000))
-    lane.write(hidden_frame(stranger.session))
-    [held] = ring.donors[1].sessions.table
-    while held.part.length < 4:  # noqa: ASYNC110 - a donor tells nobody
-        await asyncio.sleep(0.005)
-    other = await Stranger(ring, 1).dial(DECODE)
-    other.write(pack_padding(10) + bytes(10))
-    with pytest.raises(StreamClosed):
-        await asyncio.wait_for(other.read(1), 3)
     await still_serves(ring)
 
 
