@@ -13,7 +13,7 @@ from core.model.span import Rows, SpanModel
 
 DECODE_STEPS, PROMPT_STEPS = 5, 2
 PROMPT_ROWS = 32
-ENOUGH_SECONDS = 0.5
+ENOUGH_SECONDS = 0.3
 """Where steps take so long, fewer tell as much: nobody can read meanwhile. While it serves, the engine
 measures on."""
 
@@ -26,8 +26,12 @@ def measure(model: SpanModel, pool: CachePool) -> tuple[float, float]:
     try:
         pool.reserve(slot, 2 * PROMPT_ROWS)
         rows = Rows(slot, model.span, 0, _made_up(model, PROMPT_ROWS))
-        prompt = _median(PROMPT_STEPS, lambda: _timed(model, pool, rows))
         row = Rows(slot, model.span, PROMPT_ROWS, _made_up(model, 1), _logits(model))
+        first = Rows(slot, model.span, 0, _made_up(model, 1), _logits(model))
+        _timed(model, pool, first)  # weights that are only mapped yet come from the disk
+        if model.device.type != "cpu":  # a GPU's kernels are chosen at a shape's first use
+            _timed(model, pool, rows)
+        prompt = _median(PROMPT_STEPS, lambda: _timed(model, pool, rows))
         step = _median(DECODE_STEPS, lambda: _timed(model, pool, row))
     finally:
         pool.release(slot)
@@ -35,8 +39,7 @@ def measure(model: SpanModel, pool: CachePool) -> tuple[float, float]:
 
 
 def _median(most: int, take: Callable[[], float]) -> float:
-    """Of what is taken after a warm-up: ``most`` times, or until that took long enough."""
-    take()
+    """Of what is taken: ``most`` times, or until that took long enough."""
     taken: list[float] = []
     while len(taken) < most and sum(taken) < ENOUGH_SECONDS:
         taken.append(take())
