@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
-from dataclasses import asdict
 from pathlib import Path
 
-from PySide6.QtCore import QObject, Qt, QTimer, QUrl
+from PySide6.QtCore import QObject, QTimer, QUrl
 from PySide6.QtGui import QCloseEvent, QDesktopServices
-from PySide6.QtWidgets import QApplication, QFileDialog, QMessageBox, QWidget
+from PySide6.QtWidgets import QApplication, QFileDialog, QWidget
 
 from core import words
 from core.paths import Paths
@@ -21,7 +20,7 @@ from core.preferences import Preferences
 from core.settings import DECLARED
 from core.terms import Because, Progress, State, Status
 from core.words import _
-from desktop import commands, phrases, snapshot
+from desktop import boxes, commands, phrases
 from desktop.client import Client
 from desktop.extras import EXTRAS, Live
 from desktop.keeper import SettingsKeeper
@@ -30,6 +29,7 @@ from desktop.menu import TO_NODE, Do, Order, build
 from desktop.models import ModelsPage
 from desktop.node_process import NodeProcess
 from desktop.overview import Overview
+from desktop.past import Past
 from desktop.privacy import PrivacyPage
 from desktop.settings_panel import SettingsPanel
 from desktop.setup_program import SetupProgram
@@ -76,11 +76,10 @@ class App(QObject):
         self.keeper = SettingsKeeper(self.client, preferences, self._saved)
         self.tray = Tray(there, self)
         self.live = Live(paths, program, self)
+        self.past = Past(self.client, self._draw_ledger, self._draw_happenings)
         self.snapshot: Snapshot | None = None
         self.trouble = ""
         self._told: dict[str, float] = {}
-        self._own_events: list[Happening] = []
-        self._has_events = True
         self.window: Window | None = None
         self.welcome: Welcome | None = None
         opened = preferences()
@@ -165,7 +164,7 @@ class App(QObject):
         if self.tray.visible:
             self.tray.notify(_("Idlebloom needs you"), phrases.sentence(why))
         else:
-            self._message(_("Idlebloom needs you"), phrases.sentence(why))
+            boxes.warn(self.window, _("Idlebloom needs you"), phrases.sentence(why))
 
     def _gone(self, why: str) -> None:
         self.client.detach()
@@ -184,17 +183,15 @@ class App(QObject):
     def _saw(self, seen: Snapshot) -> None:
         before, self.snapshot = self.snapshot, seen
         self.trouble = ""
-        if before is None or _turn(before) != _turn(seen):
-            self._own_events.insert(
-                0, Happening(time.time(), seen.status.state, seen.status.reason, seen.words)
-            )
-            del self._own_events[100:]
-            self._tell(before, seen)
+        news = before is None or _turn(before) != _turn(seen)
+        self.past.saw(seen, news=news)
+        if news:
+            self._tell(seen)
             self._read_more()
         self.live.draw(seen)
         self.redraw()
 
-    def _tell(self, before: Snapshot | None, seen: Snapshot) -> None:
+    def _tell(self, seen: Snapshot) -> None:
         """Rare notifications: the first time that this PC gives, and trouble that needs its owner."""
         if seen.status.state is State.GIVING and JOINED not in self.memory:
             self.memory.keep(JOINED)
@@ -219,38 +216,21 @@ class App(QObject):
 
     def _ticked(self) -> None:
         self.redraw()
-        if self.window is not None and self.window.isVisible():
-            self._read_more()
+        self._read_more()
 
     def _read_more(self) -> None:
         """What was given and what happened, for a window that is open."""
-        if self.window is None or not self.window.isVisible():
-            return
-        self.client.get("/api/given", self._read_ledger, lambda why: self._read_today())
-        if self._has_events:
-            self.client.get("/api/events", self._read_events, lambda why: self._show_own_events())
-        else:
-            self._show_own_events()
+        if self.window is not None and self.window.isVisible():
+            self.past.read()
 
-    def _read_ledger(self, said: object) -> None:
-        ledger = snapshot.ledger(said)
+    def _draw_ledger(self, ledger: Ledger) -> None:
         self.live.draw_ledger(ledger)
         if self.window is not None:
             self.window.overview.draw_ledger(ledger)
 
-    def _read_today(self) -> None:
-        """A node that keeps no ledger still knows today."""
-        if self.window is not None and self.snapshot is not None:
-            today = snapshot.Given(**asdict(self.snapshot.status.today))
-            self.window.overview.draw_ledger(Ledger(today=today, week=today, all=today))
-
-    def _read_events(self, said: object) -> None:
+    def _draw_happenings(self, happened: tuple[Happening, ...]) -> None:
         if self.window is not None:
-            self.window.overview.draw_events(snapshot.happenings(said))
-
-    def _show_own_events(self) -> None:
-        if self.window is not None:
-            self.window.overview.draw_events(tuple(self._own_events))
+            self.window.overview.draw_events(happened)
 
     # What the owner does
 
@@ -275,12 +255,11 @@ class App(QObject):
             QDesktopServices.openUrl(QUrl(self.client.door.url + path))
 
     def _refused(self, why: str) -> None:
-        self._message(_("That was refused"), phrases.sentence(why or _("Idlebloom's node does not run now.")))
-
-    def _message(self, title: str, text: str) -> None:
-        box = QMessageBox(QMessageBox.Icon.Warning, title, text, QMessageBox.StandardButton.Ok, self.window)
-        box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        box.open()
+        boxes.warn(
+            self.window,
+            _("That was refused"),
+            phrases.sentence(why or _("Idlebloom's node does not run now.")),
+        )
 
     # Windows
 
@@ -312,7 +291,7 @@ class App(QObject):
             Page.PRIVACY: PrivacyPage(),
         }
         window = Window(pages)
-        window.turned.connect(lambda page: self._turned(window, page, panel))
+        window.turned.connect(lambda page: self._turned(page, panel))
         window.shown.connect(self._read_more)
         window.shown.connect(panel.refresh)
         window.closing.connect(self._closing)
@@ -323,11 +302,10 @@ class App(QObject):
     def _extra(self, make: Callable[..., QWidget]) -> Callable[..., QWidget]:
         return lambda panel, field: make(self.live, panel, field)
 
-    def _turned(self, window: Window, page: Page, panel: SettingsPanel) -> None:
+    def _turned(self, page: Page, panel: SettingsPanel) -> None:
         if page in (Page.SETTINGS, Page.MODELS):
             panel.refresh()
-        if window.isVisible():
-            self._read_more()
+        self._read_more()
 
     def _saved(self, names: Collection[str]) -> None:
         """Some settings count from the node's next start: that is now. A node that is not ours is left to
@@ -339,7 +317,8 @@ class App(QObject):
         if self.node.owned:
             self.node.restart()
         else:
-            self._message(
+            boxes.warn(
+                self.window,
                 _("Start the node again"),
                 _("Something else started the node of this PC. End that one; a new one starts by itself."),
             )
@@ -373,28 +352,7 @@ class App(QObject):
                 self.tray.notify(phrases.NAME, _("It goes on in the tray. Quit is in the icon's menu."))
             return
         event.ignore()
-        self._ask_to_quit()
-
-    def _ask_to_quit(self) -> None:
-        """Without an icon to come back to, closing the window may mean either."""
-        box = QMessageBox(
-            QMessageBox.Icon.Question,
-            phrases.NAME,
-            _("Quit Idlebloom, or let it go on in the background?"),
-            parent=self.window,
-        )
-        box.setInformativeText(
-            _("This desktop shows no tray icons. To see this window again, start Idlebloom again.")
-        )
-        stop = box.addButton(_("Quit"), QMessageBox.ButtonRole.DestructiveRole)
-        go_on = box.addButton(_("Go on"), QMessageBox.ButtonRole.AcceptRole)
-        box.addButton(_("Cancel"), QMessageBox.ButtonRole.RejectRole)
-        box.setDefaultButton(go_on)
-        box.buttonClicked.connect(
-            lambda button: self.quit() if button is stop else self._hide_window() if button is go_on else None
-        )
-        box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        box.open()
+        boxes.ask_to_quit(self.window, self.quit, self._hide_window)
 
     def _hide_window(self) -> None:
         if self.window is not None:
@@ -459,7 +417,7 @@ class App(QObject):
         """The command knows what may go into it."""
 
         def failed(why: str) -> None:
-            self._message(_("The bundle was not saved"), phrases.sentence(why))
+            boxes.warn(self.window, _("The bundle was not saved"), phrases.sentence(why))
 
         commands.run(self, self._program, ["bundle", str(file)], lambda said: None, failed)
 
