@@ -10,7 +10,6 @@ nowhere unless ``--out`` says where.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import math
@@ -22,11 +21,13 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
 from benchmarks.checkpoints import random_weights
 from benchmarks.children import Child, child
+from benchmarks.command import Asked
 from benchmarks.measure import (
     Bar,
     Contender,
@@ -45,7 +46,6 @@ from benchmarks.measure import (
 from benchmarks.swarm_of_workers import Dtype, Swarm, split, workers
 from core.model.config import ModelConfig, read_config
 from core.paths import bundled_model, code
-from core.swarm.loop import new_event_loop
 
 NOTES = """\
 Donors are worker processes on loopback, the client is the benchmark's own process, transformers and the
@@ -353,27 +353,11 @@ async def run(names: Sequence[str], scale: Scale, results: Results, run_: Run) -
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    words = (__doc__ or "").partition("\n\n")[0]
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.loopback", description=words)
-    parser.add_argument("--quick", action="store_true", help="a few samples of everything")
-    parser.add_argument(
-        "--only", nargs="+", choices=list(BENCHMARKS), metavar="NAME", help=", ".join(BENCHMARKS)
-    )
-    parser.add_argument("--pairs", type=int, help="rounds of the rows that have a bar")
-    parser.add_argument("--minutes", type=float, help="after so long a row begins no other round")
-    parser.add_argument("--out", type=Path, help="folder of the results (default: benchmarks/results)")
-    arguments = parser.parse_args(argv)
-    scale = QUICK if arguments.quick else FULL
-    if arguments.pairs:
-        scale = Scale(**{**vars(scale), "pairs": arguments.pairs, "reader_pairs": arguments.pairs})
-    if arguments.minutes:
-        scale = replace(scale, seconds=60 * arguments.minutes)
-    folder = arguments.out or (None if arguments.quick else code() / "benchmarks" / "results")
-    results = Results("Loopback", NOTES, folder, "loopback")
-    names = [name for name in BENCHMARKS if not arguments.only or name in arguments.only]
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        runner.run(run(names, scale, results, Run.here(quick=arguments.quick)))
-    print(results.markdown())
+    asked = Asked.of("loopback", __doc__, BENCHMARKS, argv)
+    scale = asked.scale(FULL, QUICK)
+    if asked.pairs:
+        scale = replace(scale, reader_pairs=asked.pairs)
+    asked.measure("Loopback", NOTES, "loopback", partial(run, asked.names, scale))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ anew.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import random
 import sys
@@ -17,12 +16,13 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from benchmarks.checkpoints import random_weights
 from benchmarks.children import child
+from benchmarks.command import Asked
 from benchmarks.internet.network import Internet
 from benchmarks.measure import (
     Contender,
@@ -43,8 +43,7 @@ from benchmarks.wide_area.stand import DONORS, FAR, NEAR, NEAR_FAST, Net, median
 from benchmarks.wide_area.swarm import CLIENT, wide_swarm
 from core.errors import IdlebloomError
 from core.model.config import read_config
-from core.paths import bundled_model, code
-from core.swarm.loop import new_event_loop
+from core.paths import bundled_model
 
 NOTES = """\
 Petals 2.2.0.post1 with hivemind 1.1.10.post2 in an environment of its own (`benchmarks/petals/install.py`),
@@ -209,25 +208,8 @@ async def run(names: Sequence[str], scale: Scale, results: Results, run_: Run) -
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    words = (__doc__ or "").partition("\n\n")[0]
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.petals", description=words)
-    parser.add_argument("--quick", action="store_true", help="a few samples of everything")
-    parser.add_argument("--only", nargs="+", choices=list(GROUPS), metavar="NAME", help=", ".join(GROUPS))
-    parser.add_argument("--pairs", type=int, help="rounds of one reader's rows")
-    parser.add_argument("--minutes", type=float, help="after so long a row begins no other round")
-    parser.add_argument("--out", type=Path, help="folder of the results (default: benchmarks/results)")
-    arguments = parser.parse_args(argv)
-    scale = QUICK if arguments.quick else FULL
-    if arguments.pairs:
-        scale = replace(scale, pairs=arguments.pairs)
-    if arguments.minutes:
-        scale = replace(scale, seconds=60 * arguments.minutes)
-    folder = arguments.out or (None if arguments.quick else code() / "benchmarks" / "results")
-    results = Results("Petals beside us", NOTES, folder, "petals")
-    names = [name for name in GROUPS if not arguments.only or name in arguments.only]
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        runner.run(run(names, scale, results, Run.here(quick=arguments.quick)))
-    print(results.markdown())
+    asked = Asked.of("petals", __doc__, GROUPS, argv)
+    asked.measure("Petals beside us", NOTES, "petals", partial(run, asked.names, asked.scale(FULL, QUICK)))
 
 
 if __name__ == "__main__":

@@ -8,24 +8,21 @@ samples, written nowhere unless ``--out`` says where.
 
 from __future__ import annotations
 
-import argparse
-import asyncio
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
 
+from benchmarks.command import Asked
 from benchmarks.measure import Results, Row, Run, in_time
 from benchmarks.wide_area import emulated, first, real
 from benchmarks.wide_area.proposals import speculation
 from benchmarks.wide_area.stand import FAR, FULL, NEAR, NEAR_FAST, QUICK, Bench, Scale
 from core.errors import IdlebloomError
-from core.paths import code
-from core.swarm.loop import new_event_loop
 
 NOTES = """\
 Every donor is a worker process, and the client this process, on a host of its own: a network namespace with
@@ -88,27 +85,8 @@ async def run(names: Sequence[str], scale: Scale, results: Results, run_: Run) -
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    words = (__doc__ or "").partition("\n\n")[0]
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.wide_area", description=words)
-    parser.add_argument("--quick", action="store_true", help="a few samples of everything")
-    parser.add_argument(
-        "--only", nargs="+", choices=list(BENCHMARKS), metavar="NAME", help=", ".join(BENCHMARKS)
-    )
-    parser.add_argument("--pairs", type=int, help="rounds of the rows that have a bar")
-    parser.add_argument("--minutes", type=float, help="after so long a row ends, with what it has")
-    parser.add_argument("--out", type=Path, help="folder of the results (default: benchmarks/results)")
-    arguments = parser.parse_args(argv)
-    scale = QUICK if arguments.quick else FULL
-    if arguments.pairs:
-        scale = replace(scale, pairs=arguments.pairs)
-    if arguments.minutes:
-        scale = replace(scale, seconds=60 * arguments.minutes)
-    folder = arguments.out or (None if arguments.quick else code() / "benchmarks" / "results")
-    results = Results("Wide area", NOTES, folder, "wide_area")
-    names = [name for name in BENCHMARKS if not arguments.only or name in arguments.only]
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        runner.run(run(names, scale, results, Run.here(quick=arguments.quick)))
-    print(results.markdown())
+    asked = Asked.of("wide_area", __doc__, BENCHMARKS, argv)
+    asked.measure("Wide area", NOTES, "wide_area", partial(run, asked.names, asked.scale(FULL, QUICK)))
 
 
 if __name__ == "__main__":
