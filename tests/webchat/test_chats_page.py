@@ -83,6 +83,18 @@ def test_editing_a_question_makes_a_branch(page: Page) -> None:
     assert page.all(".you .text")[0].text == "one"
 
 
+def test_chats_stand_below_their_day(page: Page) -> None:
+    """Days as the owner's clock has them, whatever the hour; older ones by month."""
+    script = """(async ([days, done]) => {
+        const { dayWords } = await import("/static/js/words.js");
+        const now = new Date(2026, 2, 31, 0, 5);
+        done(days.map((day) => dayWords(new Date(2026, 2, 31 - day, 23, 50), now)));
+    })(arguments)"""
+    found = page.chrome.execute_async_script(script, [0, 1, 2, 7, 8, 30, 31, 400])
+    week, month = ["Last 7 days"] * 2, ["Last 30 days"] * 2
+    assert found == ["Today", "Yesterday", *week, *month, "February 2026", "February 2025"]
+
+
 def test_chats_are_searched_renamed_saved_and_deleted(page: Page) -> None:
     """All from the list, by the keyboard too."""
     for question in ("About roses", "About ferns"):
@@ -90,6 +102,7 @@ def test_chats_are_searched_renamed_saved_and_deleted(page: Page) -> None:
         page.ask(question)
         done(page)
     page.wait(lambda: page.chats() == ["About ferns", "About roses"])
+    assert page.each(".day", "textContent") == ["Today"]
     ActionChains(page.chrome).key_down(Keys.CONTROL).send_keys("k").key_up(Keys.CONTROL).perform()
     ActionChains(page.chrome).send_keys("ROSES").perform()
     page.wait(lambda: page.chats() == ["About roses"])

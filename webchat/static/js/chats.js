@@ -2,7 +2,7 @@
 
 import { byId, element, icon } from "./dom.js";
 import { store } from "./store.js";
-import { count } from "./words.js";
+import { count, dayWords } from "./words.js";
 
 const list = byId("chats");
 const menu = byId("chat-menu");
@@ -54,13 +54,29 @@ export function markChat() {
 
 function draw(words) {
   const focused = document.activeElement?.closest?.("#chats [data-chat]");
-  list.replaceChildren(...kept.map(row));
+  list.replaceChildren(...days());
   byId("no-chats").hidden = kept.length > 0;
   byId("no-chats").textContent = words ? "No chat has these words." : "Chats that you begin are kept here.";
   byId("delete-all").hidden = !kept.length || Boolean(words);
   markChat();
   // A chat's link and its menu's button both name it: who was on the one is not moved to the other.
   if (focused) list.querySelector(`${focused.tagName}[data-chat="${focused.dataset.chat}"]`)?.focus();
+}
+
+/** The chats, newest first, below the day of their last message. */
+function days() {
+  const parts = [];
+  let last = "";
+  for (const chat of kept) {
+    const day = dayWords(new Date(chat.changed * 1000), new Date());
+    if (day !== last) {
+      const id = `day-${parts.length}`;
+      parts.push(element("p", { id, class: "day", text: day }), element("ul", { "aria-labelledby": id }));
+      last = day;
+    }
+    parts.at(-1).append(row(chat));
+  }
+  return parts;
 }
 
 function row({ id, title }) {

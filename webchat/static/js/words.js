@@ -39,6 +39,18 @@ export function bytes(value) {
   return `${at < 2 ? value.toFixed(0) : value.toFixed(1)} ${units[at]}`;
 }
 
+/** When `date` was, as a list of chats says it: "Today", "Last 7 days", "October 2026". */
+export function dayWords(date, now) {
+  const midnight = (day) => new Date(day.getFullYear(), day.getMonth(), day.getDate());
+  // An hour more or less, where clocks were put forward or back, is no other day.
+  const ago = Math.round((midnight(now) - midnight(date)) / 86_400_000);
+  if (ago <= 0) return "Today";
+  if (ago === 1) return "Yesterday";
+  if (ago <= 7) return "Last 7 days";
+  if (ago <= 30) return "Last 30 days";
+  return date.toLocaleDateString("en", { month: "long", year: "numeric" });
+}
+
 /** How a donor is reached, for a person. */
 export function reachWords(reach) {
   return { public: "direct", "dial-out": "direct, dials out", relay: "relayed" }[reach] ?? reach;
