@@ -161,9 +161,19 @@ class CachePool:
         _must_be_open(source)
         if not self.reserve(target, upto):
             return False
-        for layer in self.layers:
-            layer[:, target.index, :, :upto] = layer[:, source.index, :, :upto]
+        if self.paged:
+            taken, given = (self._numbers(slot.pages[: -(-upto // PAGE)]) for slot in (source, target))
+            for layer in self.layers:
+                layer[given] = layer[taken]
+        else:
+            for layer in self.layers:
+                layer[:, target.index, :, :upto] = layer[:, source.index, :, :upto]
         return True
+
+    def _numbers(self, pages: list[int]) -> torch.Tensor:
+        """On the device, without waiting for what it is doing."""
+        here = torch.tensor(pages, dtype=torch.int64, pin_memory=self.device.type == "cuda")
+        return here.to(self.device, non_blocking=True)
 
     def truncate(self, slot: Slot, to: int) -> None:
         """Keep positions ``[0, to)`` and give back the pages beyond."""

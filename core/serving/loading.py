@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -27,6 +28,24 @@ log = logging.getLogger(__name__)
 
 CUDA_CONTEXT = 500 << 20
 """Bytes that the driver takes of a GPU for a process, at least, kernels loaded later included."""
+
+
+def see_one_gpu(config: WorkerConfig) -> WorkerConfig:
+    """This process sees the GPU that ``config`` names, counted as NVML counts, as its only one from now on;
+    CUDA itself puts the fastest first. Then nothing, in whatever thread, can reach for another. Before CUDA
+    is asked for anything."""
+    if config.device == "cpu":
+        return config
+    number = config.device.partition(":")[2] or "0"
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    if shown != [""]:  # somebody's own choice: N is the N-th of it
+        if int(number) >= len(shown):
+            return config
+        number = shown[int(number)]
+    else:
+        os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+    os.environ["CUDA_VISIBLE_DEVICES"] = number
+    return replace(config, device="cuda:0")
 
 
 def load(config: WorkerConfig, progress: Callable[[int, int], None], span: Span) -> SpanModel:

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from core.errors import DiskError, IdlebloomError
 from core.meter import Caps
 from core.serving.counts import Counts
-from core.serving.loading import cap_device, load, log_bytes, phase, read_ahead
+from core.serving.loading import cap_device, load, log_bytes, phase, read_ahead, see_one_gpu
 from core.serving.orders import Order, WorkerConfig
 from core.swarm.loop import new_event_loop
 from core.terms import Because, PeerId, Span
@@ -86,7 +86,7 @@ def main() -> None:
     line = _read_line()
     if not line:  # whoever started this has gone before saying what for
         traces.end(0)
-    config = WorkerConfig.from_line(line)
+    config = see_one_gpu(WorkerConfig.from_line(line))
     phase("told what to serve")
     threading.Thread(target=read_ahead, args=(config,), name="read ahead", daemon=True).start()
     traces = replace(traces, runtime=config.runtime)

@@ -47,7 +47,6 @@ class Recordings:
         width = 1 + -(-alibi.length // PAGE)
         self._hidden = torch.zeros(MOST, hidden, dtype=torch.float32, device=device)
         self._table = torch.full((MOST, width), -1, dtype=torch.int32, device=device)
-        self._staged = torch.full((MOST, width), -1, dtype=torch.int32, pin_memory=True)
         self._graphs: dict[tuple[int, int], torch.cuda.CUDAGraph] = {}
         self._memory = torch.cuda.graph_pool_handle()
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
@@ -69,9 +68,10 @@ class Recordings:
         count = len(table)
         size = next(size for size in SIZES if size >= count)
         self.record([size])
-        self._staged[:count].copy_(torch.from_numpy(table))
-        self._staged[count:size].fill_(-1)
-        self._table[:size].copy_(self._staged[:size], non_blocking=True)
+        # Of its own: a batch may have several such steps, and the last one may not be read yet.
+        staged = torch.full((size, table.shape[1]), -1, dtype=torch.int32, pin_memory=True)
+        staged[:count].copy_(torch.from_numpy(table))
+        self._table[:size].copy_(staged, non_blocking=True)
         self._fill(inputs, count, size)
         for layer in layers:
             self._graphs[layer, size].replay()

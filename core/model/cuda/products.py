@@ -190,7 +190,8 @@ class FewBitsLinear:
     @property
     def kind(self) -> tuple[object, ...]:
         a = self.matrix
-        return a.format.name, a.n, a.k, self.many is not None, ROWS_OF, SLICE_BYTES, source_hash()
+        blocks = tuple(ROWS_OF.items())
+        return a.format.name, a.n, a.k, self.many is not None, blocks, SLICE_BYTES, source_hash()
 
     def made_up(self, rows: int) -> Tensor:
         return torch.randn(rows, self.matrix.k, dtype=torch.bfloat16, device=self.matrix.numbers.device)

@@ -26,6 +26,9 @@ SIZES = (16, 32, 64, 128, 256)
 memory then, and an expanded matrix is four times as much to write and to read again."""
 FEWEST = SIZES[0] // 2
 ROUNDS = 3
+HOPELESS = 2.0
+"""Where multiplying a matrix as it is read takes so many times as long as expanding it, more rows are not
+tried: they take longer still, and a small card would have no time for the next shape."""
 BUDGET_SECONDS = 0.25
 """For all shapes of a span together."""
 
@@ -98,6 +101,8 @@ def _measured(product: Switching, timed: Timed, has_time: Callable[[], bool]) ->
                     return None
                 taken.append(timed(lambda call=call, x=x: call(x)))  # type: ignore[misc]
             way[size] = statistics.median(taken)
+        if fused[size] > HOPELESS * many[size]:
+            break
     return best_split(fused, many)
 
 

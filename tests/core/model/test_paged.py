@@ -96,3 +96,25 @@ def test_added_dimensions_carry_the_bias(heads: int) -> None:
     assert float((carried - bias).abs().max()) < 1e-3
     near = slice(end - 64, end)
     assert float((carried - bias)[:, near].abs().max()) < 2e-5
+
+
+def test_a_copied_session_goes_on_by_itself(model: SpanModel) -> None:
+    """It continues as the one that it was copied from would have, whose pages stay as they are, and no other
+    session's page is touched."""
+    ids = torch.arange(90) % model.config.vocab
+    pool = CachePool(model.config, model.span, torch.float32, "cpu", 12 * PAGE, paged=True)
+    other, source, target = (pool.open() for _ in range(3))
+    for slot in (other, source):
+        assert pool.reserve(slot, 80)
+        model.run([Rows(slot, model.span, 0, ids[:80], 1)], pool)
+    before = [layer[other.pages + source.pages].clone() for layer in pool.layers]
+    assert pool.copy(source, target, 70)
+    assert len(target.pages) == 3
+    assert pool.reserve(target, 90)
+    (copied,) = model.run([Rows(target, model.span, 70, ids[70:], 20)], pool)
+    after = [layer[other.pages + source.pages] for layer in pool.layers]
+    assert all(torch.equal(one, two) for one, two in zip(before, after, strict=True))
+    assert pool.reserve(source, 90)
+    (straight,) = model.run([Rows(source, model.span, 70, ids[70:], 20)], pool)
+    assert torch.equal(copied, straight)
+    assert not pool.copy(source, other, 12 * PAGE)

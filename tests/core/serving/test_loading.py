@@ -9,7 +9,7 @@ import pytest
 
 from core.model.config import read_config
 from core.model.stored import files_of
-from core.serving.loading import read_ahead
+from core.serving.loading import read_ahead, see_one_gpu
 from core.serving.orders import WorkerConfig
 from core.terms import Span
 from tests.core.rings import make_checkpoint
@@ -44,3 +44,31 @@ def test_files_are_asked_for_as_far_as_memory_holds_them(
     read_ahead(config)
     assert not asked
     read_ahead(WorkerConfig("nowhere", (2, 8), "key", str(tmp_path), quantization="nf4", store=str(store)))
+
+
+@pytest.mark.parametrize(
+    ("device", "shown", "found"),
+    [
+        ("cpu", None, ("cpu", None, None)),
+        ("cuda:0", None, ("cuda:0", "0", "PCI_BUS_ID")),
+        ("cuda:1", None, ("cuda:0", "1", "PCI_BUS_ID")),
+        ("cuda:1", "2,GPU-af", ("cuda:0", "GPU-af", None)),
+        ("cuda:1", "3", ("cuda:1", "3", None)),
+    ],
+)
+def test_a_worker_sees_its_gpu_alone(
+    device: str,
+    shown: str | None,
+    found: tuple[str, str | None, str | None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The one that NVML, by which settings and memory go, has at that number, if the owner hides none."""
+    for name in ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    if shown is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
+    config = see_one_gpu(WorkerConfig("model", (2, 8), "key", str(tmp_path), device=device))
+    set_now = (os.environ.get("CUDA_VISIBLE_DEVICES"), os.environ.get("CUDA_DEVICE_ORDER"))
+    assert (config.device, *set_now) == found
