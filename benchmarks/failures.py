@@ -22,7 +22,6 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -261,11 +260,13 @@ async def rates(lengths: Sequence[int], repeats: int, results: Results, run: Run
     async with emulated_ring(bundled_model(), split(LAYERS, 4)) as ring:
         step, row = await _costs(ring)
         for tokens in lengths:
-            for p in RATES:
-                chance = random.Random(tokens + int(1e5 * p))
-                once = partial(_rate, ring, tokens, p, chance)
-                speeds = [await once() for _ in range(repeats)]
-                results.put([_rate_row(tokens, p, speeds, step, row)], run)
+            chances = {p: random.Random(tokens + int(1e5 * p)) for p in RATES}
+            speeds: dict[float, list[float]] = {p: [] for p in RATES}
+            await _rate(ring, tokens, 0.0, random.Random(0))  # what happens once is in no row
+            for _ in range(repeats):
+                for p, chance in chances.items():
+                    speeds[p].append(await _rate(ring, tokens, p, chance))
+            results.put([_rate_row(tokens, p, speeds[p], speeds[0.0], step, row) for p in RATES], run)
 
 
 async def _rate(ring: EmulatedRing, tokens: int, p: float, chance: random.Random) -> float:
@@ -310,7 +311,9 @@ def no_cache(tokens: int, p: float, step: float, row: float) -> float:
     return tokens * (1 - p) / seconds
 
 
-def _rate_row(tokens: int, p: float, speeds: Sequence[float], step: float, row: float) -> Row:
+def _rate_row(
+    tokens: int, p: float, speeds: Sequence[float], unharmed: Sequence[float], step: float, row: float
+) -> Row:
     return Row(
         name=f"rate-{tokens}-{p:g}",
         what=f"{tokens} tokens, p = {p:g} a step (emulated)",
@@ -319,6 +322,7 @@ def _rate_row(tokens: int, p: float, speeds: Sequence[float], step: float, row: 
         threads=1,
         dtype="float32",
         beside={
+            "against p = 0": statistics.median(a / b for a, b in zip(speeds, unharmed, strict=True)),
             "from the prompt": from_prompt(tokens, p, step),
             "no cache": no_cache(tokens, p, step, row),
             "usual step (ms)": 1000 * step,
