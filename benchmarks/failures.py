@@ -258,7 +258,7 @@ def _pause_row(role: str, pauses: Sequence[float], *, far: bool) -> Row:
 
 async def rates(lengths: Sequence[int], repeats: int, results: Results, run: Run) -> None:
     async with emulated_ring(bundled_model(), split(LAYERS, 4)) as ring:
-        step, row = await _costs(ring)
+        costs = await _costs(ring)
         for tokens in lengths:
             chances = {p: random.Random(tokens + int(1e5 * p)) for p in RATES}
             speeds: dict[float, list[float]] = {p: [] for p in RATES}
@@ -266,7 +266,7 @@ async def rates(lengths: Sequence[int], repeats: int, results: Results, run: Run
             for _ in range(repeats):
                 for p, chance in chances.items():
                     speeds[p].append(await _rate(ring, tokens, p, chance))
-            results.put([_rate_row(tokens, p, speeds[p], speeds[0.0], step, row) for p in RATES], run)
+            results.put([_rate_row(tokens, p, speeds[p], speeds[0.0], costs) for p in RATES], run)
 
 
 async def _rate(ring: EmulatedRing, tokens: int, p: float, chance: random.Random) -> float:
@@ -312,8 +312,10 @@ def no_cache(tokens: int, p: float, step: float, row: float) -> float:
 
 
 def _rate_row(
-    tokens: int, p: float, speeds: Sequence[float], unharmed: Sequence[float], step: float, row: float
+    tokens: int, p: float, speeds: Sequence[float], unharmed: Sequence[float], costs: tuple[float, float]
 ) -> Row:
+    """``costs``: seconds of a step, and of a row of a prompt."""
+    step, row = costs
     return Row(
         name=f"rate-{tokens}-{p:g}",
         what=f"{tokens} tokens, p = {p:g} a step (emulated)",
