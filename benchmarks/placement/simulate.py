@@ -21,7 +21,7 @@ from core.routing.route import layer_seconds, plan
 from core.routing.seen import LEAST_ROUNDS, Experience, Part
 from core.serving.choose import Why, alone, among, choose, may_go
 from core.serving.levels import BELIEVED, CROWD, PLAUSIBLE, STRANGER, Levels, levels, share, turn
-from core.swarm.guard import FULLEST
+from core.swarm.crowded import part_seen, visible
 from core.swarm.records import BAND_LAYERS
 from core.terms import DonorState, ModelRef, PeerId, Record, Route, Span
 
@@ -42,8 +42,6 @@ TRIES = 8
 BETWEEN_MINUTES = 15
 LOOK = 5
 """Minutes between a donor's looks at bands that it does not serve; where there is a hole, one."""
-REPLICAS = 5
-"""Peers that hold each key, as hivemind has it."""
 VIEWS = 12
 """Different samples of a crowded swarm that are dealt out among those who look in one minute."""
 MODEL = ModelRef("bigscience/bloom", "main", LAYERS)
@@ -414,12 +412,6 @@ def _record(peer: Peer, now: float) -> Record:
     )
 
 
-def _visible(entries: int) -> int:
-    """Of so many under one key, those that a reader finds: each of the peers that hold the key keeps a sample
-    of its own, and the reader asks all of them."""
-    return round(entries * (1 - (1 - min(1.0, FULLEST / max(entries, 1))) ** REPLICAS))
-
-
 @cache
 def _layers_a_second(card: Card, span: Span) -> float:
     return len(span) * table_and_ends(card).rate(span)
@@ -445,7 +437,7 @@ class Crowd:
         self.has_hole = bool((self.held == 0).any())
         self.movable = self.believed & (self._least(self.held) > 1)
         self.donors = int(self.believed.sum())
-        self.pictures: dict[int, Floats] = {}
+        self.pictures: dict[int, tuple[Floats, Floats]] = {}
         self.swarm = swarm
         self.lots = swarm.numbers.random(self.count)
         # Of a crowd each sees a part, and takes it for all.
@@ -483,7 +475,8 @@ class Crowd:
 
     def levels(self, index: int) -> Levels:
         """Without the donor that asks."""
-        rates = self._picture(index % VIEWS).copy()
+        seen, blur = self._picture(index % VIEWS)
+        rates = seen.copy()
         held, steady = self.held.copy(), self.steady.copy()
         part = slice(self.start[index], self.end[index])
         rates[part] = np.maximum(rates[part] - self.rate[index], 0.0)
@@ -497,6 +490,7 @@ class Crowd:
             self.donors - bool(self.believed[index]),
             self.limit,
             served=tuple(self.served.tolist()),
+            blur=tuple(blur.tolist()),
         )
 
     def _part_seen(self) -> float:
@@ -505,7 +499,7 @@ class Crowd:
             int(((self.start < first + BAND_LAYERS) & (self.end > first)).sum())
             for first in range(0, LAYERS, BAND_LAYERS)
         ]
-        return sum(map(_visible, touching)) / max(sum(touching), 1)
+        return sum(map(visible, touching)) / max(sum(touching), 1)
 
     def _claimed(self, peer: Peer) -> float:
         """Layers a second."""
@@ -524,20 +518,20 @@ class Crowd:
         least = [values[start:end].min() if end > start else np.iinfo(np.int64).max for start, end in bounds]
         return np.array(least, dtype=np.int64)[which]
 
-    def _picture(self, view: int) -> Floats:
-        """The rates as readers see them: all of a band, or a sample, from which nothing tells how many others
-        there are."""
+    def _picture(self, view: int) -> tuple[Floats, Floats]:
+        """The rates as readers see them, all of a band or a sample, and how uncertain they are."""
         if view not in self.pictures:
             self.pictures[view] = self._sampled(self.swarm)
         return self.pictures[view]
 
-    def _sampled(self, swarm: Swarm) -> Floats:
-        picture = np.zeros(LAYERS)
+    def _sampled(self, swarm: Swarm) -> tuple[Floats, Floats]:
+        picture, variance = np.zeros(LAYERS), np.zeros(LAYERS)
         for first in range(0, LAYERS, BAND_LAYERS):
             last = min(first + BAND_LAYERS, LAYERS)
             touching = np.flatnonzero((self.start < last) & (self.end > first))
-            found = swarm.numbers.permutation(touching)[: _visible(len(touching))]
+            found = swarm.numbers.permutation(touching)[: visible(len(touching))]
             seen = np.zeros(len(self.start), dtype=bool)
             seen[found] = True
             picture += self._sum(self.rate * seen, first, last)
-        return picture
+            variance += (1 - part_seen(len(found))) * self._sum(self.rate**2 * seen, first, last)
+        return picture, np.sqrt(np.maximum(variance, 0.0))

@@ -30,6 +30,9 @@ from core.terms import PeerId, Record, Span
 
 TOLERANCE = 0.05
 """Layers whose throughputs differ by less, of the mean, are even enough: nobody moves for that."""
+SURE = 4.0
+"""Where only a sample of a crowd is seen they must also differ by so many standard errors: who looks at all
+places, and often, always finds one that seems weak."""
 GAIN = 0.02
 """In a small swarm nobody moves for less than this part of what it carries."""
 MARGIN = 2.0
@@ -337,6 +340,11 @@ def _repays(seen: Levels, hand: Hand, now: Span, span: Span) -> bool:
     after = min(seen.rates[layer] + there * (layer in span) for layer in touched)
     mean = sum(seen.rates) / len(seen.rates)
     # One donor of many moves a level by little: what counts is how far apart the levels are.
-    apart = min(seen.rates[now.start : now.end]) - min(seen.rates[span.start : span.end])
+    strong, weak = (min(range(one.start, one.end), key=seen.rates.__getitem__) for one in (now, span))
+    apart = seen.rates[strong] - seen.rates[weak]
+    blur = math.hypot(seen.blur[strong], seen.blur[weak]) if seen.blur else 0.0
     away = hand.away(span)
-    return apart > TOLERANCE * mean and (after - before) * (hand.stay - away) > MARGIN * here * away
+    return (
+        apart > TOLERANCE * mean + SURE * blur
+        and (after - before) * (hand.stay - away) > MARGIN * here * away
+    )

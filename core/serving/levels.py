@@ -8,10 +8,13 @@ about to go who counts on whom, so two donors of a layer do not leave it in the 
 from __future__ import annotations
 
 import hashlib
+import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from core.swarm.crowded import part_seen
+from core.swarm.records import BAND_LAYERS
 from core.terms import DonorState, PeerId, Record, Span
 
 LAYER_SECONDS = 0.001
@@ -84,6 +87,8 @@ class Levels:
     """How many serve each layer now, those that will leave included; empty where that is ``held``."""
     stays: tuple[tuple[PeerId, Span], ...] = ()
     """Who ``steady`` counts, with what each serves."""
+    blur: tuple[float, ...] = ()
+    """The standard error of ``rates``, where only a sample of the donors was seen; empty where all were."""
 
     @property
     def holes(self) -> int:
@@ -154,7 +159,24 @@ def levels(
         window,
         served=tuple(_held((one.span for one in serving), layers)),
         stays=tuple((one.peer_id, one.span) for one in staying),
+        blur=() if small else _blur(others, layers, trust, PLAUSIBLE * typical),
     )
+
+
+def _blur(others: Sequence[Record], layers: int, trust: Trust, most: float) -> tuple[float, ...]:
+    """By band: of a sample without repeats each donor's rate varies the sum by its square, as far as others
+    were not seen."""
+    variance = [0.0] * layers
+    found = [0] * -(-layers // BAND_LAYERS)
+    for record in others:
+        goal = _goal(record)
+        square = (trust(record.peer_id) * min(_layer_rate(record), most) / len(goal)) ** 2
+        for layer in range(goal.start, goal.end):
+            variance[layer] += square
+        for band in range(goal.start // BAND_LAYERS, (goal.end - 1) // BAND_LAYERS + 1):
+            found[band] += 1
+    unseen = [1 - part_seen(count) for count in found]
+    return tuple(math.sqrt(unseen[layer // BAND_LAYERS] * one) for layer, one in enumerate(variance))
 
 
 def _known(

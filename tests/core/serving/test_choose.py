@@ -347,3 +347,19 @@ def test_a_boast_keeps_nobody_away() -> None:
     boast = record("c", 4, 8, step=0.0004)
     choice = chosen([*plain, boast], hand(4))
     assert choice is not None and choice.span.end > 4
+
+
+def test_of_a_sample_small_differences_are_chance() -> None:
+    """Where a key is full nobody moves for what another sample may show the other way round; for what is well
+    beyond that a donor moves."""
+
+    def seen(weak: int) -> Levels:
+        strong = [record(f"a{n}", 0, 4) for n in range(560 - weak)]
+        return levels([*strong, *(record(f"b{n}", 4, 8) for n in range(weak))], LAYERS, ME, 1001.0)
+
+    def moves(of: Levels) -> bool:
+        choice = choose(of, hand(4, Span(0, 4)), 0.0, random.Random(1))
+        return choice is not None and choice.why is Why.WEAK
+
+    assert not moves(seen(240)) and moves(replace(seen(240), blur=()))
+    assert moves(seen(120))
