@@ -30,7 +30,7 @@ from core.terms import PeerId, Record, Span
 
 TOLERANCE = 0.05
 """Layers whose throughputs differ by less, of the mean, are even enough: nobody moves for that."""
-SURE = 4.0
+SURE = 3.0
 """Where only a sample of a crowd is seen they must also differ by so many standard errors: who looks at all
 places, and often, always finds one that seems weak."""
 GAIN = 0.02
