@@ -1,8 +1,9 @@
 """What the directory costs each peer: ``python -m benchmarks.placement.directory [--donors N …]``.
 
 Real nodes with a p2pd each, on loopback. Four hold the hash table, the others are clients of it, as donors
-and readers are: each announces a record every 30 s and reads all of a model's bands every 30 s. More donors
-are announced by peers of their own, that are not measured, so that keys are as full as in a larger swarm.
+and readers are: each announces a record every 30 s, and reads all of a model's bands as often as a node and
+its worker do. More donors are announced by peers of their own, that are not measured, so that keys are as
+full as in a larger swarm.
 """
 
 from __future__ import annotations
@@ -16,18 +17,28 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.placement.__main__ import commit
+from core.errors import SwarmError
 from core.meter import Traffic
+from core.node.node import LOOK_SECONDS
 from core.paths import code
 from core.swarm.guard import FULLEST
 from core.swarm.identity import Identity
 from core.swarm.p2p import HivemindPeer, start_peer
+from core.swarm.pinger import READ_SECONDS
 from core.swarm.traffic import Gauge
-from core.swarm.watch import REFRESH_SECONDS, Announcer, Watcher
+from core.swarm.watch import (
+    RECORD_SECONDS,
+    REFRESH_SECONDS,
+    Announcer,
+    Watcher,
+    pause_after,
+    spread,
+)
 from core.terms import DonorState, ModelRef, PeerId, Record, Span, WireDtype
 
 MODEL = ModelRef("bigscience/bloom", "f" * 40, 72)
@@ -38,16 +49,16 @@ LENGTHS = (2, 5, 7, 12)
 """Layers of cards of 8, 12, 16 and 24 GB."""
 HEAD = """# What the directory costs a peer
 
-{nodes} real nodes with a p2pd each on loopback, {holders} of which hold the hash table and the others are its
-clients, as donors and readers are. Each client announces its record and reads all {bands} bands of a model of
-72 layers every {every:.0f} s. Other donors are announced besides, by peers that are not measured. Bytes a
-second of TCP, headers and what is sent again included, both ways, as the kernel counts them (median, most),
-over {seconds:.0f} s. The code: {commit}.
+{nodes} real nodes with a p2pd each on loopback, {holders} of which hold the hash table and the others are
+its clients, as donors and readers are. Each client announces its record every {every:.0f} s, looks at all
+{bands} bands of a model of 72 layers every {look:.0f} s as a node does that shows its swarm, and once a
+minute as a worker that measures its neighbours; in a larger swarm no sooner than {record:g} s after for each
+record that there was. Other donors are announced besides, by peers that are not measured. Bytes a second of
+TCP, headers and what is sent again included, both ways, as the kernel counts them (median, most), over
+{seconds:.0f} s or as long as it is from one look to the next. The code: {commit}.
 
-A key holds {fullest} entries at most, then one by chance makes room for each new one: what a client
-carries should stop growing there, which was not tried: it asks each of the five that hold a key, in
-finding where to store its record, too. What holders carry grows with all who read and announce, those
-that are not measured here among them.
+A key holds {fullest} entries at most, then one by chance makes room for each new one. What holders carry
+grows with all who read and announce, those that are not measured here among them.
 
 | donors | entries under a key | a client's bytes a second | a holder's, of all | donors read |
 |---|---|---|---|---|
@@ -158,9 +169,13 @@ async def measure(nodes: Nodes, donors: int, seconds: float) -> Row:
             stack.push_async_callback(announcer.end)
             watchers.append(Watcher(peer.directory, MODEL))
             stack.push_async_callback(watchers[-1].close)
-        await asyncio.sleep(REFRESH_SECONDS)  # dialling and the first reads are past
+            for looking in (look_around(watchers[-1]), measure_neighbours(peer)):
+                stack.callback(asyncio.create_task(looking).cancel)
+        # Dialling and the first reads are past, and all have come to their pace.
+        await asyncio.sleep(REFRESH_SECONDS + pause_after(range(donors), 0.0))
         gauges = {peer: Gauge(within=True) for peer in (*nodes.holders, *nodes.clients)}
         before = {peer: look(gauge, peer) for peer, gauge in gauges.items()}
+        seconds = max(seconds, pause_after(range(donors), 0.0))
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             await asyncio.sleep(2.0)
@@ -175,6 +190,23 @@ async def measure(nodes: Nodes, donors: int, seconds: float) -> Row:
         pair([rate[peer] for peer in nodes.holders]),
         pair(found),
     )
+
+
+async def look_around(watcher: Watcher) -> None:
+    """As ``core.node.node`` does."""
+    while True:
+        with suppress(SwarmError):
+            await watcher.glance(LOOK_SECONDS)
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+async def measure_neighbours(peer: HivemindPeer) -> None:
+    """As often as ``core.swarm.pinger`` reads whom to measure."""
+    found: Sequence[Record] = ()
+    while True:
+        with suppress(SwarmError):
+            found = await peer.directory.read(MODEL)
+        await asyncio.sleep(spread(pause_after(found, READ_SECONDS)))
 
 
 def look(gauge: Gauge, peer: HivemindPeer) -> Traffic:
@@ -214,6 +246,8 @@ def write(rows: Sequence[Row], given: argparse.Namespace) -> None:
         holders=HOLDERS,
         bands=-(-MODEL.layers // 8),
         every=REFRESH_SECONDS,
+        look=LOOK_SECONDS,
+        record=RECORD_SECONDS,
         seconds=given.seconds,
         fullest=FULLEST,
         commit=commit(),

@@ -182,9 +182,10 @@ class Node:
         for watcher in tuple(self.watchers):
             watcher(status)
 
-    async def look(self) -> SwarmView:
-        """Reads the records and publishes what they say."""
-        records = await self.generator.records(fresh=True)
+    async def look(self, *, fresh: bool = True) -> SwarmView:
+        """Reads the records and publishes what they say; unless ``fresh``, as seldom as so many allow."""
+        generator = self.generator
+        records = await (generator.records(fresh=True) if fresh else generator.glance(LOOK_SECONDS))
         online = [record for record in records if record.state is DonorState.ONLINE]
         holes = missing(online, self.model.config.layers)
         view = SwarmView(self.model.config.model_id, not holes, holes, len(online))
@@ -194,7 +195,7 @@ class Node:
     async def _look_around(self) -> None:
         while True:
             try:
-                await self.look()
+                await self.look(fresh=False)
             except SwarmError as error:
                 log.warning("the directory could not be read: %s", error)
             await asyncio.sleep(LOOK_SECONDS)

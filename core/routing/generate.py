@@ -311,6 +311,10 @@ class Generator:
         """The donors of this model: as last read, or read now."""
         return await self._planner.records(fresh=fresh)
 
+    async def glance(self, age: float) -> tuple[Record, ...]:
+        """The same for who only looks: not older than ``age`` seconds, or than reading so many allows."""
+        return await self._planner.glance(age)
+
     async def believed(self, *, fresh: bool = False) -> tuple[Record, ...]:
         """The same as far as what was seen of them here agrees."""
         return await self._planner.believed(fresh=fresh)

@@ -71,6 +71,10 @@ class Planner:
         known = self._watcher.records
         return await self._watcher.refresh() if fresh or not known else known
 
+    async def glance(self, age: float) -> tuple[Record, ...]:
+        """The same for who only looks: not older than ``age`` seconds, or than reading so many allows."""
+        return await self._watcher.glance(age)
+
     async def believed(self, *, fresh: bool = False) -> tuple[Record, ...]:
         """The same as far as this reader believes them."""
         return self._experience.seen.believed(await self.records(fresh=fresh))
@@ -78,7 +82,7 @@ class Planner:
     @property
     def whole(self) -> bool:
         """Whether donors that are believed serve all layers, as far as is known now."""
-        believed = [one for one in self._watcher.records if self.trust(one.peer_id) >= BELIEVED]
+        believed = [one for one in self._watcher.last if self.trust(one.peer_id) >= BELIEVED]
         return not missing(believed, self._model.layers)
 
     # Who answers over which donors

@@ -11,6 +11,8 @@ from __future__ import annotations
 import logging
 import random
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
@@ -30,6 +32,8 @@ log = logging.getLogger(__name__)
 
 MOST_KEYS = 4096
 """Keys that are kept for others; beyond this those go that expire first."""
+_placing: ContextVar[bool] = ContextVar("placing", default=False)
+"""Whether only those who hold a key are looked for, not what they hold."""
 _storing: ContextVar[bool] = ContextVar("storing", default=False)
 """Whether what is judged now is to be stored for others, or was found by us: readers judge for themselves."""
 
@@ -94,12 +98,27 @@ class IdlebloomDHT(DHTProtocol):  # type: ignore[misc]
         unsure = took / 2
         return behind - unsure if behind > unsure else min(behind + unsure, 0.0)
 
+    @staticmethod
+    @contextmanager
+    def placing() -> Iterator[None]:
+        """Who stores meanwhile does not read along what lies there: hivemind sends it to whoever looks for a
+        key's holders, which in a large swarm is far more than what is stored."""
+        mark = _placing.set(True)
+        try:
+            yield
+        finally:
+            _placing.reset(mark)
+
     async def call_find(self, peer: Any, keys: Any) -> Any:
         """A peer may say of a dictionary that it is valid for ever, and hivemind would look no further: only
         what its entries say counts."""
-        found = await super().call_find(peer, keys)
+        # The last bit off: the same peers are nearest, and nothing lies there.
+        aside = {type(key)(int(key) ^ 1): key for key in keys} if _placing.get() else {}
+        found = await super().call_find(peer, aside or keys)
         if found is None:
             return None
+        if aside:
+            return {aside[key]: (None, nearest) for key, (_, nearest) in found.items()}
         return {key: (_as_its_entries_say(value), nearest) for key, (value, nearest) in found.items()}
 
     def get_stub(self, peer: Any) -> Any:

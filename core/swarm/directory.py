@@ -117,14 +117,16 @@ class DhtDirectory:
             entries.append((MODELS_KEY, model_subkey(record.model)))
         keys, subkeys = zip(*entries, strict=True)
         try:
+            node = self._node
             async with asyncio.timeout(_ANSWER_SECONDS):
-                stored = await self._node.store_many(
-                    list(keys),
-                    [data] * len(keys),
-                    record.expires_at,
-                    subkeys=list(subkeys),
-                    exclude_self=self._client_only,
-                )
+                with node.protocol.placing():
+                    stored = await node.store_many(
+                        list(keys),
+                        [data] * len(keys),
+                        record.expires_at,
+                        subkeys=list(subkeys),
+                        exclude_self=self._client_only,
+                    )
         except TimeoutError:
             return False
         taken = {key for key, subkey in entries if stored[key, subkey] and subkey == record.peer_id}

@@ -20,7 +20,7 @@ from core.swarm.coordinates import Coordinate, moved, read
 from core.swarm.messages import Heard, Lease
 from core.swarm.peer import Peer, Stream
 from core.swarm.records import MAX_NEAR
-from core.swarm.watch import spread
+from core.swarm.watch import pause_after, spread
 from core.terms import NEAR_NAME, DonorState, ModelRef, PeerId, Record, Span
 
 log = logging.getLogger(__name__)
@@ -100,11 +100,13 @@ class Pinger:
         """Reads who is there now and then, more often while this donor is new."""
         pause = FIRST_READ_SECONDS
         while True:
+            records: Sequence[Record] = ()
             try:
-                self._measure(await self._peer.directory.read(self._model))
+                records = await self._peer.directory.read(self._model)
+                self._measure(records)
             except SwarmError as error:
                 log.debug("reading whom to measure: %s", error)
-            await asyncio.sleep(spread(pause * self._pace))
+            await asyncio.sleep(spread(pause_after(records, pause) * self._pace))
             pause = min(2 * pause, READ_SECONDS)
 
     def _measure(self, records: Sequence[Record]) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 
 from core.errors import SwarmError
 from core.swarm.identity import Identity
@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 
 REFRESH_SECONDS = 30.0
 REST_SECONDS = 300.0
+RECORD_SECONDS = 0.5
+"""What nobody waits for is read again no sooner than so long for each record that there was: so what reading
+costs does not grow with the swarm, only how old the news is."""
 _RETRY_SECONDS = 5.0
 _CLOSEST_READS = 0.2
 """Seconds between the starts of two reads, however often they are asked for."""
@@ -95,7 +98,8 @@ class Watcher:
     """The records of one model, kept so fresh that a plan needs no wait.
 
     The bands of ``layers`` (all, unless said) are read every 30 s, the rest every 5 min; outside of
-    those bands a donor may therefore be missing that has come, or whose record has run out.
+    those bands a donor may therefore be missing that has come, or whose record has run out. Above 60 donors
+    it takes longer (``RECORD_SECONDS``), and above 180 records run out in between: then who needs some reads.
     """
 
     def __init__(
@@ -113,6 +117,8 @@ class Watcher:
         self._every, self._rest_every = every, rest_every
         self._known: dict[str, Record] = {}
         self._read_all_at = float("-inf")
+        self.last: tuple[Record, ...] = ()
+        """What was there when all was read last."""
         self._reading = asyncio.Lock()
         self._task = asyncio.create_task(self._keep(), name="watch records")
 
@@ -133,6 +139,13 @@ class Watcher:
                 await self._read(None)
         return self.records
 
+    async def glance(self, age: float) -> tuple[Record, ...]:
+        """What was there ``age`` seconds ago or later; where that is much, when it was read last. Raises
+        ``SwarmError``."""
+        if time.monotonic() - self._read_all_at >= pause_after(self.last, age):
+            await self.refresh()
+        return self.last
+
     async def close(self) -> None:
         self._task.cancel()
         await asyncio.wait({self._task})
@@ -140,11 +153,17 @@ class Watcher:
     async def _keep(self) -> None:
         failing = False
         while True:
+            if self.layers is None:
+                # Others may have read meanwhile.
+                pause = self._read_all_at + pause_after(self.last, self._every) - time.monotonic()
+                if pause > 0:
+                    await asyncio.sleep(spread(pause))
+                    continue
             whole = self.layers is None or time.monotonic() - self._read_all_at >= self._rest_every
             try:
                 async with self._reading:
                     await self._read(None if whole else self.layers)
-                failing, pause = False, self._every
+                failing, pause = False, pause_after(self.last, self._every)
             except SwarmError as error:
                 log.log(logging.DEBUG if failing else logging.WARNING, "reading records: %s", error)
                 failing, pause = True, min(_RETRY_SECONDS, self._every)
@@ -161,6 +180,13 @@ class Watcher:
             if known is None or record.expires_at >= known.expires_at:
                 self._known[record.peer_id] = record
         self._known = {peer: record for peer, record in self._known.items() if record.expires_at > now}
+        if layers is None:
+            self.last = tuple(self._known.values())
+
+
+def pause_after(records: Sized, least: float) -> float:
+    """Seconds until so many records are read again without need."""
+    return max(least, RECORD_SECONDS * len(records))
 
 
 def spread(seconds: float) -> float:

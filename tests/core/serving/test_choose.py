@@ -361,5 +361,5 @@ def test_of_a_sample_small_differences_are_chance() -> None:
         choice = choose(of, hand(4, Span(0, 4)), 0.0, random.Random(1))
         return choice is not None and choice.why is Why.WEAK
 
-    assert not moves(seen(240)) and moves(replace(seen(240), blur=()))
+    assert not moves(seen(250)) and moves(replace(seen(250), blur=()))
     assert moves(seen(120))

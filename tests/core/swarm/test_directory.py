@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -118,3 +119,24 @@ def test_keys_tell_models_apart() -> None:
     ]
     assert len({band_key(model, band) for model in models for band in range(4)}) == 16
     assert msgpack.unpackb(KEY)[0] == WIRE_VERSION
+
+
+async def test_who_stores_does_not_read_along(
+    peers: list[HivemindPeer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else announcing would cost the more the more others have announced."""
+    _, donor, other = peers
+    protocol, values = sys.modules["hivemind.dht.protocol"].DHTProtocol, []
+    answer = protocol.rpc_find
+
+    async def rpc_find(self: object, request: object, context: object) -> object:
+        answered = await answer(self, request, context)
+        values.extend(result.value for result in answered.results if result.value)
+        return answered
+
+    await other.directory.announce(record(other))
+    monkeypatch.setattr(protocol, "rpc_find", rpc_find)
+    stored = await donor.directory.announce(record(donor))
+    assert values == []
+    assert stored in await other.directory.read(MODEL)
+    assert values

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from core.errors import SwarmError
+from core.swarm import watch
 from core.swarm.fake import FakeDirectory, FakePeer, FakeSwarm
 from core.swarm.identity import Identity
 from core.swarm.watch import Announcer, Watcher
@@ -135,3 +136,25 @@ async def test_layers_that_matter_are_read_more_often(monkeypatch: pytest.Monkey
     await watcher.close()
     assert reads[0] is None
     assert set(reads[1:]) == {Span(0, 8)}
+
+
+async def test_a_large_swarm_is_looked_at_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who only looks gets what was read last until that has been paid for, even what has run out since; who
+    needs news gets it."""
+    clock = Clock()
+    swarm = FakeSwarm(clock)
+    reader = swarm.peer()
+    watcher = Watcher(reader.directory, MODEL, clock=clock)
+    donors = [swarm.peer() for _ in range(4)]
+    for donor in donors[:2]:
+        await donor.directory.announce(record(donor))
+    assert len(await watcher.refresh()) == 2
+    for donor in donors[2:]:
+        await donor.directory.announce(record(donor))
+    monkeypatch.setattr(watch, "RECORD_SECONDS", 1000.0)
+    clock.now += 80
+    assert {one.peer_id for one in await watcher.glance(0.0)} == {one.peer_id for one in donors[:2]}
+    monkeypatch.setattr(watch, "RECORD_SECONDS", 0.0)
+    assert len(await watcher.glance(1000.0)) == 2
+    assert len(await watcher.glance(0.0)) == 4
+    await watcher.close()
