@@ -29,7 +29,7 @@ from core.paths import code
 from core.swarm.guard import FULLEST
 from core.swarm.identity import Identity
 from core.swarm.p2p import HivemindPeer, start_peer
-from core.swarm.pinger import READ_SECONDS
+from core.swarm.pinger import READ_SECONDS, SELDOM
 from core.swarm.traffic import Gauge
 from core.swarm.watch import (
     RECORD_SECONDS,
@@ -52,10 +52,10 @@ HEAD = """# What the directory costs a peer
 {nodes} real nodes with a p2pd each on loopback, {holders} of which hold the hash table and the others are
 its clients, as donors and readers are. Each client announces its record every {every:.0f} s, looks at all
 {bands} bands of a model of 72 layers every {look:.0f} s as a node does that shows its swarm, and once a
-minute as a worker that measures its neighbours; in a larger swarm no sooner than {record:g} s after for each
-record that there was. Other donors are announced besides, by peers that are not measured. Bytes a second of
-TCP, headers and what is sent again included, both ways, as the kernel counts them (median, most), over
-{seconds:.0f} s or as long as it is from one look to the next. The code: {commit}.
+minute as a worker that measures its neighbours; in a larger swarm no sooner than {record:g} s and
+{seldom:g} s after for each record that there was. Other donors are announced besides, by peers that are not
+measured. Bytes a second of TCP, headers and what is sent again included, both ways, as the kernel counts them
+(median, most), over {seconds:.0f} s or as long as it is from one look to the next. The code: {commit}.
 
 A key holds {fullest} entries at most, then one by chance makes room for each new one. What holders carry
 grows with all who read and announce, those that are not measured here among them.
@@ -206,7 +206,7 @@ async def measure_neighbours(peer: HivemindPeer) -> None:
     while True:
         with suppress(SwarmError):
             found = await peer.directory.read(MODEL)
-        await asyncio.sleep(spread(pause_after(found, READ_SECONDS)))
+        await asyncio.sleep(spread(pause_after(found, READ_SECONDS, SELDOM)))
 
 
 def look(gauge: Gauge, peer: HivemindPeer) -> Traffic:
@@ -248,6 +248,7 @@ def write(rows: Sequence[Row], given: argparse.Namespace) -> None:
         every=REFRESH_SECONDS,
         look=LOOK_SECONDS,
         record=RECORD_SECONDS,
+        seldom=SELDOM * RECORD_SECONDS,
         seconds=given.seconds,
         fullest=FULLEST,
         commit=commit(),

@@ -30,8 +30,9 @@ QUICK_PINGS = 4
 """The first so many to a peer follow each other"""
 QUICK_SECONDS = 0.5
 """at this distance, so that a new donor soon knows where it lies."""
-READ_SECONDS = 60.0
-"""How often the records are read again; at first more often."""
+READ_SECONDS, SELDOM = 60.0, 4.0
+"""How often the records are read again, at first more often; and how many times as seldom as by who shows
+them, where there are many."""
 FIRST_READ_SECONDS = 2.0
 ANSWER_SECONDS = 5.0
 NEIGHBOURS = MAX_NEAR
@@ -106,7 +107,7 @@ class Pinger:
                 self._measure(records)
             except SwarmError as error:
                 log.debug("reading whom to measure: %s", error)
-            await asyncio.sleep(spread(pause_after(records, pause) * self._pace))
+            await asyncio.sleep(spread(pause_after(records, pause, SELDOM) * self._pace))
             pause = min(2 * pause, READ_SECONDS)
 
     def _measure(self, records: Sequence[Record]) -> None:

@@ -184,9 +184,9 @@ class Watcher:
             self.last = tuple(self._known.values())
 
 
-def pause_after(records: Sized, least: float) -> float:
-    """Seconds until so many records are read again without need."""
-    return max(least, RECORD_SECONDS * len(records))
+def pause_after(records: Sized, least: float, seldom: float = 1.0) -> float:
+    """Seconds until so many records are read again without need, or so many times as seldom."""
+    return max(least, seldom * RECORD_SECONDS * len(records))
 
 
 def spread(seconds: float) -> float:
