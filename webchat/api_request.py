@@ -17,6 +17,8 @@ MAX_STOPS = 4
 MAX_N = 4
 MAX_CHOICES = 16
 MAX_LOGPROBS = 5
+MAX_TOP_LOGPROBS = 20
+"""As OpenAI's: of a completion, and of a chat."""
 COMPLETION_TOKENS = 16
 """What OpenAI gives a completion that states no length."""
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
@@ -59,7 +61,7 @@ def read_chat(body: Body) -> Request:
     if longest is None:
         longest = whole(body, "max_tokens", 1, MAX_NEW_TOKENS)
     with_logprobs = flag(body, "logprobs")
-    top = whole(body, "top_logprobs", 0, MAX_LOGPROBS)
+    top = whole(body, "top_logprobs", 0, MAX_TOP_LOGPROBS)
     if top is not None and not with_logprobs:
         raise BadValue("top_logprobs", "is only for logprobs: true")
     return _read(body, [_messages(body)], longest, top if with_logprobs else None, with_logprobs)

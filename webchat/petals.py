@@ -67,7 +67,7 @@ def blueprint(reader: Reader, turnstile: Turnstile) -> Blueprint:
     @petals.post("/api/v1/generate")
     def generate() -> Response:
         try:
-            body = read_form(request.values)
+            body = mapping(request.get_json(), "body") if request.is_json else read_form(request.values)
             check_model(reader, text(body, "model"))
             wanted = read_wanted(body)
             with turnstile.answers():

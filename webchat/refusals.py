@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 
 from flask import Flask, Response, jsonify
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.routing import WebsocketMismatch
 from wsproto.utilities import RemoteProtocolError
 
 from core.errors import (
@@ -79,6 +80,8 @@ def refusal_of(error: Exception) -> Refusal:
             return Refusal(400, "this is no WebSocket handshake")
         case RecursionError():
             return Refusal(400, "the request is nested too deeply")
+        case WebsocketMismatch():
+            return Refusal(400, "this address is for HTTP or for WebSocket alone, and this was the other")
         case HTTPException():
             return Refusal(error.code or 500, HTTP_WORDS.get(error.code, error.name.lower()))
         case IdlebloomError():
@@ -95,7 +98,7 @@ def refusal_of(error: Exception) -> Refusal:
 
 
 HTTP_WORDS: dict[int | None, str] = {
-    400: "this is not a request that can be read",
+    400: "this is not a request that can be read: its body must be JSON",
     404: "there is nothing at this address",
     405: "this address takes no such request",
     413: "the request is too large",
@@ -118,14 +121,21 @@ def error_shape(error: Exception) -> dict[str, object]:
 
 
 def sentence(words: str) -> str:
-    """``the prompt is empty`` → ``The prompt is empty.``"""
-    words = words[:1].upper() + words[1:]
+    """``the prompt is empty`` → ``The prompt is empty.`` A field's name in front stays as it is written."""
+    if not words.partition(" ")[0].endswith(":"):
+        words = words[:1].upper() + words[1:]
     return words if words.endswith((".", "!", "?")) else f"{words}."
 
 
 def install(app: Flask) -> None:
-    def answer(error: Exception) -> tuple[Response, int]:
+    def answer(error: Exception) -> Response:
         refusal = refusal_of(error)
-        return jsonify(error=refusal.shape), refusal.status
+        response = jsonify(error=refusal.shape)
+        response.status_code = refusal.status
+        if isinstance(error, MethodNotAllowed):
+            response.allow.update(error.valid_methods or ())
+        if refusal.status == 401:
+            response.headers["WWW-Authenticate"] = "Bearer"
+        return response
 
     app.register_error_handler(Exception, answer)

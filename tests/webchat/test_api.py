@@ -244,6 +244,7 @@ BAD: list[tuple[str, object, str]] = [
     ("n", 0, "n"),
     ("logprobs", 2, "logprobs"),
     ("top_logprobs", 2, "top_logprobs"),
+    ("top_logprobs", 21, "top_logprobs"),
     ("tools", [{"type": "function"}], "tools"),
     ("response_format", {"type": "json_object"}, "response_format"),
     ("logit_bias", {"1": 2}, "logit_bias"),
@@ -287,6 +288,22 @@ def test_malformed_bodies_are_refused(client: FlaskClient, body: bytes) -> None:
     answer = client.post("/v1/chat/completions", data=body, content_type="application/json")
     assert answer.status_code == 400
     assert answer.get_json()["error"]["message"]
+
+
+def test_what_is_wrong_is_named_as_the_client_wrote_it(client: FlaskClient) -> None:
+    """A field keeps its spelling, and a body that is no JSON is called that."""
+    body = {"model": MODEL, "messages": HELLO, "max_tokens": "8"}
+    answer = client.post("/v1/chat/completions", json=body)
+    assert answer.get_json()["error"]["message"] == "max_tokens: must be a whole number."
+    answer = client.post("/v1/chat/completions", data=b"{", content_type="application/json")
+    assert "must be JSON" in answer.get_json()["error"]["message"]
+
+
+def test_a_wrong_method_hears_which_are_right(client: FlaskClient) -> None:
+    """With 405 comes ``Allow``, as HTTP asks for."""
+    answer = client.delete("/v1/models")
+    assert answer.status_code == 405
+    assert {"GET", "HEAD"} <= set(answer.allow)
 
 
 def test_numbers_that_json_does_not_know_are_refused(client: FlaskClient) -> None:

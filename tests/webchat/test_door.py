@@ -69,7 +69,8 @@ def test_a_link_from_elsewhere_opens_the_page(client: FlaskClient) -> None:
 @pytest.mark.parametrize("path", ["/api/status?once=1", "/api/settings"])
 def test_control_needs_the_cookie_or_the_token(client: FlaskClient, door: Door, path: str) -> None:
     """Status and settings are closed until the page has set its cookie; the token opens them too."""
-    assert client.get(path).status_code == 401
+    refused = client.get(path)
+    assert refused.status_code == 401 and refused.headers["WWW-Authenticate"] == "Bearer"
     assert client.get(path, headers={"Authorization": "Bearer wrong"}).status_code == 401
     assert client.get(path, headers={"Authorization": f"Bearer {door.token}"}).status_code == 200
     client.get("/")

@@ -77,6 +77,15 @@ def test_a_form_or_a_query_is_answered(client: FlaskClient, reader: FakeReader, 
     assert reader.forgotten == [ask.conversation]
 
 
+def test_json_is_answered_too(client: FlaskClient, reader: FakeReader) -> None:
+    """The same fields; what is none of them is told."""
+    values = {"model": MODEL, "inputs": "A cat sat", "max_new_tokens": 3, "do_sample": 1, "seed": 7}
+    assert client.post("/api/v1/generate", json=values).get_json() == {"ok": True, "outputs": "A flower is"}
+    assert reader.asks[0].sampling == Sampling(temperature=1.0, seed=7)
+    told = client.post("/api/v1/generate", json=["a"]).get_json()
+    assert told == {"ok": False, "traceback": "body: must be an object."}
+
+
 def test_without_sampling_the_likeliest_word_is_taken(client: FlaskClient, reader: FakeReader) -> None:
     """Temperature and its like count with ``do_sample`` alone."""
     client.post("/api/v1/generate", data={"model": MODEL, "inputs": "a", "max_length": 9, "temperature": 2})
