@@ -27,7 +27,8 @@ they weigh beside peers that were seen, not beside each other."""
 BELIEVED = 0.25
 """A layer is a hole where all its donors are trusted less than this."""
 LIKELY = 2.5
-"""The same where a small swarm is looked at as a whole: one boast would count much there."""
+"""Where a small swarm is looked at as a whole, whoever claims more than so many times the median counts as
+the median: that far out a claim is most likely a boast, and one boast would count much there."""
 PLAUSIBLE = 4.0
 """A donor counts for at most so many times the median speed of a layer."""
 WINDOW_SECONDS = 60.0
@@ -193,7 +194,7 @@ def _known(
             Held(
                 one.peer_id,
                 goal,
-                part * min(claimed, LIKELY * typical),
+                part * (claimed if claimed <= LIKELY * typical else typical),
                 part * min(claimed, typical),
                 tuple(fitting),
                 serves,

@@ -363,3 +363,12 @@ def test_of_a_sample_small_differences_are_chance() -> None:
 
     assert not moves(seen(250)) and moves(replace(seen(250), blur=()))
     assert moves(seen(120))
+
+
+def test_a_claim_that_is_out_of_reach_counts_as_usual() -> None:
+    """A boast, within limits, would make all others stand elsewhere."""
+    records = [record(f"p{number}", 0, 4, step=0.004) for number in range(3)]
+    for claimed, counts in ((0.002, 2.0), (0.0004, 1.0), (0.000004, 1.0)):
+        seen = levels([*records, record("fast", 4, 8, step=claimed)], LAYERS, ME, 0.0)
+        rates = {held.peer: held.rate for held in seen.spans}
+        assert rates["fast"] == pytest.approx(counts * rates["p0"])
