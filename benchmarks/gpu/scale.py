@@ -36,6 +36,9 @@ class Scale:
     """Blocks of the checkpoints that workers serve."""
     tokens: int
     prompt: int
+    far_tokens: int
+    far_answers: tuple[int, int, int]
+    """Over shaped links: of one reader at the short position, at the long one, rounds of eight readers."""
     kills: int
     at_once: int
     cap: int
@@ -67,6 +70,8 @@ BLOOM = Scale(
     one=4,
     tokens=48,
     prompt=128,
+    far_tokens=24,
+    far_answers=(5, 2, 2),
     kills=50,
     at_once=10,
     cap=20_000_000_000,
@@ -96,6 +101,8 @@ TINY = Scale(
     one=2,
     tokens=8,
     prompt=16,
+    far_tokens=8,
+    far_answers=(1, 1, 1),
     kills=2,
     at_once=2,
     cap=2_000_000_000,

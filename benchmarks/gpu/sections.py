@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,14 +33,22 @@ class Section:
             from benchmarks.gpu.blocks import DEVICE
 
             rows = made(DEVICE)
-        elif inspect.iscoroutinefunction(made):
-            from core.swarm.loop import new_event_loop
-
-            with asyncio.Runner(loop_factory=new_event_loop) as runner:
-                rows = runner.run(made(files))
+        elif inspect.isasyncgenfunction(made):
+            rows = _as_they_come(made(files))
         else:
             rows = made(files)
         return rows
+
+
+def _as_they_come(rows: AsyncGenerator[Row]) -> Iterator[Row]:
+    from core.swarm.loop import new_event_loop
+
+    async def following() -> Row | None:
+        return await anext(rows, None)
+
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        while (row := runner.run(following())) is not None:
+            yield row
 
 
 SECTIONS = {
@@ -54,6 +62,7 @@ SECTIONS = {
     "offloading": Section("layers", "offloaded", 60, wants_files=False),
     "ring": Section("workers", "ring_rows", 200),
     "release": Section("workers", "release_rows", 250),
+    "shaped": Section("links", "shaped_rows", 300),
 }
-SERVED = ("cap", "online", "ring", "release")
+SERVED = ("cap", "online", "ring", "release", "shaped")
 """Those for which checkpoints are made first."""

@@ -6,7 +6,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -114,13 +114,12 @@ def _by_several(path: Path) -> None:
 # A worker
 
 
-async def online_rows(files: Path) -> list[Row]:
+async def online_rows(files: Path) -> AsyncGenerator[Row]:
     """From starting a worker to online: once with nothing known of the device, then with what was kept, the
     span's files in the system's cache or on the disk alone."""
     folder, span = files / "one", Span(1, SIZES["one"] + 1)
     paths = files_of(files / "store", folder, read_config(folder), Quantization.NF4, span)
     size = sum(path.stat().st_size for path in paths)
-    found: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="gpu-online-") as made:
         runtime = Path(made)
         peer = await start_peer(identity=runtime / "node.key", runtime=runtime)
@@ -150,22 +149,19 @@ async def online_rows(files: Path) -> list[Row]:
                     forget(path)
                 seconds, phases = await _start(config, runtime / f"{name}.log")
                 bar = TIMES * reading + SECONDS
-                found.append(
-                    Row(
-                        f"online-{name}",
-                        f"from starting a worker to online, {len(span)} blocks kept ({name}): of the bar, "
-                        f"{TIMES} × reading + {SECONDS:g} s",
-                        "",
-                        Interval.of([seconds / bar]),
-                        4,
-                        "nf4",
-                        bar=Bar(1.0, at_least=False),
-                        beside={"s": seconds, "reading, s": reading, "files, GB": size / 1e9, **phases},
-                    )
+                yield Row(
+                    f"online-{name}",
+                    f"from starting a worker to online, {len(span)} blocks kept ({name}): of the bar, "
+                    f"{TIMES} × reading + {SECONDS:g} s",
+                    "",
+                    Interval.of([seconds / bar]),
+                    4,
+                    "nf4",
+                    bar=Bar(1.0, at_least=False),
+                    beside={"s": seconds, "reading, s": reading, "files, GB": size / 1e9, **phases},
                 )
         finally:
             await peer.close()
-    return found
 
 
 async def _start(config: WorkerConfig, log: Path) -> tuple[float, dict[str, float]]:

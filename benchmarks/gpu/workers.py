@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
@@ -30,16 +30,20 @@ CAP = SCALE.cap
 GROWING = SCALE.growing
 
 
-@asynccontextmanager
-async def donors(
-    folder: Path, name: str, kind: Quantization, spans: tuple[Span, ...], **more: Any
-) -> AsyncIterator[Swarm]:
-    given = {
+def given(folder: Path, kind: Quantization) -> dict[str, Any]:
+    """What workers are told of the checkpoints in ``folder``."""
+    return {
         "device": SCALE.device,
         "quantization": str(kind),
         "store": str(folder / "store"),
         "cache": str(folder / "device"),
     }
+
+
+@asynccontextmanager
+async def donors(
+    folder: Path, name: str, kind: Quantization, spans: tuple[Span, ...], **more: Any
+) -> AsyncIterator[Swarm]:
     tokens = more.pop("cache_tokens", 4096)
     async with workers(
         folder / name,
@@ -47,7 +51,7 @@ async def donors(
         dtype="bfloat16",
         threads=4,
         cache_tokens=tokens,
-        more=given | more,
+        more=given(folder, kind) | more,
     ) as swarm:
         yield swarm
 
@@ -61,9 +65,8 @@ def prompts(count: int, length: int) -> list[list[int]]:
     return [[chance.randrange(3, VOCAB) for _ in range(length)] for _ in range(count)]
 
 
-async def ring_rows(folder: Path) -> list[Row]:
+async def ring_rows(folder: Path) -> AsyncGenerator[Row]:
     """Three donors, the words' ends included."""
-    found = []
     blocks = SIZES["ring"]
     for kind in (Quantization.INT8, Quantization.NF4):
         started = time.perf_counter()
@@ -77,39 +80,34 @@ async def ring_rows(folder: Path) -> list[Row]:
             steps = [one.step for one in timings]
             step = Interval.of(steps).median
             whole = step + (BLOCKS - blocks) * block
-            found.append(
-                row(
-                    f"ring-{kind}",
-                    f"three donors on one GPU, loopback, {blocks} blocks with both ends, one reader: steps/s",
-                    "",
-                    [1 / one for one in steps],
-                    str(kind),
-                    beside={
-                        "a block in a donor, ms": 1e3 * block,
-                        f"extrapolated to {BLOCKS} blocks": 1 / whole,
-                        "and with 3 one-way delays of 50 ms, computed": 1 / (whole + 0.15),
-                        "first token of 128, s": Interval.of(one.first for one in timings).median,
-                        **{f"Petals, {link}": rate for link, rate in PETALS.items()},
-                        "all three online after, s": online,
-                    },
-                    bound="links between the donors were not shaped: the machine has no tool for it",
-                )
+            yield row(
+                f"ring-{kind}",
+                f"three donors on one GPU, loopback, {blocks} blocks with both ends, one reader: steps/s",
+                "",
+                [1 / one for one in steps],
+                str(kind),
+                beside={
+                    "a block in a donor, ms": 1e3 * block,
+                    f"extrapolated to {BLOCKS} blocks": 1 / whole,
+                    "and with 3 one-way delays of 50 ms, computed": 1 / (whole + 0.15),
+                    "first token of 128, s": Interval.of(one.first for one in timings).median,
+                    **{f"Petals, {link}": rate for link, rate in PETALS.items()},
+                    "all three online after, s": online,
+                },
+                bound="links between the donors are not shaped: see the rows of shaped links",
             )
             rates = []
             for _ in range(3):
                 eight = await readers(swarm, prompts(8, SCALE.prompt), TOKENS)
                 rates.append(common_rate(eight))
-            found.append(
-                row(
-                    f"ring-{kind}-8",
-                    "the same, eight readers at once: tokens/s against one",
-                    "×",
-                    [rate * step for rate in rates],
-                    str(kind),
-                    beside={"tokens/s": Interval.of(rates).median},
-                )
+            yield row(
+                f"ring-{kind}-8",
+                "the same, eight readers at once: tokens/s against one",
+                "×",
+                [rate * step for rate in rates],
+                str(kind),
+                beside={"tokens/s": Interval.of(rates).median},
             )
-    return found
 
 
 # Memory
@@ -162,9 +160,9 @@ class Refusals(logging.Handler):
         self.count += "could not be opened" in record.getMessage()
 
 
-async def cap_rows(folder: Path) -> list[Row]:
+async def cap_rows(folder: Path) -> AsyncGenerator[Row]:
     """32 sessions that grow until the cache is full, and a flood of sessions."""
-    nvml, found = memory(), []
+    nvml = memory()
     positions = GROWING * (SCALE.grown + SCALE.prompt // 2)
     before = nvml.taken()
     async with donors(
@@ -193,20 +191,16 @@ async def cap_rows(folder: Path) -> list[Row]:
             return_exceptions=True,
         )
         ended = sum(not isinstance(one, BaseException) for one in grown)
-        found.append(
-            row(
-                "cap",
-                f"{GROWING} sessions growing to {positions} positions, {SCALE.cache_tokens} fit: "
-                "peak, of the cap",
-                "",
-                [peak / CAP for peak in (max(peaks),)],
-                "nf4",
-                bar=Bar(1.0, at_least=False),
-                beside={"peak, GB": max(peaks) / 1e9, "answers finished": ended, "given up": GROWING - ended},
-                bound="; ".join(
-                    sorted({str(one)[:80] for one in grown if isinstance(one, BaseException)})[:3]
-                ),
-            )
+        yield row(
+            "cap",
+            f"{GROWING} sessions growing to {positions} positions, {SCALE.cache_tokens} fit: "
+            "peak, of the cap",
+            "",
+            [peak / CAP for peak in (max(peaks),)],
+            "nf4",
+            bar=Bar(1.0, at_least=False),
+            beside={"peak, GB": max(peaks) / 1e9, "answers finished": ended, "given up": GROWING - ended},
+            bound="; ".join(sorted({str(one)[:80] for one in grown if isinstance(one, BaseException)})[:3]),
         )
         refusals = Refusals()
         logging.getLogger("core.routing").addHandler(refusals)
@@ -217,28 +211,23 @@ async def cap_rows(folder: Path) -> list[Row]:
         served = sum(not isinstance(one, BaseException) for one in flood)
         watching.cancel()
         after = await swarm.answer(prompts(1, 16)[0], 8)
-        found.append(
-            row(
-                "flood",
-                f"{SCALE.flood} sessions at once where 64 fit: the donor still serves",
-                "",
-                [float(len(after.ids) == 8)],
-                "nf4",
-                bar=Bar(1.0),
-                beside={
-                    "answered in the end": served,
-                    "refusals on the way": refusals.count,
-                    "peak, of the cap": max(peaks) / CAP,
-                },
-                bound="; ".join(
-                    sorted({str(one)[:80] for one in flood if isinstance(one, BaseException)})[:3]
-                ),
-            )
+        yield row(
+            "flood",
+            f"{SCALE.flood} sessions at once where 64 fit: the donor still serves",
+            "",
+            [float(len(after.ids) == 8)],
+            "nf4",
+            bar=Bar(1.0),
+            beside={
+                "answered in the end": served,
+                "refusals on the way": refusals.count,
+                "peak, of the cap": max(peaks) / CAP,
+            },
+            bound="; ".join(sorted({str(one)[:80] for one in flood if isinstance(one, BaseException)})[:3]),
         )
-    return found
 
 
-async def release_rows(folder: Path) -> list[Row]:
+async def release_rows(folder: Path) -> AsyncGenerator[Row]:
     """From telling a worker to go until the driver counts nothing of it; and from starting it to online."""
     nvml, seconds, starts = memory(), [], []
     span = Span(1, SIZES["one"] + 1)
@@ -249,21 +238,19 @@ async def release_rows(folder: Path) -> list[Row]:
             seconds += [await _going(worker, nvml) for worker in swarm.donors]
         print(f"release {number}: {max(seconds):.3f} s at worst", flush=True)
     held = len(span) * BYTES[Quantization.NF4]
-    return [
-        row(
-            "release",
-            f"from the order to go until the driver counts no byte of the worker, worst of {len(seconds)}",
-            "s",
-            [max(seconds)],
-            "nf4",
-            bar=Bar(1.0, at_least=False),
-            beside={
-                "median": Interval.of(seconds).median,
-                "weights of each, GB": held / 1e9,
-                f"{AT_ONCE} at once, all online after, s": Interval.of(starts).median,
-            },
-        )
-    ]
+    yield row(
+        "release",
+        f"from the order to go until the driver counts no byte of the worker, worst of {len(seconds)}",
+        "s",
+        [max(seconds)],
+        "nf4",
+        bar=Bar(1.0, at_least=False),
+        beside={
+            "median": Interval.of(seconds).median,
+            "weights of each, GB": held / 1e9,
+            f"{AT_ONCE} at once, all online after, s": Interval.of(starts).median,
+        },
+    )
 
 
 async def _going(worker: Worker, nvml: Nvml | Resident) -> float:

@@ -10,10 +10,11 @@ import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.internet.network import Internet
 from benchmarks.internet.router import inside
@@ -76,10 +77,17 @@ class WideSwarm(Swarm):
 
 @asynccontextmanager
 async def wide_swarm(
-    net: Internet, folder: Path, places: Sequence[Place], *, dtype: Dtype, threads: int, chunk: int = CHUNK
+    net: Internet,
+    folder: Path,
+    places: Sequence[Place],
+    *,
+    dtype: Dtype,
+    threads: int,
+    chunk: int = CHUNK,
+    more: Mapping[str, Any] = {},
 ) -> AsyncIterator[WideSwarm]:
     """All donors serve when entered. Meanwhile this thread is on the host ``client``, which is also the
-    meeting point and relays to who is behind NAT."""
+    meeting point and relays to who is behind NAT. ``more`` are further fields of ``WorkerConfig``."""
     async with AsyncExitStack() as stack:
         stack.enter_context(inside(net.namespace(CLIENT)))
         runtime = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wide-")))
@@ -113,6 +121,7 @@ async def wide_swarm(
                     dtype=dtype,
                     threads=threads,
                     speculate=place.speculate,
+                    **more,
                 )
             )
         ids = await asyncio.gather(*(donor.online() for donor in donors))
