@@ -22,6 +22,8 @@ ANSWERS, LONG_ANSWERS, ROUNDS = SCALE.far_answers
 """At the short position, at the long one, and of eight readers at once."""
 READERS = 8
 TOKENS = SCALE.far_tokens
+READERS_TOKENS = 4 * TOKENS
+"""Of each of eight: their prompts come one after the other over a slow link."""
 SHORT, LONG = SCALE.lengths
 PETALS = {NEAR_FAST: (1.71, 1.54), NEAR: (1.66, 1.49), FAR: (1.23, 1.11)}
 """Its steps/s at lengths of 128 and 2,048, three servers with an A100 each (Borzunov et al. 2023)."""
@@ -63,7 +65,9 @@ async def _on(swarm: WideSwarm, link: Net, kind: Quantization) -> list[Row]:
     short = [await swarm.answer(ids, TOKENS) for ids in prompts(ANSWERS, SHORT)]
     block = await _block_seconds(swarm)
     long = [await swarm.answer(ids, TOKENS) for ids in prompts(LONG_ANSWERS, LONG - TOKENS)]
-    eight = [common_rate(await readers(swarm, prompts(READERS, SHORT), TOKENS)) for _ in range(ROUNDS)]
+    eight = [
+        common_rate(await readers(swarm, prompts(READERS, SHORT), READERS_TOKENS)) for _ in range(ROUNDS)
+    ]
     found = [_at(link, kind, at, timings, block) for at, timings in ((SHORT, short), (LONG, long))]
     blocks = SIZES["ring"]
     step = Interval.of(one.step for one in short).median

@@ -57,6 +57,7 @@ SECTIONS = {
     "cap": Section("workers", "cap_rows", 150),
     "loading": Section("starting", "loading_rows", 60),
     "online": Section("starting", "online_rows", 90),
+    "serving": Section("serving", "serving_rows", 120),
     "readings": Section("readings", "reading_rows", 60),
     "beside": Section("layers", "beside_rows", 60, wants_files=False),
     "offloading": Section("layers", "offloaded", 60, wants_files=False),

@@ -16,7 +16,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from types import ModuleType
 from typing import Any
@@ -260,6 +260,16 @@ def load_bitsandbytes() -> ModuleType:
         ) from None
     module: ModuleType = bitsandbytes
     return module
+
+
+def begin_loading() -> None:
+    """In a thread: imports bitsandbytes while the first layers are read."""
+
+    def load() -> None:
+        with suppress(ModelError):  # who needs it is told again
+            load_bitsandbytes()
+
+    threading.Thread(target=load, name="bitsandbytes", daemon=True).start()
 
 
 _loading = threading.Lock()

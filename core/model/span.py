@@ -27,7 +27,7 @@ from core.model.cuda.products import FewBitsLinear, Format, begin_compiling
 from core.model.cuda.switch import described, device_seconds, tune
 from core.model.linear import Output, output_matrix
 from core.model.paged import plan_pages
-from core.model.quantize import Quantization, Quantized, of_head
+from core.model.quantize import Quantization, Quantized, begin_loading, of_head
 from core.model.store import store_of
 from core.model.stored import layer_name
 from core.model.weights import Checkpoint, blocks_of, check_span, span_tensors
@@ -110,6 +110,8 @@ class SpanModel:
         check_span(config, span)
         checkpoint, place = Checkpoint(folder), torch.device(device)
         if place.type == "cuda":
+            if quantization is not Quantization.NONE:
+                begin_loading()
             begin_compiling(place, dtype, config.head_dim, _formats(quantization, config, span))
         quantized = None
         if quantization is not Quantization.NONE:

@@ -3,6 +3,7 @@ it is needed: the node asks here too."""
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import time
@@ -46,6 +47,22 @@ def see_one_gpu(config: WorkerConfig) -> WorkerConfig:
         os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     os.environ["CUDA_VISIBLE_DEVICES"] = number
     return replace(config, device="cuda:0")
+
+
+def wake_device(config: WorkerConfig) -> None:
+    """Has the driver set a GPU up for this process while its libraries are imported: torch goes on with the
+    context that is there. Whoever uses the GPU in earnest says what is wrong with it."""
+    if config.device == "cpu":
+        return
+    os.environ.setdefault("CUDA_MODULE_LOADING", "LAZY")  # as torch would, later
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return
+    device, context = ctypes.c_int(), ctypes.c_void_p()
+    if not driver.cuInit(0) and not driver.cuDeviceGet(ctypes.byref(device), 0):
+        driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device)
+    phase("the driver has set the device up")
 
 
 def load(config: WorkerConfig, progress: Callable[[int, int], None], span: Span) -> SpanModel:

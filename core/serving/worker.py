@@ -32,7 +32,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from core.errors import DiskError, IdlebloomError
 from core.meter import Caps
 from core.serving.counts import Counts
-from core.serving.loading import cap_device, load, log_bytes, phase, read_ahead, see_one_gpu
+from core.serving.loading import (
+    cap_device,
+    load,
+    log_bytes,
+    phase,
+    read_ahead,
+    see_one_gpu,
+    wake_device,
+)
 from core.serving.orders import Order, WorkerConfig
 from core.swarm.loop import new_event_loop
 from core.terms import Because, PeerId, Span
@@ -88,7 +96,8 @@ def main() -> None:
         traces.end(0)
     config = see_one_gpu(WorkerConfig.from_line(line))
     phase("told what to serve")
-    threading.Thread(target=read_ahead, args=(config,), name="read ahead", daemon=True).start()
+    for ahead in (read_ahead, wake_device):
+        threading.Thread(target=ahead, args=(config,), name=ahead.__name__, daemon=True).start()
     traces = replace(traces, runtime=config.runtime)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         try:

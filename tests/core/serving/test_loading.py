@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from core.model.config import read_config
 from core.model.stored import files_of
-from core.serving.loading import read_ahead, see_one_gpu
+from core.serving.loading import read_ahead, see_one_gpu, wake_device
 from core.serving.orders import WorkerConfig
 from core.terms import Span
 from tests.core.rings import make_checkpoint
@@ -72,3 +75,31 @@ def test_a_worker_sees_its_gpu_alone(
     config = see_one_gpu(WorkerConfig("model", (2, 8), "key", str(tmp_path), device=device))
     set_now = (os.environ.get("CUDA_VISIBLE_DEVICES"), os.environ.get("CUDA_DEVICE_ORDER"))
     assert (config.device, *set_now) == found
+
+
+def test_a_gpu_is_set_up_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the driver, as far as there is one and it works; for the CPU nobody asks it."""
+    asked: list[str] = []
+
+    class Driver:
+        def __init__(self, failing: str = "") -> None:
+            self.failing = failing
+
+        def __getattr__(self, name: str) -> Callable[..., int]:
+            return lambda *_given: asked.append(name) or int(name == self.failing)
+
+    def missing(name: str) -> Driver:
+        raise OSError(name)
+
+    config = WorkerConfig("model", (2, 8), "key", str(tmp_path), device="cuda:0")
+    monkeypatch.setenv("CUDA_MODULE_LOADING", "LAZY")
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+    wake_device(config)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: Driver("cuInit"))
+    wake_device(config)
+    assert asked == ["cuInit"]
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: Driver())
+    wake_device(config)
+    assert asked[1:] == ["cuInit", "cuDeviceGet", "cuDevicePrimaryCtxRetain"]
+    wake_device(replace(config, device="cpu"))
+    assert len(asked) == 4
