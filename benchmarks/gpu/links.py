@@ -22,72 +22,61 @@ ANSWERS, LONG_ANSWERS, ROUNDS = SCALE.far_answers
 """At the short position, at the long one, and of eight readers at once."""
 READERS = 8
 TOKENS = SCALE.far_tokens
-READERS_TOKENS = 4 * TOKENS
+READERS_TOKENS = 2 * TOKENS
 """Of each of eight: their prompts come one after the other over a slow link."""
 SHORT, LONG = SCALE.lengths
-PETALS = {NEAR_FAST: (1.71, 1.54), NEAR: (1.66, 1.49), FAR: (1.23, 1.11)}
+PETALS = {FAR: (1.23, 1.11), NEAR: (1.66, 1.49), NEAR_FAST: (1.71, 1.54)}
 """Its steps/s at lengths of 128 and 2,048, three servers with an A100 each (Borzunov et al. 2023)."""
 
 
-async def shaped_rows(folder: Path) -> AsyncGenerator[Row]:
+def shaped_nf4_rows(folder: Path) -> AsyncGenerator[Row]:
+    return _rows(folder, Quantization.NF4)
+
+
+def shaped_int8_rows(folder: Path) -> AsyncGenerator[Row]:
+    return _rows(folder, Quantization.INT8)
+
+
+async def _rows(folder: Path, kind: Quantization) -> AsyncGenerator[Row]:
+    """Other donors for each link: what they have measured of one says nothing of the next."""
     places = thirds(SIZES["ring"] + 2)
-    for kind in (Quantization.INT8, Quantization.NF4):
-        names = [CLIENT, *(place.host for place in places)]
+    names = [CLIENT, *(place.host for place in places)]
+    more = given(folder, kind) | {"cache_tokens": 4096}
+    for link in PETALS:
         async with (
-            Internet([NEAR_FAST.host(name) for name in names], mtu=NEAR_FAST.mtu) as net,
-            wide_swarm(
-                net,
-                folder / "ring",
-                places,
-                dtype="bfloat16",
-                threads=4,
-                more=given(folder, kind) | {"cache_tokens": 4096},
-            ) as swarm,
+            Internet([link.host(name) for name in names], mtu=link.mtu) as net,
+            wide_swarm(net, folder / "ring", places, dtype="bfloat16", threads=4, more=more) as swarm,
         ):
-            for link in PETALS:
-                await _shape(net, link)
-                there = await round_trip_ms(net, CLIENT, places[0].host)
-                for one in await _on(swarm, link, kind):
-                    yield replace(one, beside={**one.beside, "a datagram there and back, ms": there})
+            there = await round_trip_ms(net, CLIENT, places[0].host)
+            async for one in _on(swarm, link, kind):
+                yield replace(one, beside={**one.beside, "a datagram there and back, ms": there})
 
 
-async def _shape(net: Internet, link: Net) -> None:
-    """All links are as ``link`` says from now on."""
-    net.pack(link.mtu)
-    for name in net.hosts:
-        host = link.host(name)
-        await net.set(name, up_mbit=host.up_mbit, down_mbit=host.down_mbit, delay_ms=host.delay_ms)
-
-
-async def _on(swarm: WideSwarm, link: Net, kind: Quantization) -> list[Row]:
-    await swarm.answer(prompts(1, SHORT)[0], TOKENS)  # windows and what was measured of the old links
+async def _on(swarm: WideSwarm, link: Net, kind: Quantization) -> AsyncGenerator[Row]:
+    await swarm.answer(prompts(1, SHORT)[0], TOKENS)
     moved = swarm.moves
     short = [await swarm.answer(ids, TOKENS) for ids in prompts(ANSWERS, SHORT)]
     block = await _block_seconds(swarm)
-    long = [await swarm.answer(ids, TOKENS) for ids in prompts(LONG_ANSWERS, LONG - TOKENS)]
+    yield _at(link, kind, SHORT, short, block)
     eight = [
         common_rate(await readers(swarm, prompts(READERS, SHORT), READERS_TOKENS)) for _ in range(ROUNDS)
     ]
-    found = [_at(link, kind, at, timings, block) for at, timings in ((SHORT, short), (LONG, long))]
-    blocks = SIZES["ring"]
-    step = Interval.of(one.step for one in short).median
-    found.append(
-        row(
-            f"shaped-{kind}-{_name(link)}-{READERS}",
-            f"the same links, {READERS} readers at {SHORT} at once: tokens/s of all",
-            "tokens/s",
-            eight,
-            str(kind),
-            beside={
-                "against one": Interval.of(eight).median * step,
-                f"{BLOCKS} blocks, if all of a step grew with them": Interval.of(eight).median
-                * blocks
-                / BLOCKS,
-                "routes changed": swarm.moves - moved,
-            },
-        )
+    rate, step = Interval.of(eight).median, Interval.of(one.step for one in short).median
+    yield row(
+        f"shaped-{kind}-{_name(link)}-{READERS}",
+        f"three donors on one GPU, {link}, {SIZES['ring']} blocks with both ends, {READERS} readers at "
+        f"{SHORT} at once: tokens/s of all",
+        "tokens/s",
+        eight,
+        str(kind),
+        beside={
+            "against one": rate * step,
+            f"{BLOCKS} blocks, if all of a step grew with them": rate * SIZES["ring"] / BLOCKS,
+            "routes changed": swarm.moves - moved,
+        },
     )
-    return found
+    long = [await swarm.answer(ids, TOKENS) for ids in prompts(LONG_ANSWERS, LONG - TOKENS)]
+    yield _at(link, kind, LONG, long, block)
 
 
 async def _block_seconds(swarm: WideSwarm) -> float:

@@ -28,16 +28,13 @@ class Section:
 
     def rows(self, files: Path) -> Iterable[Row]:
         made: Callable[..., Any] = getattr(importlib.import_module(f"{PLACE}.{self.module}"), self.function)
-        rows: Iterable[Row]
-        if not self.wants_files:
+        if self.wants_files:
+            rows = made(files)
+        else:
             from benchmarks.gpu.blocks import DEVICE
 
             rows = made(DEVICE)
-        elif inspect.isasyncgenfunction(made):
-            rows = _as_they_come(made(files))
-        else:
-            rows = made(files)
-        return rows
+        return _as_they_come(rows) if inspect.isasyncgen(rows) else rows
 
 
 def _as_they_come(rows: AsyncGenerator[Row]) -> Iterator[Row]:
@@ -63,7 +60,8 @@ SECTIONS = {
     "offloading": Section("layers", "offloaded", 60, wants_files=False),
     "ring": Section("workers", "ring_rows", 200),
     "release": Section("workers", "release_rows", 250),
-    "shaped": Section("links", "shaped_rows", 300),
+    "shaped-nf4": Section("links", "shaped_nf4_rows", 150),
+    "shaped-int8": Section("links", "shaped_int8_rows", 150),
 }
-SERVED = ("cap", "online", "ring", "release", "shaped")
+SERVED = ("cap", "online", "ring", "release", "shaped-nf4", "shaped-int8")
 """Those for which checkpoints are made first."""

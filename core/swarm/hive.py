@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import logging
+import sys
 import threading
 import warnings
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from core.errors import SwarmError
@@ -30,7 +33,7 @@ _loading = threading.Lock()
 
 
 def load() -> Hive:
-    """Imports hivemind, which imports torch: 2 to 4 s the first time. Safe in a thread.
+    """Imports hivemind, which imports torch: 1 to 4 s the first time. Safe in a thread.
 
     Raises ``SwarmError`` if that fails.
     """
@@ -41,7 +44,21 @@ def load() -> Hive:
         raise SwarmError(f"hivemind cannot be loaded: {error}", "Install Idlebloom again.") from error
 
 
+def _only_its_parts() -> None:
+    """hivemind's own ``__init__`` imports all that trains models with it, scipy included: nearly a second of
+    every start, and tens of megabytes. Its parts that we use import each other, and nothing of that."""
+    if "hivemind" in sys.modules:
+        return
+    spec = importlib.util.find_spec("hivemind")
+    if spec is None or spec.submodule_search_locations is None:
+        raise ImportError("No module named 'hivemind'")
+    package = ModuleType("hivemind")
+    package.__spec__, package.__path__ = spec, list(spec.submodule_search_locations)
+    sys.modules["hivemind"] = package
+
+
 def _load() -> Hive:
+    _only_its_parts()
     with warnings.catch_warnings():  # torch warns of what hivemind's unused parts do at import
         warnings.simplefilter("ignore")
         from hivemind.p2p import P2P
