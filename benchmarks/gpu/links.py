@@ -22,7 +22,7 @@ ANSWERS, LONG_ANSWERS, ROUNDS = SCALE.far_answers
 """At the short position, at the long one, and of eight readers at once."""
 READERS = 8
 TOKENS = SCALE.far_tokens
-READERS_TOKENS = 2 * TOKENS
+READERS_TOKENS = 4 * TOKENS
 """Of each of eight: their prompts come one after the other over a slow link."""
 SHORT, LONG = SCALE.lengths
 PETALS = {FAR: (1.23, 1.11), NEAR: (1.66, 1.49), NEAR_FAST: (1.71, 1.54)}
@@ -103,8 +103,8 @@ def _at(link: Net, kind: Quantization, at: int, timings: list[Timing], block: fl
             "first token, s": Interval.of(one.first for one in timings).median,
         },
         bound=f"a step takes {1e3 * step:.1f} ms: {1e3 * blocks * block:.1f} in {blocks} blocks, "
-        f"{3 * link.delay_ms:g} delays of the three hops; the rest are words in and out, drawing, "
-        "28.7 KB on two links, and hops",
+        f"{3 * link.delay_ms:g} in three delays; the rest are words in and out, drawing, 28.7 KB on two "
+        "links, and hops",
     )
 
 

@@ -23,7 +23,8 @@ whole step of several blocks, its table and input copied to the device and its o
 blocks. The bound of a decode step is the bytes of a block's matrices over the memory bandwidth measured in
 the same run; that of prefill is two operations a number and row over the rate of a large product measured
 likewise. Medians with the interval of order statistics that holds them with at least 95 %. Rows of workers
-are of real donors in processes of their own on loopback; see `benchmarks/gpu`."""
+are of real donors in processes of their own, on loopback or, where links are named, each on a host of its
+own with an internet in user space between them (`benchmarks/internet`); all share the one GPU."""
 
 
 def main() -> None:

@@ -108,13 +108,6 @@ class Internet:
         self.hosts[host] = replace(self.hosts[host], **changes)  # type: ignore[arg-type]
         await self._ask(**self._values(host))
 
-    def pack(self, mtu: int) -> None:
-        """Has all hosts send packets of at most ``mtu`` bytes from now on, no more than at first."""
-        if mtu > self.mtu:
-            raise ValueError(f"the router reads packets of {self.mtu} bytes")
-        for name in self.hosts:
-            _ip("-n", self.namespace(name), "link", "set", DEVICE, "mtu", str(mtu))
-
     async def link_down(self, host: str) -> None:
         """Cuts a host off: packets vanish, and nobody is told."""
         self._cut.add(host)
