@@ -126,7 +126,7 @@ class Link:
             async with asyncio.timeout(2 * (self.upload.round_trip(self.remote) or 0.0) + WORD_SECONDS):
                 await self._word.wait()
                 return
-        self.upload.lost(self.remote)  # what stands still tells nothing of how fast this PC sends
+        self.upload.stuck(self.remote, time.monotonic())
         since = self._owed_since
         if since is None or time.monotonic() - since < STALE_SECONDS:
             raise Silent(self.remote)

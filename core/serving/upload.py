@@ -23,6 +23,8 @@ PC."""
 GIVEN_UP_SECONDS = 30.0
 """What was not acknowledged by then never will be."""
 FASTEST = 1.25e9
+MOST_SLOWER = 16.0
+"""A link that does not carry what it is given is taken for at most so many times as slow, at a time."""
 ASSUMED = 12.5e6
 """Bytes a second until measured."""
 MOST_ON_THE_WAY = 16 << 20
@@ -54,7 +56,7 @@ class Upload:
         """The same, of what was sent for seconds on end: what a part of may be set aside as a cap. A cap from
         a short burst would be far below the link, and what it holds back measures nothing any more."""
         self.round_trip: Callable[[PeerId], float | None] = lambda _peer: None
-        self._under_way: set[tuple[Way, int]] = set()
+        self._under_way: dict[tuple[Way, int], int] = {}
         self._since = 0.0
         self._bytes = 0
         self._spoilt = False
@@ -73,7 +75,7 @@ class Upload:
             self._under_way.clear()
         if not self._under_way:
             self._since, self._bytes, self._spoilt, self._silent = now, 0, False, 0.0
-        self._under_way.add((way, hop))
+        self._under_way[way, hop] = size
         self._bytes += size
 
     def received(self, way: Way, upto: int, now: float) -> None:
@@ -81,7 +83,8 @@ class Upload:
         arrived = {(to, hop) for to, hop in self._under_way if to == way and hop <= upto}
         if not arrived:
             return
-        self._under_way -= arrived
+        for one in arrived:
+            del self._under_way[one]
         if not self._under_way and not self._spoilt and self._bytes >= LEAST_BYTES:
             self._measured(now - self._since - self._silent - (self.round_trip(way.remote) or 0.0), now)
 
@@ -100,10 +103,20 @@ class Upload:
 
     def lost(self, remote: PeerId) -> None:
         """What is under way to this peer may never be acknowledged."""
-        gone = {(way, hop) for way, hop in self._under_way if way.remote == remote}
-        if gone:
-            self._under_way -= gone
+        gone = [(way, hop) for way, hop in self._under_way if way.remote == remote]
+        for one in gone:
+            del self._under_way[one]
             self._spoilt = True
+
+    def stuck(self, remote: PeerId, now: float) -> None:
+        """What is under way to this peer does not get there, and neither did a word that was sent after it.
+        Where some of it did, the link has become slower than was measured, and was given more than it
+        carries: that would go on for ever, since what is lost measures nothing."""
+        left = sum(size for (way, _), size in self._under_way.items() if way.remote == remote)
+        arrived, seconds = self._bytes - sum(self._under_way.values()), now - self._since - self._silent
+        if left and arrived >= LEAST_BYTES and seconds >= LEAST_SECONDS and not self._spoilt:
+            self.rate = min(self.rate, max(arrived / seconds, self.rate / MOST_SLOWER))
+        self.lost(remote)
 
     def _measured(self, seconds: float, now: float) -> None:
         rate = self._bytes / max(seconds, self._bytes / FASTEST)

@@ -112,3 +112,27 @@ def test_a_burst_is_no_base_for_a_cap() -> None:
     assert measured((10.0, 11.0)).sustained == 0
     assert measured((10.0, 12.0)).sustained == pytest.approx(5e5)
     assert measured((10.0, 12.0), (20.0, 24.0)).sustained == pytest.approx(5e5)
+
+
+def test_a_link_that_has_become_slower_is_given_less() -> None:
+    """By what arrived before it stood still under what it was given; where nothing did, that says nothing:
+    who is frozen is not slow."""
+    fast = measured((10.0, 10.5))
+    fast.sent(ONE, 1, SIZE, 20.0)
+    fast.stuck(ONE.remote, 25.0)
+    assert fast.rate == pytest.approx(2e6)
+    fast.sent(ONE, 2, SIZE, 30.0)
+    fast.sent(ONE, 3, SIZE, 30.0)
+    fast.stuck(OTHER.remote, 31.0)
+    fast.received(ONE, 2, 32.0)
+    fast.stuck(ONE.remote, 32.5)
+    assert fast.rate == pytest.approx(4e5)
+    for hop, at in ((4, 40.0), (6, 80.0)):
+        fast.sent(ONE, hop, SIZE, at)
+        fast.sent(ONE, hop + 1, SIZE, at)
+        fast.received(ONE, hop, at + 29.0)
+        fast.stuck(ONE.remote, at + 29.0)
+        assert fast.rate == pytest.approx(SIZE / 29)
+    fast.sent(ONE, 8, SIZE, 120.0)
+    fast.received(ONE, 8, 121.0)
+    assert fast.rate > SIZE / 29
