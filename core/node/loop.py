@@ -51,6 +51,7 @@ LEAST_CALM_SECONDS = 0.2
 MEASURE_SECONDS = 2.0
 """Between two readings of what the worker takes."""
 RATE_SECONDS = 60.0
+OBEY_SECONDS = 3.0
 CARRIED_SECONDS, KEEP_SECONDS = 5.0, 60.0
 """Between two looks at what this process's own connections carry, and between two times that it is kept."""
 FETCH_AGAIN_SECONDS = 600.0
@@ -130,6 +131,13 @@ class Loop:
                 self.told.resume()
         self._wake()
 
+    async def obey(self) -> None:
+        """Returns when an order has been acted on, so that the status tells of it; what takes longer, such as
+        another worker's start, is not waited for."""
+        looking = asyncio.create_task(self._look(), name="obey")
+        await asyncio.wait({looking}, timeout=OBEY_SECONDS)
+        await asyncio.sleep(0)  # what the round began says itself what it does
+
     def tell(self, facts: Mapping[str, Any]) -> None:
         """Facts from another process of the owner. Raises ``SettingError``."""
         try:
@@ -148,12 +156,18 @@ class Loop:
 
     async def _run(self) -> None:
         while True:
+            # Not wait_for: on Python 3.11 that loses a cancellation that comes with the news, and the node
+            # would never end.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), ROUND_SECONDS)
-            try:
-                await self._round()
-            except IdlebloomError as error:
-                log.warning("a look failed: %s", error)
+                async with asyncio.timeout(ROUND_SECONDS):
+                    await self._news.wait()
+            await self._look()
+
+    async def _look(self) -> None:
+        try:
+            await self._round()
+        except IdlebloomError as error:
+            log.warning("a look failed: %s", error)
 
     async def _round(self) -> None:
         async with self._turn:

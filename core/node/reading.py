@@ -121,7 +121,9 @@ class NodeReader:
             self._node.licences.accept(licence)
 
     def donate(self, action: str, duration: str | None) -> Status:
-        self._giving().order(action, duration)
+        giving = self._giving()
+        giving.order(action, duration)
+        asyncio.run_coroutine_threadsafe(giving.obey(), self._loop).result(CALL_SECONDS)
         return self._node.status
 
     def tell(self, facts: Mapping[str, object]) -> None:

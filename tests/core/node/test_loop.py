@@ -227,6 +227,36 @@ async def test_what_a_worker_counts_is_added_once(desk: Desk) -> None:
     await desk.wait(lambda: desk.node.status.today.tokens == 12 and desk.node.status.sessions == 2)
 
 
+async def test_the_status_tells_of_an_order_that_was_just_given(desk: Desk) -> None:
+    """Not of what held before it: commands and pages show what comes back."""
+    said = []
+    for action in ("pause", "resume", "finish"):
+        desk.loop.order(action)
+        await desk.loop.obey()
+        because = desk.node.status.reason
+        said.append((desk.node.status.state, because and because.kind))
+        if action == "resume":
+            await desk.until(State.GIVING)
+    assert said == [(State.PAUSED, Reason.PAUSED), (State.LOADING, None), (State.LEAVING, Reason.PAUSED)]
+
+
+@pytest.mark.parametrize("ticks", range(4))
+async def test_it_ends_also_at_the_moment_of_news(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ticks: int
+) -> None:
+    """However far the news has come through the event loop by then."""
+    monkeypatch.setattr(module, "ROUND_SECONDS", 60.0)
+    desk = Desk(tmp_path, Settings())
+    await desk.loop.start()
+    await asyncio.sleep(0.1)
+    desk.loop._news.set()
+    for _ in range(ticks):
+        await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        await desk.loop.close()
+    await desk.node.close()
+
+
 async def test_give_now_and_its_end(desk: Desk) -> None:
     """Whatever the input, until it is stopped; without consent it is refused."""
     desk.loop.order("give")
