@@ -431,7 +431,7 @@ class Crowd:
         typical = np.median(speed[placed]) if placed.any() else 0.0
         length = np.maximum(self.end - self.start, 1)
         # A typical speed a layer, so cards are compared by layers a second, as ``levels`` does.
-        self.rate = STRANGER * np.minimum(speed, PLAUSIBLE * typical) / length * placed
+        self.rate = STRANGER * np.where(speed > PLAUSIBLE * typical, typical, speed) / length * placed
         self.believed = placed
         self.held = self._sum(self.believed.astype(float)).astype(np.int64)
         self.has_hole = bool((self.held == 0).any())

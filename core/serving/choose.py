@@ -94,6 +94,19 @@ class Choice:
 def choose(seen: Levels, hand: Hand, lot: float, chance: random.Random) -> Choice | None:
     """The span to take now, or to keep. ``lot`` is this peer's ``turn`` in this window. None where nothing
     fits, which ``Fitting.check`` says in words."""
+    choice, goal = _choose(seen, hand, lot, chance), hand.serving
+    if choice is None or goal is None or not _on_its_way(seen, goal):
+        return choice
+    # Where not all know the same, what is best together changes faster than anything can be fetched.
+    return Choice(goal, Why.KEEP) if _holes(seen, goal) >= max(1, _holes(seen, choice.span)) else choice
+
+
+def _on_its_way(seen: Levels, goal: Span) -> bool:
+    """Whether this donor has told others that it goes to ``goal``, and does not serve it yet."""
+    return seen.own is not None and seen.own.span == goal and not seen.own.steady
+
+
+def _choose(seen: Levels, hand: Hand, lot: float, chance: random.Random) -> Choice | None:
     now = hand.serving
     joint = _together(seen, hand)
     if joint is not None and not joint.whole and joint.mine is not None:

@@ -26,11 +26,11 @@ STRANGER = 0.5
 they weigh beside peers that were seen, not beside each other."""
 BELIEVED = 0.25
 """A layer is a hole where all its donors are trusted less than this."""
-LIKELY = 2.5
-"""Where a small swarm is looked at as a whole, whoever claims more than so many times the median counts as
-the median: that far out a claim is most likely a boast, and one boast would count much there."""
 PLAUSIBLE = 4.0
-"""A donor counts for at most so many times the median speed of a layer."""
+"""Whoever claims more than so many times the median speed of a layer counts as the median: that far out a
+claim is most likely a boast, and a layer that only boasters hold would seem strong."""
+LIKELY = 2.5
+"""The same where a small swarm is looked at as a whole: one boast would count much there."""
 WINDOW_SECONDS = 60.0
 """Turns to move are dealt out anew so often."""
 MOVERS = 0.01
@@ -96,6 +96,11 @@ class Levels:
         return self.held.count(0)
 
 
+def likely(claimed: float, typical: float, most: float = PLAUSIBLE) -> float:
+    """What a claim counts, in layers a second."""
+    return claimed if claimed <= most * typical else typical
+
+
 def turn(peer: PeerId, window: int) -> float:
     """This peer's lot for one window, from 0 to 1: the lowest move first."""
     digest = hashlib.sha256(f"{peer} {window}".encode()).digest()
@@ -135,7 +140,7 @@ def levels(
         if record.peer_id == me or weight >= BELIEVED:
             believed.append(record)
         if record.peer_id != me:
-            rate = weight * min(_layer_rate(record), PLAUSIBLE * typical) / len(_goal(record))
+            rate = weight * likely(_layer_rate(record), typical) / len(_goal(record))
             for layer in range(_goal(record).start, _goal(record).end):
                 rates[layer] += rate
     # With the own record: only so does everyone come to the same lots.
@@ -160,18 +165,18 @@ def levels(
         window,
         served=tuple(_held((one.span for one in serving), layers)),
         stays=tuple((one.peer_id, one.span) for one in staying),
-        blur=() if small else _blur(others, layers, trust, PLAUSIBLE * typical),
+        blur=() if small else _blur(others, layers, trust, typical),
     )
 
 
-def _blur(others: Sequence[Record], layers: int, trust: Trust, most: float) -> tuple[float, ...]:
+def _blur(others: Sequence[Record], layers: int, trust: Trust, typical: float) -> tuple[float, ...]:
     """By band: of a sample without repeats each donor's rate varies the sum by its square, as far as others
     were not seen."""
     variance = [0.0] * layers
     found = [0] * -(-layers // BAND_LAYERS)
     for record in others:
         goal = _goal(record)
-        square = (trust(record.peer_id) * min(_layer_rate(record), most) / len(goal)) ** 2
+        square = (trust(record.peer_id) * likely(_layer_rate(record), typical) / len(goal)) ** 2
         for layer in range(goal.start, goal.end):
             variance[layer] += square
         for band in range(goal.start // BAND_LAYERS, (goal.end - 1) // BAND_LAYERS + 1):
@@ -194,7 +199,7 @@ def _known(
             Held(
                 one.peer_id,
                 goal,
-                part * (claimed if claimed <= LIKELY * typical else typical),
+                part * likely(claimed, typical, LIKELY),
                 part * min(claimed, typical),
                 tuple(fitting),
                 serves,

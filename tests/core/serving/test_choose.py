@@ -22,7 +22,7 @@ from core.serving.choose import (
     left_to_others,
     may_go,
 )
-from core.serving.levels import PLAUSIBLE, Levels, levels, rank, share, turn
+from core.serving.levels import Levels, levels, rank, share, turn
 from core.terms import DonorState, ModelRef, PeerId, Record, Span
 
 LAYERS = 8
@@ -87,7 +87,7 @@ def test_claims_are_discounted() -> None:
     """By trust, and to what is plausible beside the others; one that failed holds nothing."""
     records = [record("a", 0, 8), record("b", 0, 8), record("liar", 0, 8, step=1e-9)]
     seen = levels(records, LAYERS, ME, 1001.0, trust=lambda peer: 1.0)
-    assert seen.rates[0] == pytest.approx((2 + PLAUSIBLE) * 100 / 8)
+    assert seen.rates[0] == pytest.approx(3 * 100 / 8)
     seen = levels(records, LAYERS, ME, 1001.0, trust=lambda peer: 0.0 if peer == "liar" else 0.5)
     assert seen.rates[0] == pytest.approx(100 / 8) and seen.held[0] == 2
 
@@ -372,3 +372,16 @@ def test_a_claim_that_is_out_of_reach_counts_as_usual() -> None:
         seen = levels([*records, record("fast", 4, 8, step=claimed)], LAYERS, ME, 0.0)
         rates = {held.peer: held.rate for held in seen.spans}
         assert rates["fast"] == pytest.approx(counts * rates["p0"])
+
+
+def test_who_fetches_what_nobody_has_goes_on_with_it() -> None:
+    """Else, where donors know different things of each other, what is best together changes faster than
+    anything can be fetched; a place with more holes is worth it."""
+    records = [record("z", 4, 8), going(record(ME, 0, 2), 4, 8)]
+    seen = levels(records, LAYERS, ME, 0.0)
+    for held, span in ((seen.held, Span(0, 4)), ((1, 1, 1, 1, 0, 0, 0, 0), Span(4, 8))):
+        choice = choose(replace(seen, held=held), hand(4, Span(4, 8)), 0.0, random.Random(1))
+        assert choice is not None and choice.span == span
+    there = levels([records[0], record(ME, 4, 8)], LAYERS, ME, 0.0)
+    choice = choose(replace(there, held=(1, 1, 1, 1, 0, 0, 0, 0)), hand(4, Span(4, 8)), 0.0, random.Random(1))
+    assert choice is not None and choice.span == Span(0, 4)
