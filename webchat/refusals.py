@@ -121,8 +121,9 @@ def error_shape(error: Exception) -> dict[str, object]:
 
 
 def sentence(words: str) -> str:
-    """``the prompt is empty`` → ``The prompt is empty.`` A field's name in front stays as it is written."""
-    if not words.partition(" ")[0].endswith(":"):
+    """``the prompt is empty`` → ``The prompt is empty.`` A name in front stays as it is written."""
+    first = words.partition(" ")[0]
+    if not (first.endswith(":") or "_" in first):
         words = words[:1].upper() + words[1:]
     return words if words.endswith((".", "!", "?")) else f"{words}."
 
