@@ -1,11 +1,12 @@
 """Settings that any program of Idlebloom carries out, a command without a node too: the language of its words
-and the start at login."""
+and the start at login. And what none of them takes: a model that cannot be found."""
 
 from __future__ import annotations
 
 import sys
 
 from core import words
+from core.errors import ModelError, SettingError
 from core.preferences import Preferences
 from core.settings import Change
 from desktop.autostart import Autostart
@@ -23,9 +24,30 @@ class Speaking:
         return True
 
 
+class Finding:
+    """Refuses a ``model`` that is neither a folder here nor named as on the hub."""
+
+    def verify(self, change: Change) -> None:
+        if "model" not in change:
+            return
+        from core.node.models import chosen  # brings much along, which few commands need
+
+        try:
+            chosen(change.after.model)
+        except ModelError as error:
+            raise SettingError(error.message, error.advice) from error
+
+    def apply(self, change: Change) -> bool:
+        return True
+
+
 def follow(preferences: Preferences) -> Preferences:
     """Let these settings take effect now and whenever they change."""
     words.use(preferences.settings.language)
     preferences.listen(Speaking())
-    preferences.listen(RunKey() if sys.platform == "win32" else Autostart())
+    if sys.platform == "win32":
+        preferences.listen(RunKey())  # folders are the Linux part's, which checks them
+    else:
+        preferences.listen(Autostart())
+        preferences.listen(Finding())
     return preferences

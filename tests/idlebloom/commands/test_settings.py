@@ -45,6 +45,15 @@ def test_what_is_wrong_is_said(argv: list[str], words: str, capsys: pytest.Captu
     assert words in capsys.readouterr().err
 
 
+def test_a_model_that_is_not_there_is_refused(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither a folder here nor named as on the hub: nothing has changed."""
+    assert launch.main(["settings", "set", "model", str(home / "nowhere")]) == 1
+    said = capsys.readouterr()
+    assert said.out == "" and "there is no model folder" in said.err and "settings set model" in said.err
+    for model in (str(home), "bigscience/bloomz-560m", DECLARED["model"].default):
+        assert launch.main(["settings", "set", "model", str(model)]) == 0
+
+
 def test_a_broken_file_is_said(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A broken file is kept aside and the defaults are used, and that is said."""
     (home / "settings.json").write_text("{")
