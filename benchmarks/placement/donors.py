@@ -46,6 +46,13 @@ def table_and_ends(card: Card) -> Hand:
     return Hand(table, Fitting(table, room).ends(), load_rate=1e9)
 
 
+WEIGHTS = [
+    cost.seconds / table_and_ends(CARDS[0]).table[LAYERS // 2].seconds
+    for cost in table_and_ends(CARDS[0]).table
+]
+"""What each layer costs, a block one."""
+
+
 @dataclass
 class Peer:
     """One donor over time. ``rate`` is what its record claims for its span, ``true`` what it does."""

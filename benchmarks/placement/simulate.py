@@ -14,13 +14,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.placement.donors import LAYERS, STAY, Card, Peer, draw, table_and_ends
+from benchmarks.placement.donors import LAYERS, STAY, WEIGHTS, Card, Peer, draw, table_and_ends
 from benchmarks.placement.optimum import can_hold, throughput
 from core.errors import NoDonor
 from core.routing.route import layer_seconds, plan
 from core.routing.seen import LEAST_ROUNDS, Experience, Part
 from core.serving.choose import Why, alone, among, choose, may_go
-from core.serving.levels import BELIEVED, CROWD, PLAUSIBLE, STRANGER, Levels, levels, share, turn
+from core.serving.levels import BELIEVED, CROWD, LEAST, PLAUSIBLE, STRANGER, Levels, levels, share, turn
 from core.swarm.crowded import part_seen, visible
 from core.swarm.records import BAND_LAYERS
 from core.terms import DonorState, ModelRef, PeerId, Record, Route, Span
@@ -327,7 +327,7 @@ class Records:
         me = _name(self.swarm.peers[index])
         known = self._experience(me)
         records = known.seen.believed(self.records)
-        return levels(records, LAYERS, me, self.swarm.now, known.trust, ends=self._ends)
+        return levels(records, LAYERS, me, self.swarm.now, known.trust, ends=self._ends, weights=WEIGHTS)
 
     def answering(self, index: int) -> Levels:
         return among(self.levels(index), set(filter(self._serves, self.peers)))
@@ -414,7 +414,7 @@ def _record(peer: Peer, now: float) -> Record:
 
 @cache
 def _layers_a_second(card: Card, span: Span) -> float:
-    return len(span) * table_and_ends(card).rate(span)
+    return sum(WEIGHTS[span.start : span.end]) * table_and_ends(card).rate(span)
 
 
 class Crowd:
@@ -429,9 +429,10 @@ class Crowd:
         placed = self.end > self.start
         speed = np.array([self._claimed(peer) for peer in claims])
         typical = np.median(speed[placed]) if placed.any() else 0.0
-        length = np.maximum(self.end - self.start, 1)
+        upto = np.concatenate([[0.0], np.cumsum(WEIGHTS)])
+        work = np.where(placed, np.maximum(upto[self.end] - upto[self.start], LEAST), 1.0)
         # A typical speed a layer, so cards are compared by layers a second, as ``levels`` does.
-        self.rate = STRANGER * np.where(speed > PLAUSIBLE * typical, typical, speed) / length * placed
+        self.rate = STRANGER * np.where(speed > PLAUSIBLE * typical, typical, speed) / work * placed
         self.believed = placed
         self.held = self._sum(self.believed.astype(float)).astype(np.int64)
         self.has_hole = bool((self.held == 0).any())

@@ -170,6 +170,12 @@ def fitting(
     return Fitting(costs(config, means.form(stored=stored, tied=tied)), room, Wish())
 
 
+def weights_of(fitting: Fitting) -> list[float]:
+    """What each layer costs, a block one."""
+    block = fitting.table[len(fitting.table) // 2].seconds
+    return [cost.seconds / block for cost in fitting.table]
+
+
 def whole(fitting: Fitting) -> Place | None:
     """The whole model, where it fits: then nobody's records matter."""
     span = Span(0, len(fitting.table))
@@ -193,7 +199,8 @@ def place(
     fitting.check()
     # What the last life of this donor announced says nothing of this one.
     others = [record for record in records if record.peer_id != me]
-    seen = levels(others, len(fitting.table), me, now, trust, ends=others_ends)
+    weights = weights_of(fitting)
+    seen = levels(others, len(fitting.table), me, now, trust, ends=others_ends, weights=weights)
     ends = fitting.ends()
     on_disk = _longest_run(here)
     before = _again(fitting, ends, here)
@@ -217,8 +224,9 @@ class Around:
     alone: bool = False
     """Others were expected to move, and did not: nobody is counted on."""
 
-    def levels(self, layers: int) -> Levels:
-        return levels(self.records, layers, self.me, self.now, self.trust, ends=self.ends)
+    def levels(self, fitting: Fitting) -> Levels:
+        weights, layers = weights_of(fitting), len(fitting.table)
+        return levels(self.records, layers, self.me, self.now, self.trust, ends=self.ends, weights=weights)
 
 
 Look = Callable[[], Awaitable[Around]]
@@ -229,7 +237,7 @@ def elsewhere(
     fitting: Fitting, around: Around, serving: Span, here: Collection[int], chance: random.Random
 ) -> Choice:
     """Where a donor that serves, or is on its way to serve, ``serving`` should be: there, or elsewhere."""
-    seen = replace(around.levels(len(fitting.table)), alone=around.alone)
+    seen = replace(around.levels(fitting), alone=around.alone)
     hand = Hand(fitting.table, fitting.ends(), serving=serving, on_disk=_longest_run(here))
     lot = turn(around.me, int(around.now // WINDOW_SECONDS))
     return choose(seen, hand, lot, chance) or Choice(serving, Why.KEEP)
@@ -240,15 +248,14 @@ async def may_leave(
 ) -> bool:
     """Whether nobody needs this donor any more for what it would drop: others' records say so, and a few
     words can be read without it. The records are looked at anew after that, since it takes a while."""
-    layers = len(fitting.table)
     around = await look()
-    seen = around.levels(layers)
+    seen = around.levels(fitting)
     if not may_go(seen, serving, goal, known=known):
         return False
     if may_go(seen, serving, goal, known=False):  # nobody is served
         return True
     there = await read(left_to_others(seen, around.records, serving, goal))
-    return may_go(among((await look()).levels(layers), there), serving, goal)
+    return may_go(among((await look()).levels(fitting), there), serving, goal)
 
 
 def _free_to_go(seen: Levels) -> Levels:

@@ -26,11 +26,11 @@ STRANGER = 0.5
 they weigh beside peers that were seen, not beside each other."""
 BELIEVED = 0.25
 """A layer is a hole where all its donors are trusted less than this."""
-PLAUSIBLE = 4.0
+PLAUSIBLE = 2.5
 """Whoever claims more than so many times the median speed of a layer counts as the median: that far out a
 claim is most likely a boast, and a layer that only boasters hold would seem strong."""
-LIKELY = 2.5
-"""The same where a small swarm is looked at as a whole: one boast would count much there."""
+LEAST = 0.01
+"""of a block's cost: no span counts for less."""
 WINDOW_SECONDS = 60.0
 """Turns to move are dealt out anew so often."""
 MOVERS = 0.01
@@ -96,9 +96,9 @@ class Levels:
         return self.held.count(0)
 
 
-def likely(claimed: float, typical: float, most: float = PLAUSIBLE) -> float:
+def likely(claimed: float, typical: float) -> float:
     """What a claim counts, in layers a second."""
-    return claimed if claimed <= most * typical else typical
+    return claimed if claimed <= PLAUSIBLE * typical else typical
 
 
 def turn(peer: PeerId, window: int) -> float:
@@ -128,11 +128,15 @@ def levels(
     trust: Trust = strangers,
     *,
     ends: Ends | None = None,
+    weights: Sequence[float] = (),
 ) -> Levels:
     """What the others' records say at Unix time ``now``. A donor that fetches other layers counts for
-    those: it goes there; but nobody leaves a layer to one that does not serve it yet."""
+    those: it goes there; but nobody leaves a layer to one that does not serve it yet.
+
+    ``weights`` is what each layer costs, a block one: the head costs more, and who holds little else would
+    seem slow, and could boast unnoticed."""
     counted = [record for record in records if _counts(record, now, layers)]
-    typical = _typical([record for record in counted if record.peer_id != me])
+    typical = _typical([record for record in counted if record.peer_id != me], weights)
     rates = [0.0] * layers
     believed: list[Record] = []
     for record in counted:
@@ -140,7 +144,7 @@ def levels(
         if record.peer_id == me or weight >= BELIEVED:
             believed.append(record)
         if record.peer_id != me:
-            rate = weight * likely(_layer_rate(record), typical) / len(_goal(record))
+            rate = weight * likely(_layer_rate(record, weights), typical) / _work(_goal(record), weights)
             for layer in range(_goal(record).start, _goal(record).end):
                 rates[layer] += rate
     # With the own record: only so does everyone come to the same lots.
@@ -152,7 +156,7 @@ def levels(
     serving = [one for one in others if one.state is DonorState.ONLINE]
     staying = [one for one in serving if one.peer_id not in going and _stays(one, rank(me))]
     small = len(believed) <= CROWD
-    known = _known(believed, layers, trust, ends, window) if small else []
+    known = _known(believed, layers, trust, ends, weights) if small else []
     return Levels(
         tuple(rates),
         tuple(_held(map(_goal, others), layers)),
@@ -165,18 +169,21 @@ def levels(
         window,
         served=tuple(_held((one.span for one in serving), layers)),
         stays=tuple((one.peer_id, one.span) for one in staying),
-        blur=() if small else _blur(others, layers, trust, typical),
+        blur=() if small else _blur(others, layers, trust, typical, weights),
     )
 
 
-def _blur(others: Sequence[Record], layers: int, trust: Trust, typical: float) -> tuple[float, ...]:
+def _blur(
+    others: Sequence[Record], layers: int, trust: Trust, typical: float, weights: Sequence[float]
+) -> tuple[float, ...]:
     """By band: of a sample without repeats each donor's rate varies the sum by its square, as far as others
     were not seen."""
     variance = [0.0] * layers
     found = [0] * -(-layers // BAND_LAYERS)
     for record in others:
         goal = _goal(record)
-        square = (trust(record.peer_id) * likely(_layer_rate(record), typical) / len(goal)) ** 2
+        rate = trust(record.peer_id) * likely(_layer_rate(record, weights), typical) / _work(goal, weights)
+        square = rate * rate
         for layer in range(goal.start, goal.end):
             variance[layer] += square
         for band in range(goal.start // BAND_LAYERS, (goal.end - 1) // BAND_LAYERS + 1):
@@ -186,12 +193,12 @@ def _blur(others: Sequence[Record], layers: int, trust: Trust, typical: float) -
 
 
 def _known(
-    believed: Sequence[Record], layers: int, trust: Trust, ends: Ends | None, window: int
+    believed: Sequence[Record], layers: int, trust: Trust, ends: Ends | None, weights: Sequence[float]
 ) -> list[Held]:
-    typical, known = _typical(believed), []
+    typical, known = _typical(believed, weights), []
     for one in sorted(believed, key=lambda record: record.peer_id):
-        claimed, goal = _layer_rate(one), _goal(one)
-        part = trust(one.peer_id) / len(goal)
+        claimed, goal = _layer_rate(one, weights), _goal(one)
+        part = trust(one.peer_id) / _work(goal, weights)
         length = len(one.span)
         fitting = ends(one) if ends else [min(layer + length, layers) for layer in range(layers)]
         serves = one.state is DonorState.ONLINE and one.going is None
@@ -199,7 +206,7 @@ def _known(
             Held(
                 one.peer_id,
                 goal,
-                part * likely(claimed, typical, LIKELY),
+                part * likely(claimed, typical),
                 part * min(claimed, typical),
                 tuple(fitting),
                 serves,
@@ -234,10 +241,16 @@ def _counts(record: Record, now: float, layers: int) -> bool:
     return True
 
 
-def _layer_rate(record: Record) -> float:
+def _layer_rate(record: Record, weights: Sequence[float]) -> float:
     """Layers a second, as claimed."""
-    return 1 / max(record.step_seconds / len(record.span) or LAYER_SECONDS, FASTEST)
+    work = _work(record.span, weights)
+    return work / max(record.step_seconds or LAYER_SECONDS * work, FASTEST * work)
 
 
-def _typical(records: Sequence[Record]) -> float:
-    return statistics.median(map(_layer_rate, records)) if records else 0.0
+def _work(span: Span, weights: Sequence[float]) -> float:
+    """In layers that cost as much as a block; the words alone cost next to nothing."""
+    return max(sum(weights[span.start : span.end]), LEAST) if weights else float(len(span))
+
+
+def _typical(records: Sequence[Record], weights: Sequence[float]) -> float:
+    return statistics.median(_layer_rate(record, weights) for record in records) if records else 0.0

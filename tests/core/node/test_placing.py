@@ -50,7 +50,7 @@ async def test_layers_are_left_to_those_who_serve_them() -> None:
     able, heir = fitting(MODEL, BF16, 3 * GB), other(0, 26)
     asked: list[Collection[Record]] = []
     about = (Around([heir], ME, 1001.0 + 60 * window) for window in range(99))
-    around = next(one for one in about if one.levels(26).stays)
+    around = next(one for one in about if one.levels(able).stays)
 
     async def look() -> Around:
         return around

@@ -385,3 +385,13 @@ def test_who_fetches_what_nobody_has_goes_on_with_it() -> None:
     there = levels([records[0], record(ME, 4, 8)], LAYERS, ME, 0.0)
     choice = choose(replace(there, held=(1, 1, 1, 1, 0, 0, 0, 0)), hand(4, Span(4, 8)), 0.0, random.Random(1))
     assert choice is not None and choice.span == Span(0, 4)
+
+
+def test_the_head_is_weighed_with_what_it_costs() -> None:
+    """A boast of who holds nothing but that is as far out as of who holds blocks; the words cost nothing."""
+    weights = [0.0, *[1.0] * (LAYERS - 2), 3.0]
+    records = [record(f"p{number}", 1, 7, step=0.006) for number in range(3)]
+    for step, rate in ((0.003, 1000 / 3), (0.0003, 1000 / 3), (0.0015, 2000 / 3)):
+        known = [*records, record("head", 7, 8, step=step), record("words", 0, 1, step=0.001)]
+        seen = levels(known, LAYERS, ME, 0.0, lambda _: 1.0, weights=weights)
+        assert seen.rates[7] == pytest.approx(rate)
