@@ -28,6 +28,9 @@ pytestmark = pytest.mark.chromium
 
 REST_SECONDS = 0.05
 """Of each of the three donors: a token takes about 0.15 s."""
+TOO_QUICK = pytest.mark.skipif(
+    "IDLEBLOOM_SCREENSHOTS" in os.environ, reason="for pictures answers are too quick"
+)
 
 
 @dataclass
@@ -206,7 +209,7 @@ def test_a_talk_with_branches(page: Page, screen: tuple[int, int, str]) -> None:
     assert page.each(".you .text") == ["What is Idlebloom?", "How does it work?"]
 
 
-@pytest.mark.skipif("IDLEBLOOM_SCREENSHOTS" in os.environ, reason="for pictures answers are too quick")
+@TOO_QUICK
 def test_a_reload_and_a_second_tab_show_the_whole_answer(page: Page) -> None:
     """It goes on without the page; both tabs hear the rest of it, and what is kept is the same."""
     page.fresh(*LIGHT)
@@ -234,6 +237,7 @@ def test_a_reload_and_a_second_tab_show_the_whole_answer(page: Page) -> None:
     assert page.answers() == other == [said["text"].strip()]
 
 
+@TOO_QUICK
 @pytest.mark.parametrize("screen", [DARK, PHONE], ids=str)
 def test_the_keyboard_alone_is_enough(page: Page, screen: tuple[int, int, str]) -> None:
     """Ask, stop, ask again, see the route, edit, begin a chat, find the old one, rename and delete it."""
