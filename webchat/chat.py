@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import secrets
 import threading
+import time
 from collections import deque
 from collections.abc import Mapping
 from typing import Literal, get_args
@@ -48,6 +49,7 @@ MAX_WAITING = 20_000
 """Messages that a page may leave unread."""
 MESSAGE_RATE, MESSAGE_BURST = 50.0, 200.0
 """Messages of one connection, a second and at once; a person clicks far slower."""
+FAREWELL_SECONDS = 1.0
 Role = Literal["system", "user", "assistant"]
 
 
@@ -89,6 +91,12 @@ class Line:
         except (ValueError, RecursionError):
             return {}
 
+    def see_off(self) -> None:
+        """Reads on for a moment: what lies unread at its close takes the last words with it."""
+        until = time.monotonic() + FAREWELL_SECONDS
+        while (left := until - time.monotonic()) > 0 and self.ws.receive(left) is not None:
+            pass
+
     def drop(self) -> None:
         hang_up(self.ws.sock)
 
@@ -119,6 +127,7 @@ class Talk:
                 message = self._line.receive()
                 if not self._pace.allows():
                     self._line.send("error", ask=None, title="Too many messages at once.", advice="")
+                    self._line.see_off()
                     return
                 self._act(message)
         except (ConnectionClosed, OSError):

@@ -30,7 +30,7 @@ PLAUSIBLE = 2.5
 """Whoever claims more than so many times the median speed of a layer counts as the median: that far out a
 claim is most likely a boast, and a layer that only boasters hold would seem strong."""
 LEAST = 0.01
-"""of a block's cost: no span counts for less."""
+"""No span counts for less, in blocks."""
 WINDOW_SECONDS = 60.0
 """Turns to move are dealt out anew so often."""
 MOVERS = 0.01

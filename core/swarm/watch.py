@@ -99,7 +99,7 @@ class Watcher:
 
     The bands of ``layers`` (all, unless said) are read every 30 s, the rest every 5 min; outside of
     those bands a donor may therefore be missing that has come, or whose record has run out. Above 60 donors
-    it takes longer (``RECORD_SECONDS``), and above 180 records run out in between: then who needs some reads.
+    it takes longer (``RECORD_SECONDS``), and above 120 records run out in between: then who needs some reads.
     """
 
     def __init__(
