@@ -247,4 +247,6 @@ def test_a_connection_that_floods_is_ended(page: WebSocket) -> None:
         except OSError:
             break
     listener.join(20)
-    assert heard[-1]["title"] == "Too many messages at once."
+    assert not listener.is_alive()
+    # A status that was on its way may come behind it.
+    assert [one["title"] for one in heard if one["type"] == "error"] == ["Too many messages at once."]
