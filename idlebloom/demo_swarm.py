@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Self
 
 from core.errors import IdlebloomError, ModelError, UserError
-from core.node.node import Model, Node
+from core.node.checkpoint import Model
+from core.node.node import Node
 from core.serving.orders import WorkerConfig
 from core.serving.supervisor import Worker
 from core.swarm.p2p import start_peer

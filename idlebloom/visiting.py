@@ -12,9 +12,10 @@ from core.handed import secrets_of
 from core.model.fetch import Fetcher
 from core.model.hub import Hub, Source
 from core.model.progress import FetchProgress
+from core.node.checkpoint import Model
 from core.node.licences import Licences
 from core.node.models import READER_PATIENCE, chosen, find_model, hub_token
-from core.node.node import Model, Node
+from core.node.node import Node
 from core.node.storage import Storage
 from core.paths import Paths
 from core.preferences import Preferences

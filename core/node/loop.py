@@ -19,7 +19,9 @@ from typing import Any
 import psutil
 
 from core.errors import IdlebloomError, SettingError
-from core.meter import Traffic, used_up
+from core.meter import used_up
+from core.node.account import Account
+from core.node.ahead import Ahead
 from core.node.giver import Giver
 from core.node.ledger import Given, Ledger
 from core.node.node import Node
@@ -38,10 +40,8 @@ from core.node.plan import (
 )
 from core.pc.limits import Trail, judge
 from core.pc.observe import CALM_SECONDS, Observer, check_told, sources
-from core.serving.counts import Counts
 from core.settings import DECLARED, Change, Donate, Settings
-from core.swarm.traffic import Gauge
-from core.terms import Because, Budget, Facts, Leave, Memory, Progress, Rates, Reason, State, Today
+from core.terms import Because, Budget, Facts, Leave, Memory, Reason, State, Status
 
 log = logging.getLogger(__name__)
 
@@ -50,13 +50,7 @@ ROUND_SECONDS = 1.0
 LEAST_CALM_SECONDS = 0.2
 MEASURE_SECONDS = 2.0
 """Between two readings of what the worker takes."""
-RATE_SECONDS = 60.0
 OBEY_SECONDS = 3.0
-CARRIED_SECONDS, KEEP_SECONDS = 5.0, 60.0
-"""Between two looks at what this process's own connections carry, and between two times that it is kept."""
-FETCH_AGAIN_SECONDS = 600.0
-NO_FETCHING = frozenset({Reason.NO_CONSENT, Reason.PAUSED})
-"""The owner's words that layers are not fetched against either."""
 ACTIONS = ("pause", "resume", "give", "finish")
 
 
@@ -75,21 +69,17 @@ class Loop:
         self._trail = Trail()
         self._leaves: Leave | None = None
         self._leaving: asyncio.Task[None] | None = None
-        self._ahead: asyncio.Task[None] | None = None
-        self._ahead_after = -math.inf
-        self._counted = Counts()
-        self._tokens: list[tuple[float, int]] = []
+        self._ahead = Ahead(node, giver)
+        self._account = Account(ledger)
         self._measured_at = -math.inf
-        self._served_at: float | None = None
         self._ours: Collection[int] = ()
         self.observer = Observer(
             lambda: sources(lambda: self.settings.yield_programs, self._our_processes),
             self._wake,
             _calm(settings),
         )
-        node.on_counts = self._count
+        node.on_counts = self._account.count
         node.watchers.append(lambda status: ledger.note(status, time.time()))
-        self._gauge, self._kept, self._own_rate = Gauge(), Traffic(), 0.0
         self._running: asyncio.Task[None] | None = None
         self._counting: asyncio.Task[None] | None = None
 
@@ -98,15 +88,17 @@ class Loop:
         await asyncio.to_thread(self.observer.wait)
         await self._round()
         self._running = asyncio.create_task(self._run(), name="donor loop")
-        self._counting = asyncio.create_task(self._count_own(), name="own traffic")
+        counting = self._account.count_own(lambda: self.node.peer.pid)
+        self._counting = asyncio.create_task(counting, name="own traffic")
 
     async def close(self) -> None:
         self.observer.close()
-        for task in (self._running, self._leaving, self._ahead, self._counting):
+        for task in (self._running, self._leaving, self._counting):
             if task is not None:
                 task.cancel()
                 await asyncio.wait({task})
-        self._keep_own()
+        await self._ahead.stop()
+        self._account.keep_own()
         self.ledger.save(at_end=True)
 
     # The owner's words, from other threads too
@@ -180,7 +172,7 @@ class Loop:
             self.observer.pause = 0.0 if self.node.gives else _calm(self.settings)
             self._count_downloads()
             metered = facts.metered and not self.settings.on_metered
-            self._fetch_ahead(budget.because, may=not metered and hindrance is None)
+            self._ahead.look(self.settings, budget.because, may=not metered and hindrance is None)
             self._publish(budget, facts)
 
     def _quota(self, settings: Settings) -> Because | None:
@@ -196,25 +188,7 @@ class Loop:
         new, self._fetched = int(taken - self._fetched), taken
         if new:
             self.ledger.add(Given(down_bytes=new))
-        self.giver.deal(self.settings, self._counted.down_rate + self._own_rate)
-
-    async def _count_own(self) -> None:
-        """What this node's own p2pd carries: the swarm's upkeep, the owner's chats, what it relays."""
-        kept_at = time.monotonic()
-        while True:
-            if (pid := self.node.peer.pid) is not None:
-                before = self._gauge.total
-                new = await asyncio.to_thread(self._gauge.look, pid) - before
-                self._own_rate = new.down / CARRIED_SECONDS
-            if time.monotonic() - kept_at > KEEP_SECONDS:  # each time the disk is written to
-                kept_at = time.monotonic()
-                self._keep_own()
-            await asyncio.sleep(CARRIED_SECONDS)
-
-    def _keep_own(self) -> None:
-        new, self._kept = self._gauge.total - self._kept, self._gauge.total
-        if new != Traffic():
-            self.ledger.add(Given(up_bytes=new.up, down_bytes=new.down))
+        self.giver.deal(self.settings, self._account.counted.down_rate + self._account.own_rate)
 
     def _hindrance(self) -> Because | None:
         return next((found for ask in self.hindrances if (found := ask(self.settings)) is not None), None)
@@ -235,7 +209,7 @@ class Loop:
             case Stay():
                 pass
             case Begin():
-                await self._stop_fetching()
+                await self._ahead.stop()
                 self.giver.begin(self.settings)
             case End(because):
                 await self._end(because)
@@ -269,8 +243,8 @@ class Loop:
     async def _change(self, change: Change) -> None:
         async with self._turn:
             self.settings = change.after
-            self._ahead_after = -math.inf
-            await self._stop_fetching()
+            self._ahead.after = -math.inf
+            await self._ahead.stop()
             if self.node.gives and not await self.giver.change(change):
                 # Another worker is needed: the next round begins with it.
                 self._leaves = None
@@ -281,66 +255,21 @@ class Loop:
         with suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(self._news.set)
 
-    # Layers that will be needed
-
-    def _fetch_ahead(self, because: Because | None, may: bool) -> None:
-        """Layers are fetched also while the owner is here, unless the owner or the network speaks against
-        it."""
-        may = may and because is not None and because.kind not in NO_FETCHING and not self.node.gives
-        if self._ahead is not None:
-            if not may:
-                self._ahead.cancel()
-        elif may and time.monotonic() >= self._ahead_after:
-            self._ahead = asyncio.create_task(self._fetch(), name="fetch ahead")
-
-    async def _fetch(self) -> None:
-        self._ahead_after = time.monotonic() + FETCH_AGAIN_SECONDS
-        try:
-            await self.giver.fetch(self.settings, self._show_fetching)
-            self._ahead_after = math.inf  # until a setting changes
-        except IdlebloomError as error:
-            log.warning("layers could not be fetched ahead: %s", error)
-        finally:
-            self._ahead = None
-            if not self.node.gives:
-                self.node.publish(replace(self.node.untroubled, progress=None))
-
-    def _show_fetching(self, progress: Progress) -> None:
-        self.node.publish(replace(self.node.untroubled, progress=progress))
-
-    async def _stop_fetching(self) -> None:
-        if (ahead := self._ahead) is not None:
-            ahead.cancel()
-            await asyncio.wait({ahead})
-
     # What is told
 
-    def _count(self, counts: Counts) -> None:
-        """The worker's sums since it began, of which what is new is added."""
-        before = self._counted if counts.worker == self._counted.worker else Counts(worker=counts.worker)
-        new = Given(
-            counts.tokens - before.tokens,
-            counts.conversations - before.conversations,
-            counts.up_bytes - before.up_bytes,
-            counts.down_bytes - before.down_bytes,
-        )
-        self._counted = counts
-        self._tokens.append((time.monotonic(), new.tokens))
-        self.ledger.add(new)
-        self.ledger.save()
-
     def _publish(self, budget: Budget, facts: Facts) -> None:
-        self._account(facts)
+        account, doing = self._account, self._doing()
+        account.served(doing.serves and not doing.own_only, facts)
         status = replace(
             self.node.untroubled,
-            sessions=self._counted.sessions if self.node.serving is not None else 0,
-            today=_today(self.ledger.today),
+            sessions=account.counted.sessions if self.node.serving is not None else 0,
+            today=account.today,
             vram=self._memory(facts),
-            rates=self._rates(),
+            rates=account.rates,
             giving_until=_plain_end(self.told.orders.give_until),
             finishing=self._leaves is Leave.FINISH,
         )
-        because, doing = budget.because, self._doing()
+        because = budget.because
         if because is not None and not doing.gives:
             status = replace(status, state=state_of(because), reason=because, span=None)
         elif doing.serves and doing.leaves is None:
@@ -348,25 +277,11 @@ class Loop:
         self.node.publish(status)
         self.ledger.save()
 
-    def _serving(self, status: Any, budget: Budget, doing: Doing) -> Any:
+    def _serving(self, status: Status, budget: Budget, doing: Doing) -> Status:
         if doing.own_only:
             return replace(status, state=State.WAITING, reason=Because(Reason.OWN_CHAT))
         hot = Because(Reason.HOT, {"celsius": round(budget.celsius)}) if budget.rest else None
         return replace(status, state=State.GIVING, reason=hot)
-
-    def _account(self, facts: Facts) -> None:
-        """Hours count while others are served."""
-        doing = self._doing()
-        serves = doing.serves and not doing.own_only
-        if serves and self._served_at is not None:
-            self.ledger.add(Given(hours=max(0.0, facts.clock - self._served_at) / 3600), facts.now)
-        self._served_at = facts.clock if serves else None
-
-    def _rates(self) -> Rates:
-        now = time.monotonic()
-        self._tokens = [one for one in self._tokens if now - one[0] < RATE_SECONDS]
-        tokens = sum(count for _, count in self._tokens) / RATE_SECONDS
-        return Rates(self._counted.up_rate, self._counted.down_rate, round(tokens, 2))
 
     def _memory(self, facts: Facts) -> Memory:
         if self.node.worker_pid is None:
@@ -385,10 +300,6 @@ class Loop:
         if pid is not None:
             found.add(pid)
         return found
-
-
-def _today(given: Given) -> Today:
-    return Today(given.tokens, given.conversations, given.up_bytes, given.down_bytes)
 
 
 def _calm(settings: Settings) -> float:

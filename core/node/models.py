@@ -12,7 +12,7 @@ from core.meter import Throttle
 from core.model.fetch import Fetcher
 from core.model.hub import Hub, Patience, Source
 from core.model.shelf import Shelf
-from core.node.node import Model
+from core.node.checkpoint import Model
 from core.paths import bundled_model
 from core.secrets import Secret, Vault
 from core.settings import BUNDLED

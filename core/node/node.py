@@ -6,26 +6,24 @@ What the node gives is done by workers in processes of their own; the node start
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from core.errors import DiskError, IdlebloomError, ModelError, NotAccepted, SwarmError, TooLittle, UserError
-from core.model.config import ModelConfig, read_config, ref
-from core.model.text import Text
+from core.errors import DiskError, IdlebloomError, ModelError, SwarmError, UserError
+from core.model.config import ref
+from core.node.beginning import cleared, first_of, why_not
+from core.node.checkpoint import Model
 from core.node.delivery import Deliver, Delivery
 from core.node.elsewhere import Elsewhere
-from core.node.licences import Licences, of_model, stated
+from core.node.licences import Licences, of_model
 from core.node.troubles import with_trouble
-from core.paths import bundled_model
-from core.pc.machine import free_disk
-from core.routing.ask import Ask, Event, ModelCard
+from core.routing.ask import Ask, Event
 from core.routing.generate import Generator
 from core.routing.route import missing
 from core.serving.orders import MOVE_SECONDS
@@ -41,55 +39,10 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 5.0
 RETRY_SECONDS = (5.0, 15.0, 60.0, 300.0)
 """Pauses before a worker that failed is started again; the last one repeats."""
-CLEARED_SECONDS = 1.0
-"""Between two looks whether what was in the way has gone: a licence that was accepted,"""
-MADE_ROOM = 64 << 20
-"""or so many more bytes of the disk."""
 WITHDRAW_SECONDS = 2.0
 """For so long a node that ends goes on telling the swarm that its worker has gone."""
-AHEAD_SECONDS = 5.0
-"""So long a worker that was started ahead waits for its first layers."""
 STEADY_SECONDS = 300.0
 """A worker that served for so long was well: if it fails after that, the pauses begin anew."""
-
-
-@dataclass(frozen=True)
-class Model:
-    """A checkpoint's folder with what a reader needs of it: no weights."""
-
-    folder: Path
-    config: ModelConfig
-    text: Text
-
-    @classmethod
-    def read(cls, folder: Path) -> Model:
-        """Raises ``ModelError`` for a folder that cannot be used."""
-        return cls(folder, read_config(folder), Text(folder))
-
-    def card(self) -> ModelCard:
-        config, bundled = self.config, self.folder == bundled_model()
-        return ModelCard(
-            model_id=config.model_id,
-            revision=config.revision,
-            blocks=config.blocks,
-            max_length=config.max_length,
-            licence=stated(self.folder) or ("Apache-2.0" if bundled else "see its model card"),
-            kind=self.text.kind,
-            note=_DEMO_NOTE if bundled else "",
-            questions=_questions(self.folder),
-        )
-
-
-_DEMO_NOTE = "This is a tiny demo model. It knows a few questions by heart and makes up the rest."
-
-
-def _questions(folder: Path) -> tuple[str, ...]:
-    """Questions that a folder says its model answers well; a page offers them."""
-    try:
-        found = json.loads((folder / "questions.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return ()
-    return tuple(str(item) for item in found[:8]) if isinstance(found, list) else ()
 
 
 class Node:
@@ -291,39 +244,18 @@ class Node:
                 tries = 0
             pause = RETRY_SECONDS[min(tries, len(RETRY_SECONDS) - 1)]
             tries += 1
-            state, because = _why_not(error, time.time() + pause)
+            state, because = why_not(error, time.time() + pause)
             self.publish(replace(self.untroubled, state=state, reason=because, span=None, progress=None))
-            if await self._cleared(error, pause, log_file.parent):
+            places = (self.model.folder, log_file.parent)
+            if await cleared(error, pause, places, lambda: not self.licence):
                 tries = 0
-
-    async def _cleared(self, error: IdlebloomError, seconds: float, folder: Path) -> bool:
-        """Waits so long, or until what was in the way has gone: then true."""
-        of_disk = isinstance(error, DiskError | TooLittle) or (isinstance(error, WorkerFailed) and error.disk)
-        if not of_disk and not isinstance(error, NotAccepted):
-            await asyncio.sleep(seconds)
-            return False
-        places = (self.model.folder, folder)
-        before = await asyncio.to_thread(lambda: [free_disk(place) for place in places])
-
-        def cleared() -> bool:
-            if isinstance(error, NotAccepted):
-                return not self.licence
-            now = [free_disk(place) for place in places]
-            return any(free > was + MADE_ROOM for free, was in zip(now, before, strict=True))
-
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
-            await asyncio.sleep(min(left, CLEARED_SECONDS))
-            if await asyncio.to_thread(cleared):
-                return True
-        return False
 
     async def _give_once(self, deliver: Deliver, log_file: Path, *, ahead: bool) -> NoReturn:
         """Serves until the worker ends; raises ``WorkerFailed``, for by itself it should not, and what
         ``deliver`` raises. ``ahead``: starts the worker before it is known what it serves."""
         self.publish(replace(self.untroubled, state=State.LOADING, reason=None, progress=None))
         async with aclosing(deliver(self.fetching)) as deliveries:  # type: ignore[type-var]
-            first, worker = await _first(deliveries, log_file, self._runtime, ahead=ahead)
+            first, worker = await first_of(deliveries, log_file, self._runtime, ahead=ahead)
             self._worker, worker.on_counts = worker, self.on_counts
             worker.on_trouble = self._show
             beside: asyncio.Task[None] | None = None
@@ -407,44 +339,3 @@ class Node:
         """Publishes how far fetching is."""
         state = State.FETCHING if self._serving is None else self.untroubled.state
         self.publish(replace(self.untroubled, state=state, reason=None, progress=progress))
-
-
-async def _first(
-    deliveries: AsyncIterator[Delivery], log_file: Path, runtime: Path | None, *, ahead: bool
-) -> tuple[Delivery, Worker]:
-    """The first delivery, and a worker for it. One that is started ``ahead`` imports its libraries while it
-    is decided what it serves; where layers have to be fetched first, it does not stay for that. Raises as
-    ``Node._give_once``."""
-    coming = asyncio.ensure_future(anext(deliveries))
-    worker: Worker | None = None
-    try:
-        if ahead:
-            worker = await Worker.start(log=log_file, runtime=runtime)
-            await asyncio.wait({coming}, timeout=AHEAD_SECONDS)
-        first = coming.result() if coming.done() else None
-        if worker is not None and (first is None or first.config.threads):
-            idle, worker = worker, None
-            await asyncio.shield(idle.stop())
-        if first is None:
-            first = await coming
-        return first, worker or await Worker.start(log=log_file, threads=first.config.threads)
-    except BaseException:
-        coming.cancel()
-        await asyncio.gather(coming, return_exceptions=True)
-        if worker is not None:
-            await asyncio.shield(worker.stop())
-        raise
-
-
-def _why_not(error: IdlebloomError, until: float) -> tuple[State, Because]:
-    """What the status says while nothing is given because of ``error``, until it is tried again."""
-    why: dict[str, str | int | float] = {"why": error.message}
-    match error:
-        case TooLittle():
-            return State.WAITING, Because(Reason.NO_ROOM, {"why": str(error)}, until=until)
-        case NotAccepted():
-            return State.WAITING, Because(Reason.NO_LICENCE, {"why": str(error)}, until=until)
-        case WorkerFailed():
-            return State.TROUBLE, Because(Reason.WORKER_FAILED, why, until=until)
-        case _:
-            return State.TROUBLE, Because(Reason.NO_LAYERS, {"why": str(error)}, until=until)

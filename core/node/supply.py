@@ -29,10 +29,10 @@ from core.model.hub import Hub, Source
 from core.model.progress import FetchProgress
 from core.model.quantize import stored_layers
 from core.model.store import store_of
+from core.node.checkpoint import Model
 from core.node.delivery import Delivery, Report
 from core.node.herald import Herald
 from core.node.licences import Licences
-from core.node.node import Model
 from core.node.placing import (
     Around,
     Means,

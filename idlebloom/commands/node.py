@@ -23,9 +23,10 @@ from core.terms import PeerId
 from idlebloom import notify, numbers
 
 if TYPE_CHECKING:
+    from core.node.checkpoint import Model
     from core.node.giver import Giver, Standing
     from core.node.loop import Loop
-    from core.node.node import Model, Node
+    from core.node.node import Node
     from core.preferences import Preferences
     from core.swarm.p2p import HivemindPeer
     from core.swarm.secret import Secret as SwarmSecret

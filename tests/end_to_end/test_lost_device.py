@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from core.node import node as module
+from core.node.checkpoint import Model
 from core.node.delivery import Delivery, Report
-from core.node.node import Model, Node
+from core.node.node import Node
 from core.paths import bundled_model
 from core.routing.ask import Ask, Message, Moved, Piece, Started
 from core.serving.orders import WorkerConfig

@@ -11,9 +11,11 @@ from typing import ClassVar
 import pytest
 
 from core.errors import TooLittle
+from core.node import beginning
 from core.node import node as module
+from core.node.checkpoint import Model
 from core.node.delivery import Delivery, Report
-from core.node.node import Model, Node
+from core.node.node import Node
 from core.paths import bundled_model
 from core.serving.orders import WorkerConfig
 from core.serving.supervisor import WorkerFailed
@@ -76,7 +78,7 @@ async def giving(tmp_path: Path, statuses: int) -> list[Status]:
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses that the node made before it tried again, none of them waited for."""
-    monkeypatch.setattr(module, "Worker", FailingWorker)
+    monkeypatch.setattr(beginning, "Worker", FailingWorker)
     made: list[float] = []
     sleep = asyncio.sleep
 
@@ -135,7 +137,7 @@ async def test_a_worker_that_goes_far_is_started_anew_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the layers of the new place; nothing is said to be wrong."""
-    monkeypatch.setattr(module, "Worker", MovingWorker)
+    monkeypatch.setattr(beginning, "Worker", MovingWorker)
     node = Node(FakeSwarm().peer(), Model.read(bundled_model()), "test")
     seen: list[Status] = []
     node.watchers.append(seen.append)
@@ -174,8 +176,8 @@ async def test_a_worker_starts_while_its_layers_are_decided(
 ) -> None:
     """It is the one that serves where they are here; where they have to be fetched, none waits for them."""
     CountedWorker.starts.clear()
-    monkeypatch.setattr(module, "Worker", CountedWorker)
-    monkeypatch.setattr(module, "AHEAD_SECONDS", 0.1)
+    monkeypatch.setattr(beginning, "Worker", CountedWorker)
+    monkeypatch.setattr(beginning, "AHEAD_SECONDS", 0.1)
     node = Node(FakeSwarm().peer(), Model.read(bundled_model()), "test")
     waited: list[int] = []
 
@@ -197,7 +199,7 @@ async def test_a_worker_that_was_started_ahead_does_not_outlive_its_node(
 ) -> None:
     """Nor a delivery that fails, or an owner who comes back while it is awaited."""
     CountedWorker.starts.clear()
-    monkeypatch.setattr(module, "Worker", CountedWorker)
+    monkeypatch.setattr(beginning, "Worker", CountedWorker)
     node = Node(FakeSwarm().peer(), Model.read(bundled_model()), "test")
     fails = asyncio.Event()
 

@@ -11,22 +11,23 @@ from typing import Any, ClassVar
 
 import pytest
 
-from core.errors import DiskError, IdlebloomError, ModelError, SettingError, TooLittle
+from core.errors import ModelError, SettingError
 from core.meter import Traffic
+from core.node import account, beginning
 from core.node import loop as module
-from core.node import node as node_module
+from core.node.checkpoint import Model
 from core.node.delivery import Delivery, Report
 from core.node.giver import Giver, Standing
 from core.node.ledger import Ledger
 from core.node.loop import Loop
-from core.node.node import Model, Node
+from core.node.node import Node
 from core.node.orders import Told
 from core.paths import Paths, bundled_model
 from core.pc import observe
 from core.secrets import Secrets
 from core.serving.counts import Counts
 from core.serving.orders import WorkerConfig
-from core.serving.supervisor import OnCounts
+from core.serving.supervisor import OnCounts, WorkerFailed
 from core.settings import Change, Donate, Settings, changed
 from core.swarm.fake import FakeSwarm
 from core.terms import Because, PeerId, Progress, Reason, State
@@ -59,8 +60,8 @@ class MadeUpWorker:
     async def ended(self) -> None:
         await self.gone.wait()
 
-    def failure(self) -> node_module.WorkerFailed:
-        return node_module.WorkerFailed("it failed")
+    def failure(self) -> WorkerFailed:
+        return WorkerFailed("it failed")
 
     async def drain(self, seconds: float) -> None:
         self.drained.append(seconds)
@@ -135,7 +136,7 @@ class Desk:
 def nothing_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """All facts are told; and rounds are quick."""
     MadeUpWorker.made.clear()
-    monkeypatch.setattr(node_module, "Worker", MadeUpWorker)
+    monkeypatch.setattr(beginning, "Worker", MadeUpWorker)
     monkeypatch.setattr(module, "sources", lambda *_: [])
     monkeypatch.setattr(module, "ROUND_SECONDS", 0.02)
     monkeypatch.setattr(observe, "TOLD_SECONDS", 600.0)
@@ -307,7 +308,7 @@ async def test_layers_that_cannot_be_had_are_tried_again_later(tmp_path: Path) -
     desk.loop.tell({"idle_seconds": 0})
     await desk.loop.start()
     await asyncio.sleep(0.2)
-    assert desk.giver.fetched == 1 and not math.isinf(desk.loop._ahead_after)
+    assert desk.giver.fetched == 1 and not math.isinf(desk.loop._ahead.after)
     await desk.loop.close()
     await desk.node.close()
 
@@ -342,9 +343,9 @@ async def test_what_the_nodes_own_network_carries_is_counted(
 ) -> None:
     """It goes into the ledger, and so into the month's quota, while nothing is given too; the rest at the
     end."""
-    monkeypatch.setattr(module, "Gauge", MadeUpGauge)
-    monkeypatch.setattr(module, "CARRIED_SECONDS", 0.02)
-    monkeypatch.setattr(module, "KEEP_SECONDS", 0.05)
+    monkeypatch.setattr(account, "Gauge", MadeUpGauge)
+    monkeypatch.setattr(account, "CARRIED_SECONDS", 0.02)
+    monkeypatch.setattr(account, "KEEP_SECONDS", 0.05)
     desk = Desk(tmp_path, Settings(donate=Donate.OFF, monthly_gb=0.000_01))
     desk.node.peer.pid = 1 << 22  # type: ignore[misc]
     await desk.loop.start()
@@ -353,21 +354,5 @@ async def test_what_the_nodes_own_network_carries_is_counted(
     hindrance = desk.loop._hindrance()
     assert hindrance is not None and hindrance.kind is Reason.QUOTA
     await desk.loop.close()
-    assert desk.ledger.today.up_bytes == desk.loop._gauge.total.up
+    assert desk.ledger.today.up_bytes == desk.loop._account._gauge.total.up
     await desk.node.close()
-
-
-@pytest.mark.parametrize("error", [DiskError("no space left on device"), TooLittle("no layer fits")])
-async def test_room_on_the_disk_is_noticed_soon(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, error: IdlebloomError
-) -> None:
-    """Whoever made room does not wait for minutes; what did not change is not tried again and again."""
-    free = 0
-    monkeypatch.setattr(node_module, "free_disk", lambda _: free)
-    monkeypatch.setattr(node_module, "CLEARED_SECONDS", 0.01)
-    waiting = asyncio.create_task(desk.node._cleared(error, 60.0, desk.paths.state))
-    await asyncio.sleep(0.1)
-    assert not waiting.done()
-    free = 1 << 30
-    assert await asyncio.wait_for(waiting, 5)
-    assert not await desk.node._cleared(ModelError("it is damaged"), 0.05, desk.paths.state)
