@@ -110,17 +110,18 @@ class Paths:
         return self
 
 
-def make_folder(folder: Path) -> Path:
-    """Create a folder for this user's eyes alone, or say in words why it cannot be used."""
+def make_folder(folder: Path, advice: str = ADVICE) -> Path:
+    """Create a folder for this user's eyes alone, or say in words why it cannot be used, and with ``advice``
+    where to choose another."""
     try:
         str(folder).encode()  # it is written into files and told to other programs
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except UnicodeEncodeError as error:
-        raise DiskError(f"the name of the folder {str(folder)!a} is not text in UTF-8", ADVICE) from error
+        raise DiskError(f"the name of the folder {str(folder)!a} is not text in UTF-8", advice) from error
     except OSError as error:
-        raise DiskError(f"cannot create the folder {folder}: {words(error)}", ADVICE) from error
+        raise DiskError(f"cannot create the folder {folder}: {words(error)}", advice) from error
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise DiskError(f"cannot write to the folder {folder}", ADVICE)
+        raise DiskError(f"cannot write to the folder {folder}", advice)
     return folder
 
 

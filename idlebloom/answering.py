@@ -36,6 +36,9 @@ def ask_of(text: str, args: argparse.Namespace) -> Ask:
 async def show(events: AsyncIterator[Event], *, as_json: bool) -> None:
     """Prints the answer as it comes, or the whole as JSON at its end."""
     started: Started | None = None
+    # The first token carries the blank that stands between words: to a person it is a crooked first line. A
+    # program gets the text as its tokens spell it, through a pipe as in JSON.
+    bare = sys.stdout.isatty()
     async for event in events:
         match event:
             case Started():
@@ -43,7 +46,9 @@ async def show(events: AsyncIterator[Event], *, as_json: bool) -> None:
             case Waiting() if not as_json and sys.stderr.isatty():  # else stderr is for what went wrong
                 print(waiting_line(event), file=sys.stderr)
             case Piece() if not as_json:
-                sys.stdout.write(event.text)
+                text = event.text.lstrip() if bare else event.text
+                bare = bare and not text
+                sys.stdout.write(text)
                 sys.stdout.flush()
             case Ended() if started is not None:
                 print(json.dumps(summary(started, event), ensure_ascii=False) if as_json else "")

@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import Self
 
 from core.errors import IdlebloomError, ModelError, UserError
+from core.node.account import Account
 from core.node.checkpoint import Model
+from core.node.ledger import Ledger
 from core.node.node import Node
 from core.serving.orders import WorkerConfig
 from core.serving.supervisor import Worker
 from core.swarm.p2p import start_peer
 from core.swarm.secret import Secret
 from core.terms import Span
+from idlebloom.demo_status import Together
 from idlebloom.launch import version
 from idlebloom.progress import Progress
 from idlebloom.temporary import temporary_folder
@@ -101,6 +104,7 @@ class DemoSwarm:
             stack.push_async_callback(peer.close)
             self.node = Node(peer, self.plan.model, version())
             stack.push_async_callback(self.node.close)
+            self._together = Together(self.node, Account(Ledger(self.folder / "ledger.json")))
             self._peers = tuple(peer.addresses)
             for number, worker in enumerate(self.workers):
                 self._numbers[worker] = number
@@ -125,6 +129,12 @@ class DemoSwarm:
         )
         self._changed.set()
         return worker
+
+    async def serves(self, worker: Worker) -> None:
+        """Returns when another donor that was added serves; raises ``WorkerFailed`` when it cannot."""
+        await worker.online()
+        self._together.joined(worker, self.plan.spans[self._numbers[worker]])
+        await self.node.look()
 
     async def remove_worker(self, worker: Worker) -> None:
         self.unplugged.add(worker)
@@ -163,12 +173,15 @@ class DemoSwarm:
 
     async def _online(self) -> None:
         await asyncio.gather(*(worker.online() for worker in self.workers))
+        for worker in self.workers:
+            self._together.joined(worker, self.plan.spans[self._numbers[worker]])
         await self.node.look()
 
     async def until(self, end: asyncio.Event) -> None:
         """Returns when told to end; raises when a part of the demo ended by itself."""
         failed = asyncio.create_task(self._failed())
         told = asyncio.create_task(end.wait())
+        following = asyncio.create_task(self._together.follow())
         try:
             await asyncio.wait({failed, told}, return_when=asyncio.FIRST_COMPLETED)
             if end.is_set():
@@ -177,7 +190,7 @@ class DemoSwarm:
             number = self._numbers[worker] + 1
             raise IdlebloomError(f"donor {number} is gone: {worker.failure().message}", HAS_ENDED)
         finally:
-            for task in (failed, told):
+            for task in (failed, told, following):
                 task.cancel()
 
     async def _failed(self) -> Worker:

@@ -13,7 +13,7 @@ from simple_websocket import ConnectionError as NotConnected
 
 from core.door import RunningNode
 from core.errors import IdlebloomError, NodeError
-from core.routing.ask import Ask, Ended, Event, Ids, Piece, Started
+from core.routing.ask import Ask, Ended, Event, Ids, Piece, Started, Waiting
 from core.terms import Finish, PeerId, Route, Span, Stage
 
 
@@ -82,6 +82,8 @@ def _event(said: dict[str, Any], text: str) -> Event | None:
             return Started(said["model"], Route(stages), said["prompt_tokens"], said["reused_tokens"])
         case "piece":
             return Piece(said["text"], ())
+        case "waiting":
+            return Waiting(tuple(Span(one["start"], one["end"]) for one in said["missing"]), said["why"])
         case "ended":
             return Ended(
                 Finish(said["finish"]),
@@ -94,5 +96,5 @@ def _event(said: dict[str, Any], text: str) -> Event | None:
                 said.get("predicted_seconds", 0.0),
             )
         case "error":
-            raise IdlebloomError(said["title"].rstrip("."), said["advice"])
+            raise IdlebloomError(said.get("message", said["title"].rstrip(".")), said["advice"])
     return None

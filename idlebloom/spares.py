@@ -39,8 +39,7 @@ class Spares:
             raise IdlebloomError("the demo is ending")
         spare = await demo.add_worker(number)
         try:
-            await spare.online()
-            await demo.node.look()
+            await demo.serves(spare)
         except BaseException:
             await demo.remove_worker(spare)
             raise

@@ -6,8 +6,9 @@ that has become markup), ``moved``, ``ended``, ``deleted``; and ``conversations`
 It sends ``say``, ``again``, ``set`` (the branch, the system prompt) and ``stop``; ``refused`` says why one of
 these was not done. The answers are the node's, not the connection's: see ``webchat.answers``.
 
-A command sends ``ask``: one answer that nobody keeps. It hears ``started``, ``piece``, then ``ended`` or
-``error``, named by the number that it gave; when it goes, the answer is cancelled.
+A command sends ``ask``: one answer that nobody keeps. It hears ``started``, ``piece``, and ``waiting``
+while layers have no donor, then ``ended`` or ``error``, named by the number that it gave; when it goes, the
+answer is cancelled.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from simple_websocket import ConnectionClosed
 from simple_websocket import Server as Socket
 
 from core.errors import IdlebloomError
-from core.routing.ask import Ask, Ended, Event, Message, Piece, Started
+from core.routing.ask import Ask, Ended, Event, Message, Piece, Started, Waiting
 from core.terms import Sampling
 from webchat.answers import Answers, How, Question
 from webchat.bulletin import Bulletin
@@ -35,7 +36,7 @@ from webchat.door import check_owner
 from webchat.reader import Reader, Stream
 from webchat.refusals import error_shape
 from webchat.serve import hang_up
-from webchat.snapshots import Shape, card_shape, route_shape
+from webchat.snapshots import Shape, card_shape, route_shape, span_shape
 from webchat.tally import Tally, ended_shape
 from webchat.turnstile import Pace
 from webchat.values import BadValue, Body, checked_text, mapping, number, text, whole
@@ -200,6 +201,9 @@ class Talk:
                     case Piece():
                         tally.count(event)
                         self._line.send("piece", ask=label, text=event.text)
+                    case Waiting():
+                        missing = [span_shape(span) for span in event.missing]
+                        self._line.send("waiting", ask=label, missing=missing, why=event.why)
                     case Ended():
                         finished = True
                         self._line.send("ended", ask=label, **ended_shape(event))

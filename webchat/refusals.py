@@ -21,6 +21,7 @@ from core.errors import (
     TooLong,
     UserError,
 )
+from webchat.snapshots import span_shape
 from webchat.values import BadValue
 
 log = logging.getLogger(__name__)
@@ -113,11 +114,21 @@ def advice_of(error: IdlebloomError) -> str:
 
 
 def error_shape(error: Exception) -> dict[str, object]:
-    """As the page shows it: what is wrong, and what to do."""
+    """As the page shows it: what is wrong, and what to do; ``message`` is what is wrong as commands say it.
+    Of layers without a donor the page says itself which blocks they are."""
     if isinstance(error, IdlebloomError):
-        return {"title": sentence(error.message), "advice": advice_of(error), "kind": type(error).__name__}
+        shape: dict[str, object] = {
+            "title": sentence(error.message),
+            "message": error.message,
+            "advice": advice_of(error),
+            "kind": type(error).__name__,
+        }
+        if isinstance(error, NoDonor):
+            shape |= {"missing": [span_shape(span) for span in error.missing], "why": error.why}
+        return shape
     refusal = refusal_of(error)
-    return {"title": sentence(refusal.message), "advice": refusal.advice, "kind": "error"}
+    title = sentence(refusal.message)
+    return {"title": title, "message": refusal.message, "advice": refusal.advice, "kind": "error"}
 
 
 def sentence(words: str) -> str:

@@ -137,7 +137,7 @@ class NodeReader:
 
     def _giving(self) -> Loop:
         if self._donor is None:
-            raise UserError("the demo gives nothing to others")
+            raise UserError("the demo's donors serve this PC alone, for as long as it runs", "End the demo.")
         return self._donor
 
     def _call(self, what: Callable[[], T]) -> T:

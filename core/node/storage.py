@@ -21,13 +21,14 @@ from core import json_file
 from core.errors import DiskError, UserError
 from core.model.hub import Source
 from core.model.shelf import SPARE, Shelf
-from core.paths import Paths, make_folder, words
+from core.paths import ADVICE, Paths, make_folder, words
 from core.settings import Settings
 from core.words import size
 
 WEIGHTS = "weights"
 QUANTIZED = "quantized"
 FETCHED = "fetched"
+ANOTHER_FOLDER = "Choose another folder: idlebloom settings set data_dir FOLDER"
 _COMMIT = 12
 """Characters of a commit that are enough to know it by."""
 
@@ -60,11 +61,15 @@ class Storage:
     cap: int
     memory: Path
     """The file that says where the layers are."""
+    advice: str = ADVICE
+    """Where another folder is chosen."""
 
     @classmethod
     def of(cls, settings: Settings, paths: Paths) -> Storage:
-        root = Path(settings.data_dir) if settings.data_dir else paths.cache
-        return cls(root, int(settings.disk_gb * 1e9), paths.state / "layers.json")
+        cap, memory = int(settings.disk_gb * 1e9), paths.state / "layers.json"
+        if settings.data_dir:
+            return cls(Path(settings.data_dir), cap, memory, ANOTHER_FOLDER)
+        return cls(paths.cache, cap, memory)
 
     @property
     def shelf(self) -> Shelf:
@@ -156,7 +161,7 @@ class Storage:
     def check_room(self, before: Path) -> None:
         """Raises ``DiskError`` unless this folder can be written to and has room for what is in
         ``before``."""
-        make_folder(self.root)
+        make_folder(self.root, self.advice)
         if not (before / WEIGHTS).is_dir() or os.stat(before).st_dev == os.stat(self.root).st_dev:
             return
         need, free = _size(before / WEIGHTS), shutil.disk_usage(self.root).free

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from websocket import create_connection
 
-from tests.end_to_end.programs import Folder, Program, folder
+from tests.end_to_end.programs import Folder, Program, folder, until
 
 
 @dataclass
@@ -78,7 +78,8 @@ def test_the_status_is_a_whole_snapshot(demo: Demo) -> None:
         "rates",
         "swarm",
     }
-    assert status["state"] == "off" and status["reason"]["kind"] == "no_consent"
+    assert (status["state"], status["reason"]) == ("giving", None)
+    assert status["span"] == {"start": 0, "end": 10}
     assert set(status["today"]) == {"tokens", "conversations", "up_bytes", "down_bytes"}
     assert set(status["vram"]) == {"used", "cap"}
     swarm = status["swarm"]
@@ -111,6 +112,26 @@ def test_programs_ask_through_openai_s_client(demo: Demo) -> None:
             client.completions.create(model=model, prompt="word " * 10_000)
         assert refused.value.code == "context_length_exceeded"
         assert "Traceback" not in str(refused.value)
+
+
+def test_the_status_counts_an_answer_once(demo: Demo) -> None:
+    """Though each of three donors had a part in it; it is open no longer than it lasts."""
+
+    def today() -> dict[str, int]:
+        found: dict[str, int] = demo.get("/api/status?once=1")["today"]
+        return found
+
+    before = today()
+    with openai.OpenAI(base_url=f"{demo.url}/v1", api_key="any", max_retries=0) as client:
+        model = client.models.list().data[0].id
+        question: Any = [{"role": "user", "content": "What is Idlebloom?"}]
+        said = client.chat.completions.create(model=model, messages=question, temperature=0)
+    assert said.usage is not None
+    until(lambda: today()["tokens"] - before["tokens"] >= said.usage.completion_tokens - 1, 20)
+    until(lambda: demo.get("/api/status?once=1")["sessions"] == 0, 20)
+    assert today()["tokens"] - before["tokens"] <= said.usage.total_tokens
+    assert today()["conversations"] == before["conversations"] + 1
+    assert today()["up_bytes"] > before["up_bytes"]
 
 
 def test_programs_ask_for_several_answers_and_log_probabilities(demo: Demo) -> None:

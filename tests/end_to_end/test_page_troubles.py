@@ -154,7 +154,7 @@ def test_an_answer_for_which_nobody_comes_ends_in_words(
     grown(page, 10)
     page.swarm.lose()
     page.wait(lambda: page.states() == ["failed"])
-    assert page.find(".error .title").text.startswith("Layers 3 to 6 have no donor")
+    assert page.find(".error .title").text.startswith("Blocks 3 to 6 have no donor")
     assert len(page.answers()[0]) >= 10
     page.looks_right(LIGHT, DARK_PHONE)
     page.chrome.refresh()

@@ -122,7 +122,7 @@ def test_a_failed_turn_is_not_sent_again(page: Page) -> None:
     """The model sees whole turns only."""
     page.ask("/nodonor")
     page.wait(lambda: page.states() == ["failed"])
-    assert page.find(".error .title").text == "Layers 4 to 6 have no donor."
+    assert page.find(".error .title").text == "Blocks 4 to 6 have no donor."
     page.ask("hello")
     page.wait(lambda: page.states() == ["failed", "done"])
     assert [one.text for one in page.reader.asks[1].prompt] == ["hello"]  # type: ignore[union-attr]

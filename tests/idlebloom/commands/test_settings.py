@@ -54,6 +54,18 @@ def test_a_model_that_is_not_there_is_refused(home: Path, capsys: pytest.Capture
         assert launch.main(["settings", "set", "model", str(model)]) == 0
 
 
+def test_a_folder_that_cannot_be_used_is_refused(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With what chooses another folder for layers; one that is not there yet is made."""
+    (home / "file").touch()
+    assert launch.main(["settings", "set", "data_dir", str(home / "file" / "below")]) == 1
+    said = capsys.readouterr()
+    assert said.out == "" and "cannot create the folder" in said.err
+    assert said.err.endswith("Choose another folder: idlebloom settings set data_dir FOLDER\n")
+    assert launch.main(["settings", "set", "data_dir", str(home / "layers")]) == 0
+    assert (home / "layers").is_dir()
+    assert launch.main(["settings", "set", "data_dir", "auto"]) == 0
+
+
 def test_a_broken_file_is_said(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A broken file is kept aside and the defaults are used, and that is said."""
     (home / "settings.json").write_text("{")

@@ -74,7 +74,7 @@ export class TurnView {
 
   #finish(answer) {
     const parts = [];
-    if (answer.error) parts.push(errorBox(answer.error, () => this.acts.again(this.question)));
+    if (answer.error) parts.push(errorBox(answer.error, this.blocks, () => this.acts.again(this.question)));
     if (answer.state === "stopped") parts.push(element("p", { class: "aside", text: "Stopped." }));
     if (answer.finish === "length") {
       parts.push(element("p", { class: "aside", text: "It ended at the longest answer allowed." }));
@@ -164,14 +164,21 @@ function tool(name, words) {
   );
 }
 
-function errorBox({ title, advice }, retry) {
+function errorBox(error, blocks, retry) {
   const button = element("button", { type: "button", class: "quiet", text: "Try again" });
   button.addEventListener("click", retry);
   return element(
     "div",
     { class: "error", role: "alert" },
-    element("p", { class: "title", text: title }),
-    element("p", { text: advice }),
+    element("p", { class: "title", text: titleOf(error, blocks) }),
+    element("p", { text: error.advice }),
     button,
   );
+}
+
+// Programs count layers; a person sees the model's blocks.
+function titleOf({ title, missing, why }, blocks) {
+  if (!missing?.length) return title;
+  const words = capital(missingWords(missing, blocks));
+  return why ? `${words} left: ${why}.` : `${words}.`;
 }
