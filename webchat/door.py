@@ -65,7 +65,10 @@ class Door:
         has_key = self._has_key()
         if not _from_this_pc():
             if not has_key:
-                raise self._no_key("an API key is needed from another computer")
+                raise self._no_key(
+                    "an API key is needed from another computer",
+                    "Send the owner's as a bearer token: idlebloom key prints it there.",
+                )
         elif not _own_host():
             raise Refusal(421, "this address does not name this program", "Open http://127.0.0.1 instead.")
         elif not has_key and _other_user():

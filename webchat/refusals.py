@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from flask import Flask, Response, jsonify
+from flask import Flask, Response, jsonify, make_response, render_template, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import WebsocketMismatch
 from wsproto.utilities import RemoteProtocolError
@@ -142,12 +142,28 @@ def sentence(words: str) -> str:
 def install(app: Flask) -> None:
     def answer(error: Exception) -> Response:
         refusal = refusal_of(error)
-        response = jsonify(error=refusal.shape)
+        response = _page(refusal) if _for_a_person() else jsonify(error=refusal.shape)
         response.status_code = refusal.status
         if isinstance(error, MethodNotAllowed):
             response.allow.update(error.valid_methods or ())
         if refusal.status == 401:
             response.headers["WWW-Authenticate"] = "Bearer"
+        if refusal.status == 429:
+            response.headers["Retry-After"] = "1"
         return response
 
     app.register_error_handler(Exception, answer)
+
+
+def _for_a_person() -> bool:
+    """A browser that opens an address asks for HTML; scripts and other programs do not."""
+    kinds = ("application/json", "text/html")
+    return request.method == "GET" and request.accept_mimetypes.best_match(kinds) == "text/html"
+
+
+def _page(refusal: Refusal) -> Response:
+    words = sentence(refusal.message)
+    way_back = refusal.status in (404, 405)
+    return make_response(
+        render_template("refused.html", title=words, advice=refusal.advice, way_back=way_back)
+    )

@@ -28,7 +28,7 @@ class Turnstile:
             if self._inside + count > self._most:
                 raise Refusal(
                     429,
-                    f"{self._inside} answers are being made for programs already, and {self._most} may be",
+                    f"programs have {self._inside} answers under way, and {self._most} is the most",
                     "Wait for one to end.",
                     code="rate_limit_exceeded",
                 )

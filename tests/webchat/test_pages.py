@@ -108,3 +108,17 @@ def test_the_demos_page_says_that_nothing_leaves_this_pc(reader: FakeReader, doo
         client = create_app(reader, door, only_here=only_here).test_client()
         page = client.get("/", base_url="http://127.0.0.1:7714").text
         assert words in page and "not encrypted" in page
+
+
+def test_a_person_reads_a_refusal_as_a_page(client: FlaskClient) -> None:
+    """With the same status and policy; programs and scripts get JSON at the same address."""
+    browser = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+    lost = client.get("/<b>nowhere", headers=browser)
+    assert lost.status_code == 404 and "There is nothing at this address." in lost.text
+    assert "To the chat page" in lost.text and "<b>nowhere" not in lost.text
+    assert "default-src 'none'" in lost.headers["Content-Security-Policy"]
+    wrong_name = client.get("/", headers=browser, base_url="http://other.example:7714")
+    assert wrong_name.status_code == 421 and "Open http://127.0.0.1 instead." in wrong_name.text
+    assert "To the chat page" not in wrong_name.text
+    for headers in ({}, {"Accept": "*/*"}, {"Accept": "application/json"}):
+        assert client.get("/nowhere", headers=headers).get_json()["error"]["message"]
