@@ -27,8 +27,8 @@ _BOOTSTRAP = (
 FIXES = {
     Verdict.REACHABLE: "",
     Verdict.HOME: f"PCs elsewhere cannot join. For them, {_BOOTSTRAP}",
-    Verdict.HERE: "No other PC can join. Start the node with idlebloom settings set donate always, or run "
-    "idlebloom bootstrap, and invite again.",
+    Verdict.HERE: "No other PC can join by this link. If it leads to your own node, start that one "
+    "again: from then on it listens beyond this PC. Else run idlebloom bootstrap. Then invite again.",
     Verdict.NEEDS_MEETING_POINT: f"The internet cannot dial this PC. Either {_BOOTSTRAP} Or "
     "forward a port in your router, or try: idlebloom settings set open_router_ports on.",
     Verdict.SILENT: "Start it, check its address, and let its port through its firewall.",

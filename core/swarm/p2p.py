@@ -20,6 +20,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from core import words
 from core.errors import SwarmError
 from core.swarm import hive
 from core.swarm.addresses import split_peer
@@ -388,7 +389,7 @@ class HivemindPeer:
         if trouble != self.trouble:
             self.trouble = trouble
             if trouble is not None:
-                log.warning("trouble in the network: %s %s", trouble.kind, trouble.args)
+                log.warning("trouble in the network: %s", words.text(trouble))
             self._changed()
 
     def _changed(self) -> None:

@@ -211,6 +211,29 @@ def check_p2pd(_: Paths) -> Finding:
     return ok("network", "p2pd, the program that speaks to peers, runs")
 
 
+def check_swarm(paths: Paths) -> Finding:
+    """Whether the chosen swarm's meeting points answer."""
+    import asyncio
+
+    from idlebloom.reachability import Verdict, test
+
+    try:
+        chosen_swarm = Preferences(paths.settings_file).settings.swarm
+    except DiskError:
+        chosen_swarm = ()  # check_settings has said it
+    if not chosen_swarm:
+        return ok("swarm", "no swarm is chosen; this PC is one of its own")
+
+    async def ask() -> list[Verdict]:
+        return await asyncio.gather(*(test(address) for address in chosen_swarm))
+
+    answers = len(chosen_swarm) - asyncio.run(ask()).count(Verdict.SILENT)
+    if not answers:
+        fix = "Check the network, and the addresses: idlebloom settings get swarm. Or join with a newer link."
+        return warn("swarm", "none of its meeting points answers", fix)
+    return ok("swarm", f"its meeting points answer, {answers} of {len(chosen_swarm)}")
+
+
 def check_reach(paths: Paths) -> Finding:
     """Whether others can dial this PC, as its node or meeting point has found out."""
     from core.swarm.whereabouts import find as find_network
@@ -314,6 +337,7 @@ CHECKS: tuple[Callable[[Paths], Finding], ...] = (
     check_port,
     check_keyring,
     check_p2pd,
+    check_swarm,
     check_reach,
     check_clock,
     check_bundled,

@@ -30,23 +30,44 @@ def lines(status: dict[str, Any], url: str) -> list[str]:
     """The snapshot for a person; what it lacks is left out."""
     said = [f"{_state(status)} · {url}"]
     if span := status.get("span"):
-        sessions = status.get("sessions", 0)
         serves = status["state"] in (State.GIVING, State.LEAVING)
-        open_now = f"serving layers {_layers(span)}, {_count(sessions, 'conversation')} open"
-        said.append(open_now if serves else f"to serve layers {_layers(span)}")
+        said.append(_serving(status, span) if serves else f"to serve layers {_layers(span)}")
     if progress := status.get("progress"):
-        done, total = words.size(progress["done_bytes"]), words.size(progress["total_bytes"])
-        said.append(f"{progress['phase']}: {done} of {total}")
+        said.append(_progress(progress))
+    if (memory := status.get("vram")) and memory["cap"]:
+        said.append(f"memory: {words.size(memory['used'])} of at most {words.size(memory['cap'])}")
     if today := status.get("today"):
-        given = f"{_count(today['tokens'], 'token')} of {_count(today['conversations'], 'conversation')}"
-        said.append(
-            f"today: {given}, {words.size(today['up_bytes'])} up, {words.size(today['down_bytes'])} down"
-        )
+        said.append(_today(today))
     if (swarm := status.get("swarm")) and swarm.get("model"):
-        missing = ", ".join(_layers(span) for span in swarm.get("missing", ()))
-        whole = "the whole model is served" if swarm.get("whole") else f"layers without a donor: {missing}"
-        said.append(f"swarm: {swarm['model']}, {_count(swarm.get('donors', 0), 'donor')}, {whole}")
+        said.append(_swarm(swarm))
     return said
+
+
+def _serving(status: dict[str, Any], span: dict[str, int]) -> str:
+    said = f"serving layers {_layers(span)}, {_count(status.get('sessions', 0), 'conversation')} open"
+    tokens = status.get("rates", {}).get("tokens", 0)
+    return f"{said}, {tokens:.1f} tokens/s in the last minute" if tokens else said
+
+
+def _progress(progress: dict[str, Any]) -> str:
+    done, total = words.size(progress["done_bytes"]), words.size(progress["total_bytes"])
+    left = progress.get("seconds_left")
+    return f"{progress['phase']}: {done} of {total}{f', about {_time(left)} left' if left else ''}"
+
+
+def _today(today: dict[str, int]) -> str:
+    if not any(today.values()):
+        return "today: nothing given yet"
+    given = f"{_count(today['tokens'], 'token')} of {_count(today['conversations'], 'conversation')}"
+    return f"today: {given}, {words.size(today['up_bytes'])} up, {words.size(today['down_bytes'])} down"
+
+
+def _swarm(swarm: dict[str, Any]) -> str:
+    if not swarm.get("donors"):
+        return f"swarm: {swarm['model']}, nobody serves it now"
+    missing = ", ".join(_layers(span) for span in swarm.get("missing", ()))
+    whole = "the whole model is served" if swarm.get("whole") else f"layers without a donor: {missing}"
+    return f"swarm: {swarm['model']}, {_count(swarm['donors'], 'donor')}, {whole}"
 
 
 def _state(status: dict[str, Any]) -> str:
@@ -62,3 +83,7 @@ def _layers(span: dict[str, int]) -> str:
 
 def _count(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+def _time(seconds: float) -> str:
+    return _count(round(seconds), "second") if seconds < 90 else _count(round(seconds / 60), "minute")

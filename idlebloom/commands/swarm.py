@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from core.door import find
@@ -51,15 +52,31 @@ def lines(state: dict[str, Any]) -> list[str]:
 def _model(state: dict[str, Any]) -> list[str]:
     """A line a donor, drawn over the model's layers, then what is missing."""
     layers = state["blocks"] + 2
-    said = [f"{state['model']}: {state['blocks']} blocks, layers 0 to {layers - 1}"]
+    said = [f"{state['model']}: {state['blocks']} blocks, layers 0 (words in) to {layers - 1} (words out)"]
     width = min(layers, 60)
     for donor in state["donors"]:
         start, end = donor["start"] * width // layers, -(-donor["end"] * width // layers)
         bar = "·" * start + "█" * (end - start) + "·" * (width - end)
-        span = f"{donor['start']} to {donor['end'] - 1}"
-        said.append(f"  {bar}  {donor['name']}  layers {span}, {donor['state']}, {donor['device']}")
-    missing = [f"{span['start']} to {span['end'] - 1}" for span in state["missing"]]
-    said.append(
-        "whole: every layer has a donor" if state["whole"] else f"no donor for layers {', '.join(missing)}"
-    )
+        said.append(f"  {bar}  {donor['name']}  {', '.join(_about(donor))}")
+    if state["whole"]:
+        said.append("whole: every layer has a donor")
+    elif state["donors"]:
+        said.append(f"no donor for {' and '.join(_layers(span) for span in state['missing'])}")
+    else:
+        said.append("nobody serves it now")
     return said
+
+
+def _about(donor: dict[str, Any]) -> Iterator[str]:
+    yield _layers(donor)
+    yield donor["state"]
+    yield donor["device"]
+    if donor["decode_rate"]:
+        yield f"{donor['decode_rate']:.0f} tokens/s"
+    if donor["mine"]:
+        yield "this PC"
+
+
+def _layers(span: dict[str, Any]) -> str:
+    first, last = span["start"], span["end"] - 1
+    return f"layer {first}" if first == last else f"layers {first} to {last}"

@@ -159,6 +159,7 @@ def test_keys_cannot_be_tried_fast(reader: FakeReader) -> None:
 
     tried = [status(f"guess {number}") for number in range(80)]
     assert tried[0] == 401 and tried[-1] == 429
+    assert client.get("/v1/models", base_url=HOME).headers["Retry-After"] == "1"
     assert status("the key") == 200
 
 

@@ -17,7 +17,8 @@ from core import json_file
 from core.paths import Paths
 from core.pc import gpu
 from core.preferences import Preferences
-from idlebloom import launch
+from core.swarm.identity import Identity
+from idlebloom import launch, reachability
 from idlebloom.commands import doctor
 from idlebloom.commands.doctor import Finding, Level
 
@@ -164,3 +165,20 @@ def test_a_p2pd_that_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "missing" in doctor.check_p2pd(Paths.of()).message
     (package / "hivemind_cli" / "p2pd").write_text("")
     assert "does not run" in doctor.check_p2pd(Paths.of()).message
+
+
+def test_meeting_points_that_do_not_answer_are_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of them that does is enough; without any, the PC is a swarm of its own."""
+    assert doctor.check_swarm(Paths.of()).level is Level.OK
+    dead, live = (f"/ip4/127.0.0.1/tcp/{port}/p2p/{Identity.make().peer_id}" for port in (1, 2))
+    preferences = Preferences(Paths.of().settings_file)
+    preferences.change({"swarm": [dead]})
+    silent = doctor.check_swarm(Paths.of())
+    assert silent.level is Level.WARN and "idlebloom settings get swarm" in silent.fix
+
+    async def answers(_: str, port: int) -> bool:
+        return port == 2
+
+    monkeypatch.setattr(reachability, "answers", answers)
+    preferences.change({"swarm": [dead, live]})
+    assert doctor.check_swarm(Paths.of()).message == "its meeting points answer, 1 of 2"

@@ -8,7 +8,7 @@ import pytest
 
 from core.door import RunningNode
 from core.paths import Paths
-from core.terms import Because, Progress, Reason, Span, State, Status, SwarmView, Today
+from core.terms import Because, Memory, Progress, Rates, Reason, Span, State, Status, SwarmView, Today
 from idlebloom import launch
 from idlebloom.commands.status import lines
 from webchat.snapshots import status_shape
@@ -46,15 +46,27 @@ def test_everything_in_words() -> None:
         "0.1.0",
         State.GIVING,
         span=Span(4, 7),
-        progress=Progress("fetching", 5_000_000, 20_000_000),
+        progress=Progress("fetching", 5_000_000, 20_000_000, 600.0),
         sessions=1,
+        vram=Memory(5_100_000_000, 9_000_000_000),
+        rates=Rates(tokens=3.25),
         today=Today(412, 9, 1_200_000_000, 3_000),
         swarm=SwarmView("bloom", False, (Span(0, 1), Span(8, 10)), 3),
     )
     assert lines(status_shape(status), "http://127.0.0.1:7714") == [
         "giving · http://127.0.0.1:7714",
-        "serving layers 4 to 6, 1 conversation open",
-        "fetching: 5.0 MB of 20.0 MB",
+        "serving layers 4 to 6, 1 conversation open, 3.2 tokens/s in the last minute",
+        "fetching: 5.0 MB of 20.0 MB, about 10 minutes left",
+        "memory: 5.1 GB of at most 9.0 GB",
         "today: 412 tokens of 9 conversations, 1.2 GB up, 3 kB down",
         "swarm: bloom, 3 donors, layers without a donor: 0, 8 to 9",
+    ]
+
+
+def test_what_is_nothing_is_no_row_of_zeros() -> None:
+    """Before anything was given, and where nobody serves."""
+    status = Status("0.1.0", State.OFF, Because(Reason.NO_CONSENT), swarm=SwarmView("bloom"))
+    assert lines(status_shape(status), "http://127.0.0.1:7714")[1:] == [
+        "today: nothing given yet",
+        "swarm: bloom, nobody serves it now",
     ]
