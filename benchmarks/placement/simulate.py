@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from benchmarks.placement.donors import LAYERS, STAY, WEIGHTS, Card, Peer, draw, table_and_ends
 from benchmarks.placement.optimum import can_hold, throughput
 from core.errors import NoDonor
+from core.node.trial import every
+from core.routing.curious import leading_over, least_known
 from core.routing.route import layer_seconds, plan
 from core.routing.seen import LEAST_ROUNDS, Experience, Part
 from core.serving.choose import Why, alone, among, choose, may_go
@@ -30,9 +32,6 @@ QUIET = 3600.0
 MOST_HOURS = 24.0
 """A swarm that is not at rest by then is measured as it is."""
 EXPIRY = 90.0
-READS_AN_HOUR = 3.0
-"""Answers that the owner of each honest donor reads. What it learns of other donors by that, and by nothing
-else, is what Idlebloom learns: ``core.routing.seen`` itself. In a crowd nobody learns anything."""
 HOP_SECONDS = 0.04
 """From one donor to the next;"""
 HOP_ERROR, STEP_ERROR = 0.3, 0.2
@@ -182,7 +181,7 @@ class Swarm:
             arrives = peer.going is not None and peer.online_at <= self.now
             if arrives:
                 self.arrive(peer, view, index)
-            if self.chance.random() < READS_AN_HOUR * TICK / 3600.0 and peer.lies == 1.0:
+            if peer.lies == 1.0 and self.chance.random() * view.trial_seconds(peer) < TICK:
                 view.read(peer)
             looks = peer.goal is None or view.has_hole or (peer.number + window) % LOOK == 0
             # Who fetches looks on: what has changed meanwhile may want it elsewhere.
@@ -303,7 +302,11 @@ class View(Protocol):
     def lot(self, index: int) -> float: ...
     def may_move(self, index: int) -> bool: ...
     def read(self, peer: Peer) -> None:
-        """Its owner reads an answer."""
+        """Its trial of the swarm. What it learns of other donors by that, and by nothing else, is what
+        Idlebloom learns: ``core.routing.seen`` itself. In a crowd nobody learns anything."""
+
+    def trial_seconds(self, peer: Peer) -> float:
+        """Between two of them."""
 
     def knows(self, peer: Peer) -> bool: ...
 
@@ -327,7 +330,7 @@ class Records:
         me = _name(self.swarm.peers[index])
         known = self._experience(me)
         records = known.seen.believed(self.records)
-        return levels(records, LAYERS, me, self.swarm.now, known.trust, ends=self._ends, weights=WEIGHTS)
+        return levels(records, LAYERS, me, self.swarm.now, known, ends=self._ends, weights=WEIGHTS)
 
     def answering(self, index: int) -> Levels:
         return among(self.levels(index), set(filter(self._serves, self.peers)))
@@ -339,23 +342,28 @@ class Records:
         return self.swarm.experiences.setdefault(self.peers[me].number, Experience(lambda: self.swarm.now))
 
     def read(self, peer: Peer) -> None:
-        """Over the best route by what this reader believes; around those who do not serve it."""
+        """Over whom this reader knows least, where that makes a route."""
         known = self._experience(_name(peer))
         records = [record for record in self.records if record.state is DonorState.ONLINE]
         known.suspects.relied_on(records)
+        chance = self.swarm.chance
+        one = least_known(records, known.seen, {_name(peer)}, chance)
+        over = leading_over(one, records, chance) if one is not None else []
         for _ in range(TRIES):
             try:
-                route = self._route(records, known, known.suspects.among(records))
+                route = self._route(over, known, known.suspects.among(over))
             except NoDonor:
                 # Better one that failed than nobody: a reader who waits tries again and again.
                 try:
-                    route = self._route(records, known, ())
+                    route = self._route(over, known, ())
                 except NoDonor:
                     return
-            failing = next((one.peer_id for one in route.stages if not self._serves(one.peer_id)), None)
+            failing = next((s.peer_id for s in route.stages if not self._serves(s.peer_id)), None)
             if failing is None:
                 break
             known.failed(failing, heals=False)
+            if one is not None and failing == one.peer_id:
+                return
         else:
             return
         claims = {record.peer_id: layer_seconds(record) for record in records}
@@ -364,11 +372,17 @@ class Records:
         ways = HOP_SECONDS * hops
         took = sum(HOP_SECONDS * chance.lognormvariate(0.0, HOP_ERROR) for _ in range(hops))
         for part in parts:
-            one = self.peers[part.peer]
-            assert one.span is not None
-            step = part.layers / (len(one.span) * one.hand(1.0).rate(one.span))
+            other = self.peers[part.peer]
+            assert other.span is not None
+            step = part.layers / (len(other.span) * other.hand(1.0).rate(other.span))
             took += step * chance.lognormvariate(0.0, STEP_ERROR)
         known.answered(parts, LEAST_ROUNDS, ways, took, records)
+
+    def trial_seconds(self, peer: Peer) -> float:
+        me = _name(peer)
+        if me not in self.peers:
+            return math.inf
+        return every(self.records, self._experience(me).seen, {me})
 
     def _route(self, records: Sequence[Record], known: Experience, avoid: Collection[PeerId]) -> Route:
         believed = known.seen.believed(records)
@@ -470,6 +484,9 @@ class Crowd:
         return replace(self.levels(index), steady=tuple(steady.tolist()))
 
     def read(self, peer: Peer) -> None: ...
+
+    def trial_seconds(self, peer: Peer) -> float:
+        return math.inf
 
     def knows(self, peer: Peer) -> bool:
         return False

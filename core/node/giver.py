@@ -226,7 +226,7 @@ class Giver:
             licences=Licences(self._paths.licences_file),
             records=lambda: self._node.generator.believed(fresh=True),
             source=what if isinstance(what, Source) else None,
-            trust=self._node.generator.trust,
+            opinion=self._node.generator.experience,
             hub=lambda: Hub(token=token, throttle=self.downloads),
             read_over=self._node.generator.read_over,
         )

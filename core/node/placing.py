@@ -14,7 +14,7 @@ from core.model.cost import Form, Numbers, costs
 from core.pc.gpu import Gpu
 from core.serving.choose import Choice, Hand, Why, among, choose, left_to_others, may_go
 from core.serving.fit import Fit, Fitting, Room, Wish
-from core.serving.levels import WINDOW_SECONDS, Ends, Levels, Trust, levels, strangers, turn
+from core.serving.levels import STRANGERS, WINDOW_SECONDS, Ends, Levels, Opinion, levels, turn
 from core.settings import Quantize, Settings
 from core.terms import PeerId, Record, Span, WireDtype
 
@@ -190,7 +190,7 @@ def place(
     chance: random.Random,
     *,
     here: Collection[int] = (),
-    trust: Trust = strangers,
+    opinion: Opinion = STRANGERS,
     others_ends: Ends | None = None,
 ) -> Place:
     """The span to serve beside the others that ``records`` tell of; ``here`` are layers that need not be
@@ -200,7 +200,7 @@ def place(
     # What the last life of this donor announced says nothing of this one.
     others = [record for record in records if record.peer_id != me]
     weights = weights_of(fitting)
-    seen = levels(others, len(fitting.table), me, now, trust, ends=others_ends, weights=weights)
+    seen = levels(others, len(fitting.table), me, now, opinion, ends=others_ends, weights=weights)
     ends = fitting.ends()
     on_disk = _longest_run(here)
     before = _again(fitting, ends, here)
@@ -219,14 +219,14 @@ class Around:
     records: Collection[Record]
     me: PeerId
     now: float
-    trust: Trust = strangers
+    opinion: Opinion = STRANGERS
     ends: Ends | None = None
     alone: bool = False
     """Others were expected to move, and did not: nobody is counted on."""
 
     def levels(self, fitting: Fitting) -> Levels:
         weights, layers = weights_of(fitting), len(fitting.table)
-        return levels(self.records, layers, self.me, self.now, self.trust, ends=self.ends, weights=weights)
+        return levels(self.records, layers, self.me, self.now, self.opinion, ends=self.ends, weights=weights)
 
 
 Look = Callable[[], Awaitable[Around]]

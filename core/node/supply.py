@@ -50,7 +50,7 @@ from core.node.placing import (
 from core.node.storage import Storage
 from core.serving.choose import Why
 from core.serving.fit import Fitting
-from core.serving.levels import Trust, strangers
+from core.serving.levels import STRANGERS, Opinion
 from core.serving.orders import WorkerConfig
 from core.terms import PeerId, Progress, Record, Span
 
@@ -80,11 +80,11 @@ class Supply:
         source: Source | None = None,
         hub: Callable[[], AbstractAsyncContextManager[Hub]] = Hub,
         early: int = EARLY_BYTES,
-        trust: Trust = strangers,
+        opinion: Opinion = STRANGERS,
         read_over: ReadOver = nobody,
     ) -> None:
         self.model, self.storage, self.base, self.me = model, storage, base, me
-        self._licences, self._records, self._trust = licences, records, trust
+        self._licences, self._records, self._opinion = licences, records, opinion
         self._ends, self._read_over = ends_of(model.config), read_over
         self._source, self._hub, self._early = source, hub, early
         self._chance = random.Random()
@@ -179,7 +179,7 @@ class Supply:
             pass
 
     async def _around(self) -> Around:
-        return Around(await self._records(), self.me, time.time(), self._trust, self._ends)
+        return Around(await self._records(), self.me, time.time(), self._opinion, self._ends)
 
     # Deciding
 
@@ -208,7 +208,7 @@ class Supply:
                 now,
                 self._chance,
                 here=known,
-                trust=self._trust,
+                opinion=self._opinion,
                 others_ends=self._ends,
             )
 

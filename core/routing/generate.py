@@ -24,6 +24,7 @@ from core.ring.client import CHUNK
 from core.routing.ask import Ask, Ended, Event, Ids, Moved, Piece, Started, Waiting, check
 from core.routing.connections import Connections
 from core.routing.planner import Planner
+from core.routing.seen import Experience
 from core.routing.session import Session
 from core.swarm.peer import Peer
 from core.terms import Finish, PeerId, Record, Route, Sampling, Token
@@ -269,9 +270,10 @@ class Generator:
         self._connections.close()
         await self._planner.close()
 
-    def trust(self, peer: PeerId) -> float:
-        """How much this donor's word counts: nothing where it has failed here again and again."""
-        return self._planner.trust(peer)
+    @property
+    def experience(self) -> Experience:
+        """What was seen of the donors here."""
+        return self._planner.experience
 
     @property
     def whole(self) -> bool:

@@ -55,8 +55,8 @@ class Planner:
         self._watcher = Watcher(peer.directory, model)
         self.own: PeerId | None = None
         """A donor that says it is leaving and still serves this peer: its owner's."""
-        self._experience = Experience(time.monotonic)
-        self._suspects = self._experience.suspects
+        self.experience = Experience(time.monotonic)
+        self._suspects = self.experience.suspects
         self._reading: asyncio.Task[tuple[Record, ...]] | None = None
         self._answering: dict[int, Route] = {}
         self._standbys: dict[int, frozenset[PeerId]] = {}
@@ -77,12 +77,12 @@ class Planner:
 
     async def believed(self, *, fresh: bool = False) -> tuple[Record, ...]:
         """The same as far as this reader believes them."""
-        return self._experience.seen.believed(await self.records(fresh=fresh))
+        return self.experience.seen.believed(await self.records(fresh=fresh))
 
     @property
     def whole(self) -> bool:
         """Whether donors that are believed serve all layers, as far as is known now."""
-        believed = [one for one in self._watcher.last if self.trust(one.peer_id) >= BELIEVED]
+        believed = [one for one in self._watcher.last if self.experience.trust(one.peer_id) >= BELIEVED]
         return not missing(believed, self._model.layers)
 
     # Who answers over which donors
@@ -91,7 +91,7 @@ class Planner:
         """This session answers over this route now: its donors have one more reader. Returns the route
         with what is predicted from all that is known, its opening included."""
         self._answering[session] = route
-        records = self._experience.seen.believed(self._watcher.records)
+        records = self.experience.seen.believed(self._watcher.records)
         if not {stage.peer_id for stage in route.stages} <= {record.peer_id for record in records}:
             return route
         seconds = predict(route.stages, records, self._delays(records), self._row_bytes(records))
@@ -115,7 +115,7 @@ class Planner:
         known = records.values()
         whole = predict(route.stages, known, self._delays(known), self._row_bytes(known))
         ways = whole - sum(part.layers * part.claimed for part in parts)
-        self._experience.answered(parts, pace.rounds, ways, pace.seconds, known)
+        self.experience.answered(parts, pace.rounds, ways, pace.seconds, known)
 
     def end(self, session: int) -> None:
         """The answer has ended."""
@@ -158,13 +158,9 @@ class Planner:
     def trouble(self, trouble: Trouble) -> None:
         """Something went wrong, which later plans go around."""
         if isinstance(trouble, Failed):
-            self._experience.failed(trouble.peer, heals=trouble.heals)
+            self.experience.failed(trouble.peer, heals=trouble.heals)
         else:
             self._suspects.cannot_dial(trouble.one, trouble.other)
-
-    def trust(self, peer: PeerId) -> float:
-        """How much this donor's word counts: nothing where it has failed here again and again."""
-        return self._experience.trust(peer)
 
     async def _soon(self) -> tuple[Record, ...]:
         """The records, read now if that takes no longer than a moment: an answer stands still meanwhile, and
@@ -186,7 +182,7 @@ class Planner:
     def _plan(
         self, records: Collection[Record], session: int, avoid: Collection[PeerId], before: Route | None
     ) -> Way:
-        records = [self._as_own(record) for record in self._experience.seen.believed(records)]
+        records = [self._as_own(record) for record in self.experience.seen.believed(records)]
         layers, row_bytes = self._model.layers, self._row_bytes(records)
         delays = self._delays(records)
         readers = self._readers(session)
@@ -194,7 +190,7 @@ class Planner:
 
         def load(record: Record) -> float:
             peer = record.peer_id
-            rank = self._experience.rank(peer) * (WARM if peer in warm else 1.0)
+            rank = self.experience.rank(peer) * (WARM if peer in warm else 1.0)
             return loaded(record, readers[peer]) * rank
 
         def mended(route: Route, without: Collection[PeerId]) -> Route | None:

@@ -13,6 +13,7 @@ What slows all donors alike is this PC or its line, and held against none of the
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
@@ -34,6 +35,8 @@ DOUBT = 2.0
 """Who takes less than so many times what it claims is taken at its word,"""
 DOUBT_SECONDS = 0.01
 """and who loses no more than this by it."""
+KNOWN = 0.5
+"""A number is known where it is this part of itself uncertain."""
 FORGET_SECONDS = 6 * 3600.0
 """What was seen counts half after so long, and nothing after twice that."""
 REMEMBERED = 4096
@@ -112,6 +115,24 @@ class Seen:
             return UNKNOWN
         return min(UNKNOWN, (1 + one.served) / (2 + one.served + one.failed))
 
+    def met_at(self, peer: PeerId) -> float:
+        """When it served or failed last; minus infinity where nothing is known of it."""
+        one = self._fresh(peer)
+        return one.at if one is not None else -math.inf
+
+    def in_doubt(self, peer: PeerId) -> bool:
+        """Whether it failed more often than it served, and is believed yet."""
+        one = self._fresh(peer)
+        return one is not None and one.failed > one.served and self.trust(peer) >= BELIEVED
+
+    def proved(self, peer: PeerId) -> bool:
+        """Whether it was seen to be about as fast as it says: the number is near, and known well enough."""
+        one = self._fresh(peer)
+        if one is None or not one.timed:
+            return False
+        near = one.seconds <= DOUBT * self._common(peer) * one.claimed
+        return near and math.sqrt(one.variance) <= KNOWN * one.seconds
+
     def believed(self, records: Collection[Record]) -> tuple[Record, ...]:
         """The records as this reader takes them: with the time that was seen, where that is far more than
         is claimed."""
@@ -180,8 +201,12 @@ class Experience:
             self.seen.timed(parts, ways, took, usual(records))
 
     def trust(self, peer: PeerId) -> float:
-        """What this donor's word counts (``core.serving.levels.Trust``)."""
+        """What this donor's word counts (``core.serving.levels.Opinion``)."""
         return 0.0 if self.suspects.distrusts(peer) else self.seen.trust(peer)
+
+    def proved(self, peer: PeerId) -> bool:
+        """Whether this donor is as fast as it says (``core.serving.levels.Opinion``)."""
+        return self.seen.proved(peer)
 
     def rank(self, peer: PeerId) -> float:
         """How many times slower it is taken to be for what it failed in."""

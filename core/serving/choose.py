@@ -25,7 +25,8 @@ import numpy as np
 
 from core.model.cost import Costs
 from core.serving.joint import Joint, Member, carries, together
-from core.serving.levels import CROWD, STRANGER, Held, Levels, turn
+from core.serving.levels import CROWD, STRANGER, WINDOW_SECONDS, Held, Levels, turn
+from core.swarm.records import without
 from core.terms import PeerId, Record, Span
 
 TOLERANCE = 0.05
@@ -118,9 +119,10 @@ def _choose(seen: Levels, hand: Hand, lot: float, chance: random.Random) -> Choi
         return None if span is None else Choice(span, Why.JOIN)
     stay = Choice(now, Why.KEEP)
     if joint is not None and joint.pays:
-        if joint.mine in (None, now) or not joint.first or not _may_leave(seen, now, joint.mine):
+        if joint.mine not in (None, now) and joint.first and _may_leave(seen, now, joint.mine):
+            return Choice(joint.mine, Why.WEAK) if joint.mine is not None else stay
+        if not _stuck(seen):
             return stay
-        return Choice(joint.mine, Why.WEAK) if joint.mine is not None else stay
     if lot >= seen.limit:
         return stay
     starts = [start for start in _starts(seen, hand, chance) if _may_leave(seen, now, _longest(hand, start))]
@@ -136,6 +138,13 @@ def alone(broken: float, now: float) -> bool:
     """Whether a donor counts on nobody else to move at Unix time ``now``, after layers had no donor for
     ``broken`` seconds. The turns are the same for all."""
     return broken > WAIT_SECONDS and int(now // WAIT_SECONDS) % 2 == 1
+
+
+def _stuck(seen: Levels) -> bool:
+    """Whether nobody goes where all together would be best, for one that is to go first may see that
+    otherwise: then each moves by itself where that helps. By turns, so that those who agree go on."""
+    turns = seen.window * WINDOW_SECONDS // WAIT_SECONDS
+    return turns % 2 == 1 and all(held.steady for held in seen.spans)
 
 
 def may_go(seen: Levels, now: Span, goal: Span, *, known: bool = True) -> bool:
@@ -155,20 +164,8 @@ def left_to_others(seen: Levels, records: Collection[Record], now: Span, goal: S
     those on whom it counts and nobody else."""
     left = frozenset(range(now.start, now.end)) - frozenset(range(goal.start, goal.end))
     counted = {peer for peer, _ in seen.stays}
-    cut = (one if one.peer_id in counted else _without(one, left) for one in records)
+    cut = (one if one.peer_id in counted else without(one, left) for one in records)
     return [one for one in cut if one is not None]
-
-
-def _without(record: Record, layers: Collection[int]) -> Record | None:
-    """The longest part of its span that has none of these layers."""
-    best, start = 0, 0
-    first = record.span.start
-    for layer in (*range(record.span.start, record.span.end), record.span.end):
-        if layer in layers or layer == record.span.end:
-            if layer - first > best:
-                best, start = layer - first, first
-            first = layer + 1
-    return replace(record, span=Span(start, start + best)) if best else None
 
 
 def among(seen: Levels, there: Collection[PeerId]) -> Levels:

@@ -12,6 +12,7 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from core.swarm.crowded import part_seen
 from core.swarm.records import BAND_LAYERS
@@ -42,13 +43,30 @@ CROWD = 64
 minute would take the same."""
 LATE = 120.0
 """A donor that is still joining so long after it expected to serve is not waited for."""
-Trust = Callable[[PeerId], float]
 Ends = Callable[[Record], Sequence[int]]
 """The ends of the longest spans that fit a donor, as ``Hand.ends``: from what its record says."""
 
 
-def strangers(_peer: PeerId) -> float:
-    return STRANGER
+class Opinion(Protocol):
+    """What this donor has learnt of others (``core.routing.seen.Experience``)."""
+
+    def trust(self, peer: PeerId) -> float:
+        """What this one's word counts, from 0 to 1."""
+
+    def proved(self, peer: PeerId) -> bool:
+        """Whether it was seen to be about as fast as it says."""
+
+
+class _Strangers:
+    def trust(self, _peer: PeerId) -> float:
+        return STRANGER
+
+    def proved(self, _peer: PeerId) -> bool:
+        return False
+
+
+STRANGERS: Opinion = _Strangers()
+"""Nobody here has used anybody."""
 
 
 @dataclass(frozen=True)
@@ -96,9 +114,9 @@ class Levels:
         return self.held.count(0)
 
 
-def likely(claimed: float, typical: float) -> float:
+def likely(claimed: float, typical: float, *, proved: bool = False) -> float:
     """What a claim counts, in layers a second."""
-    return claimed if claimed <= PLAUSIBLE * typical else typical
+    return claimed if proved or claimed <= PLAUSIBLE * typical else typical
 
 
 def turn(peer: PeerId, window: int) -> float:
@@ -125,7 +143,7 @@ def levels(
     layers: int,
     me: PeerId,
     now: float,
-    trust: Trust = strangers,
+    opinion: Opinion = STRANGERS,
     *,
     ends: Ends | None = None,
     weights: Sequence[float] = (),
@@ -140,11 +158,13 @@ def levels(
     rates = [0.0] * layers
     believed: list[Record] = []
     for record in counted:
-        weight = max(0.0, min(1.0, trust(record.peer_id)))
+        weight = max(0.0, min(1.0, opinion.trust(record.peer_id)))
         if record.peer_id == me or weight >= BELIEVED:
             believed.append(record)
         if record.peer_id != me:
-            rate = weight * likely(_layer_rate(record, weights), typical) / _work(_goal(record), weights)
+            proved = opinion.proved(record.peer_id)
+            rate = likely(_layer_rate(record, weights), typical, proved=proved)
+            rate *= weight / _work(_goal(record), weights)
             for layer in range(_goal(record).start, _goal(record).end):
                 rates[layer] += rate
     # With the own record: only so does everyone come to the same lots.
@@ -156,7 +176,7 @@ def levels(
     serving = [one for one in others if one.state is DonorState.ONLINE]
     staying = [one for one in serving if one.peer_id not in going and _stays(one, rank(me))]
     small = len(believed) <= CROWD
-    known = _known(believed, layers, trust, ends, weights) if small else []
+    known = _known(believed, layers, opinion, ends, weights) if small else []
     return Levels(
         tuple(rates),
         tuple(_held(map(_goal, others), layers)),
@@ -169,12 +189,12 @@ def levels(
         window,
         served=tuple(_held((one.span for one in serving), layers)),
         stays=tuple((one.peer_id, one.span) for one in staying),
-        blur=() if small else _blur(others, layers, trust, typical, weights),
+        blur=() if small else _blur(others, layers, opinion, typical, weights),
     )
 
 
 def _blur(
-    others: Sequence[Record], layers: int, trust: Trust, typical: float, weights: Sequence[float]
+    others: Sequence[Record], layers: int, opinion: Opinion, typical: float, weights: Sequence[float]
 ) -> tuple[float, ...]:
     """By band: of a sample without repeats each donor's rate varies the sum by its square, as far as others
     were not seen."""
@@ -182,7 +202,8 @@ def _blur(
     found = [0] * -(-layers // BAND_LAYERS)
     for record in others:
         goal = _goal(record)
-        rate = trust(record.peer_id) * likely(_layer_rate(record, weights), typical) / _work(goal, weights)
+        rate = likely(_layer_rate(record, weights), typical, proved=opinion.proved(record.peer_id))
+        rate *= opinion.trust(record.peer_id) / _work(goal, weights)
         square = rate * rate
         for layer in range(goal.start, goal.end):
             variance[layer] += square
@@ -193,12 +214,12 @@ def _blur(
 
 
 def _known(
-    believed: Sequence[Record], layers: int, trust: Trust, ends: Ends | None, weights: Sequence[float]
+    believed: Sequence[Record], layers: int, opinion: Opinion, ends: Ends | None, weights: Sequence[float]
 ) -> list[Held]:
     typical, known = _typical(believed, weights), []
     for one in sorted(believed, key=lambda record: record.peer_id):
         claimed, goal = _layer_rate(one, weights), _goal(one)
-        part = trust(one.peer_id) / _work(goal, weights)
+        part, proved = opinion.trust(one.peer_id) / _work(goal, weights), opinion.proved(one.peer_id)
         length = len(one.span)
         fitting = ends(one) if ends else [min(layer + length, layers) for layer in range(layers)]
         serves = one.state is DonorState.ONLINE and one.going is None
@@ -206,8 +227,8 @@ def _known(
             Held(
                 one.peer_id,
                 goal,
-                part * likely(claimed, typical),
-                part * min(claimed, typical),
+                part * likely(claimed, typical, proved=proved),
+                part * (claimed if proved else min(claimed, typical)),
                 tuple(fitting),
                 serves,
             )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -239,3 +239,15 @@ def _several(value: object, check: Callable[[object], T], most: int) -> tuple[T,
     if not isinstance(value, list) or len(value) > most:
         raise BadRecord("not a short list")
     return tuple(check(item) for item in value)
+
+
+def without(record: Record, layers: Collection[int]) -> Record | None:
+    """The longest part of its span that has none of these layers."""
+    best, start = 0, 0
+    first = record.span.start
+    for layer in (*range(record.span.start, record.span.end), record.span.end):
+        if layer in layers or layer == record.span.end:
+            if layer - first > best:
+                best, start = layer - first, first
+            first = layer + 1
+    return replace(record, span=Span(start, start + best)) if best else None

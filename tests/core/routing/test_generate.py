@@ -198,7 +198,7 @@ async def test_a_trial_reads_over_those_it_is_given(ring: FakeRing, generator: G
     assert len(without) < len(records)
     answered = await generator.read_over(without)
     assert spare.peer.peer_id in answered and answered <= {one.peer_id for one in without}
-    assert generator._planner._experience.seen._known[spare.peer.peer_id].served > 0.99
+    assert generator.experience.seen.met_at(spare.peer.peer_id) > 0
     assert not await generator.read_over([one for one in records if one.span != Span(4, 7)])
     await asyncio.sleep(0.2)
     assert all(donor.pool.free_tokens == donor.pool.capacity for donor in ring.donors)

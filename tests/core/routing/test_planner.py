@@ -263,8 +263,8 @@ async def test_who_fails_again_and_again_is_ranked_below_its_equals() -> None:
         bad = (await planner.way(0, (), None)).route.entry.peer_id
         planner.trouble(Failed(bad, heals=False))
         planner.forget(0)
-        assert planner.trust(bad) < 0.5
-        assert planner._experience.rank(bad) > 1.2
+        assert planner.experience.trust(bad) < 0.5
+        assert planner.experience.rank(bad) > 1.2
         planner._suspects._failures.clear()  # a minute later
         entries = {(await planner.way(number, (), None)).route.entry.peer_id for number in range(1, 5)}
         assert entries == {donor.peer_id for donor in donors} - {bad}

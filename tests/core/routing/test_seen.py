@@ -54,6 +54,21 @@ def test_a_boaster_is_found_out_and_nobody_else(boast: float, slow: float) -> No
     assert 8 * TRUE / 3 < told.step_seconds < 8 * TRUE * 3
 
 
+def test_who_keeps_its_word_is_proved_and_a_boaster_is_not() -> None:
+    """Also one that is far faster than the others."""
+    known, chance = Experience(Clock()), random.Random(4)
+    claims = {"1 2": TRUE / 10, "1 1": TRUE / 4}
+    records = [record(peer, claims.get(peer, TRUE)) for peer in DONORS]
+    assert not any(map(known.proved, DONORS))
+    for _ in range(60):
+        chosen = [chance.choice(records[first : first + 4]) for first in (0, 4, 8)]
+        parts = [Part(one.peer_id, 8, one.step_seconds / 8) for one in chosen]
+        true = [TRUE / 4 if one.peer_id == "1 1" else TRUE for one in chosen]
+        took = 0.06 * chance.uniform(0.7, 1.5) + sum(8 * one * chance.uniform(0.8, 1.2) for one in true)
+        known.answered(parts, 32, 0.06, took, records)
+    assert [peer for peer in DONORS if not known.proved(peer)] == ["1 2"]
+
+
 def test_nobody_is_doubted_for_what_happens_to_all() -> None:
     """Rounds far longer than all claims together, by this PC's fault."""
     known, chance = Experience(Clock()), random.Random(2)

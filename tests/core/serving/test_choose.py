@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import assume, given, settings
@@ -22,7 +22,7 @@ from core.serving.choose import (
     left_to_others,
     may_go,
 )
-from core.serving.levels import Levels, levels, rank, share, turn
+from core.serving.levels import WINDOW_SECONDS, Levels, levels, rank, share, turn
 from core.terms import DonorState, ModelRef, PeerId, Record, Span
 
 LAYERS = 8
@@ -40,6 +40,24 @@ def hand(length: int, serving: Span | None = None, *, disk: int = 1, stay: float
     table = (LayerCost(1, 0, disk, 0, 0.01),) * LAYERS
     ends = tuple(min(start + length, LAYERS) for start in range(LAYERS))
     return Hand(table, ends, serving, serving, fetch_rate=1.0, load_rate=1.0, stay=stay, replay_seconds=1.0)
+
+
+@dataclass(frozen=True)
+class Known:
+    """Of some donors, more or less than of a stranger."""
+
+    trusted: dict[str, float] = field(default_factory=dict)
+    proofs: frozenset[str] = frozenset()
+    usual: float = 0.5
+
+    def trust(self, peer: PeerId) -> float:
+        return self.trusted.get(peer, self.usual)
+
+    def proved(self, peer: PeerId) -> bool:
+        return peer in self.proofs
+
+
+LIAR = Known({"liar": 0.0})
 
 
 def chosen(records: list[Record], mine: Hand, lot: float = 0.0) -> Choice | None:
@@ -86,16 +104,16 @@ def test_who_holds_a_layer(state: DonorState, now: float, held: int) -> None:
 def test_claims_are_discounted() -> None:
     """By trust, and to what is plausible beside the others; one that failed holds nothing."""
     records = [record("a", 0, 8), record("b", 0, 8), record("liar", 0, 8, step=1e-9)]
-    seen = levels(records, LAYERS, ME, 1001.0, trust=lambda peer: 1.0)
+    seen = levels(records, LAYERS, ME, 1001.0, Known(usual=1.0))
     assert seen.rates[0] == pytest.approx(3 * 100 / 8)
-    seen = levels(records, LAYERS, ME, 1001.0, trust=lambda peer: 0.0 if peer == "liar" else 0.5)
+    seen = levels(records, LAYERS, ME, 1001.0, LIAR)
     assert seen.rates[0] == pytest.approx(100 / 8) and seen.held[0] == 2
 
 
 def test_a_hole_behind_a_liar_is_seen_once_it_failed() -> None:
     """A span that is claimed and not served does not keep donors away for long."""
     records = [record("a", 0, 4), record("liar", 4, 8)]
-    seen = levels(records, LAYERS, ME, 1001.0, trust=lambda peer: 0.0 if peer == "liar" else 0.5)
+    seen = levels(records, LAYERS, ME, 1001.0, LIAR)
     choice = choose(seen, hand(4), 0.0, random.Random(1))
     assert choice is not None and choice.span.end > 4
 
@@ -374,6 +392,40 @@ def test_a_claim_that_is_out_of_reach_counts_as_usual() -> None:
         assert rates["fast"] == pytest.approx(counts * rates["p0"])
 
 
+def test_what_was_seen_to_be_so_fast_counts_as_that() -> None:
+    """Cards differ more than boasts are allowed to."""
+    records = [*(record(f"p{number}", 0, 4, step=0.004) for number in range(3)), record("fast", 4, 8, 0.0005)]
+    for proofs, counts in ((frozenset[str](), 1.0), (frozenset({"fast"}), 8.0)):
+        seen = levels(records, LAYERS, ME, 0.0, Known(proofs=proofs))
+        rates = {held.peer: (held.rate, held.surely) for held in seen.spans}
+        assert rates["fast"] == pytest.approx([counts * one for one in rates["p0"]])
+        assert seen.rates[7] == pytest.approx(counts * rates["p0"][0])
+
+
+def stuck_swarm() -> list[Record]:
+    """Layers 0 to 4 are weak, and whoever would go there first by what all see believes a donor that the
+    others found out."""
+    return [record("a", 0, 4), *(record(f"b{n}", 4, 8) for n in range(4)), record(ME, 4, 8)]
+
+
+def test_who_waits_for_others_in_vain_goes_by_itself() -> None:
+    """Where all together would be better elsewhere, but the first of them sees that otherwise and stays: by
+    turns, and only where nobody is on the way."""
+    records = stuck_swarm()
+    moves: dict[bool, set[bool]] = {True: set(), False: set()}
+    for minute in range(200):
+        now = minute * WINDOW_SECONDS
+        seen = levels(records, LAYERS, ME, now)
+        own_turn = bool(now // WAIT_SECONDS % 2)
+        lot = turn(ME, int(now // WINDOW_SECONDS))
+        first = min(["b0", "b1", "b2", "b3", ME], key=lambda name: turn(PeerId(name), seen.window)) == ME
+        if first or lot >= seen.limit:
+            continue
+        choice = choose(seen, hand(4, Span(4, 8)), lot, random.Random(minute))
+        moves[own_turn].add(choice is not None and choice.why is Why.WEAK)
+    assert moves == {True: {True}, False: {False}}
+
+
 def test_who_fetches_what_nobody_has_goes_on_with_it() -> None:
     """Else, where donors know different things of each other, what is best together changes faster than
     anything can be fetched; a place with more holes is worth it."""
@@ -393,5 +445,5 @@ def test_the_head_is_weighed_with_what_it_costs() -> None:
     records = [record(f"p{number}", 1, 7, step=0.006) for number in range(3)]
     for step, rate in ((0.003, 1000 / 3), (0.0003, 1000 / 3), (0.0015, 2000 / 3)):
         known = [*records, record("head", 7, 8, step=step), record("words", 0, 1, step=0.001)]
-        seen = levels(known, LAYERS, ME, 0.0, lambda _: 1.0, weights=weights)
+        seen = levels(known, LAYERS, ME, 0.0, Known(usual=1.0), weights=weights)
         assert seen.rates[7] == pytest.approx(rate)
