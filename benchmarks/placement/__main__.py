@@ -20,9 +20,10 @@ HEAD = """# Placement
 
 BLOOM-176B in NF4 over simulated donors with 8 to 24 GB cards and 20 to 1,000 Mbit/s. Of all, {liars:.0%}
 lie: a third of those serve nothing of what they announce, the others claim 10 or 1,000 times their speed.
-Each honest donor reads an answer every 20 minutes, as `core.node.trial` has it do. What that shows of the
-others it knows, and only that, by the functions that Idlebloom itself uses (`core.routing.seen`, `suspects`
-and `route`; `core.serving.levels`, `choose` and `joint`). Above 64 donors nobody learns anything: there
+Each honest donor reads a few words every 20 minutes, every 5 while it has not met all, over whom it knows
+least, as `core.node.trial` has it do. What that shows of the others it knows, and only that, by the functions
+that Idlebloom itself uses (`core.routing.curious`, `seen`, `suspects` and `route`; `core.serving.levels`,
+`choose` and `joint`). Above 64 donors nobody learns anything: there
 claims are bounded only. Who decides has records a minute old; who goes has new ones, and has read a few
 words over those on whom it counts. {runs}
 

@@ -27,9 +27,10 @@ STRANGER = 0.5
 they weigh beside peers that were seen, not beside each other."""
 BELIEVED = 0.25
 """A layer is a hole where all its donors are trusted less than this."""
-PLAUSIBLE = 2.5
-"""Whoever claims more than so many times the median speed of a layer counts as the median: that far out a
-claim is most likely a boast, and a layer that only boasters hold would seem strong."""
+PLAUSIBLE = 4.0
+"""Whoever claims more than so many times the median speed of a layer counts as the median until that was seen
+to be true: no card in homes is that much faster than the middle one, so a claim that far out is most likely a
+boast, and a layer that only boasters hold would seem strong."""
 LEAST = 0.01
 """No span counts for less, in blocks."""
 WINDOW_SECONDS = 60.0

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +14,9 @@ from core.errors import NoDonor, PromptError, TooLong, UserError
 from core.model.text import Text
 from core.paths import bundled_model
 from core.routing.ask import Ask, Ended, Event, Ids, Message, Moved, Piece, Started, Waiting
+from core.routing.curious import leading_over, least_known, unknown
 from core.routing.generate import Generator
+from core.routing.seen import BELIEVED
 from core.terms import Finish, Sampling, Span
 from tests.core.rings import FakeRing, fake_ring, reference
 
@@ -190,8 +194,11 @@ async def test_an_answer_that_moves_says_so(ring: FakeRing, generator: Generator
     assert moved[0].seconds > 0
 
 
-async def test_a_trial_reads_over_those_it_is_given(ring: FakeRing, generator: Generator) -> None:
+async def test_a_trial_reads_over_those_it_is_given(
+    ring: FakeRing, generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A donor may go if the swarm answers without it; no cache is left behind."""
+    monkeypatch.setattr("core.routing.generate.TRIAL_SECONDS", 8.0)  # of which it waits for two
     spare = await ring.add(Span(4, 7))
     records = await generator.records(fresh=True)
     without = [one for one in records if one.span != Span(4, 7) or one.peer_id == spare.peer.peer_id]
@@ -202,6 +209,30 @@ async def test_a_trial_reads_over_those_it_is_given(ring: FakeRing, generator: G
     assert not await generator.read_over([one for one in records if one.span != Span(4, 7)])
     await asyncio.sleep(0.2)
     assert all(donor.pool.free_tokens == donor.pool.capacity for donor in ring.donors)
+
+
+async def test_trials_find_out_who_serves_nothing(
+    ring: FakeRing, generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others can do without it, so no answer ever meets it; trials do, and it is believed no more. Whoever
+    serves stays believed."""
+    monkeypatch.setattr("core.routing.generate.TRIAL_SECONDS", 8.0)  # of which it waits for two
+    spare, chance = await ring.add(Span(4, 7)), random.Random(1)
+    liar = ring.swarm.peer()
+    records = await generator.records(fresh=True)
+    real = next(one for one in records if one.peer_id == spare.peer.peer_id)
+    told = replace(real, peer_id=liar.peer_id, addresses=())
+    await liar.directory.announce(told)
+    records, seen = await generator.records(fresh=True), generator.experience.seen
+    assert liar.peer_id in {one.peer_id for one in records}
+    for _ in range(12):
+        one = least_known(records, seen, (), chance)
+        assert one is not None
+        await generator.read_over(leading_over(one, records, chance))
+        if not unknown(records, seen, ()):
+            break
+    assert [one.peer_id for one in records if seen.trust(one.peer_id) < BELIEVED] == [liar.peer_id]
+    assert all(seen.met_at(one.peer_id) > 0 for one in records)
 
 
 async def test_streams_to_standbys_are_kept_open(ring: FakeRing, generator: Generator) -> None:
