@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from PySide6.QtCore import QEvent, QObject, Qt, QTimer
+from PySide6.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from PySide6.QtWidgets import (
     QBoxLayout,
     QFrame,
@@ -37,15 +37,21 @@ def label(text: str = "", kind: str = "", *, wrap: bool = True) -> QLabel:
 
 def link(text: str, address: str) -> QLabel:
     """A link to a page, opened in the browser."""
-    made = QLabel(f'<a href="{address}">{text}</a>')
+    made = QLabel()
     made.setTextFormat(Qt.TextFormat.RichText)
     made.setOpenExternalLinks(True)
     made.setTextInteractionFlags(
         Qt.TextInteractionFlag.LinksAccessibleByKeyboard | Qt.TextInteractionFlag.LinksAccessibleByMouse
     )
+    lead(made, text, address)
+    return made
+
+
+def lead(made: QLabel, text: str, address: str) -> None:
+    """Let a link lead elsewhere."""
+    made.setText(f'<a href="{address}">{text}</a>')
     made.setAccessibleName(text)
     made.setAccessibleDescription(address)
-    return made
 
 
 def button(
@@ -100,7 +106,7 @@ def page(*, width: int = WIDTH, margin: int = 28) -> tuple[QScrollArea, QVBoxLay
     area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
     area.setFrameShape(QFrame.Shape.NoFrame)
     area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-    outer = QWidget()
+    outer = _Page()
     outer.setProperty("kind", "page")
     outer.setFocusPolicy(Qt.FocusPolicy.ClickFocus)  # a click beside a field leaves it: its text counts
     sides = QHBoxLayout(outer)
@@ -115,6 +121,14 @@ def page(*, width: int = WIDTH, margin: int = 28) -> tuple[QScrollArea, QVBoxLay
     sides.addStretch(1)
     area.setWidget(outer)
     return area, layout
+
+
+class _Page(QWidget):
+    """As high as its text is at its width. By itself Qt takes what a narrow text would need for the least,
+    and shows a bar to scroll by where everything is seen."""
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802 – Qt's name
+        return QSize(super().minimumSizeHint().width(), 0)
 
 
 def dress_again(widget: QWidget) -> None:

@@ -116,6 +116,7 @@ class Welcome(QDialog):
 
     def _follow(self) -> None:
         self.demo.said.connect(self.first.say_demo)
+        self.demo.open.connect(self.first.offer_demo)
         self.first.chose.connect(self._chose)
         self.terms.licence.accepted.connect(lambda: self._say_error(""))
         self.last.give.connect(self.give)

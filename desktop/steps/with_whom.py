@@ -94,8 +94,11 @@ class WithWhom(QObject):
         self.link.hide()
         layout.addWidget(self.link)
         self.demo_words = parts.label(kind="soft")
-        self.demo_words.hide()
-        layout.addWidget(self.demo_words)
+        self.demo_link = parts.link(_("Open chat"), "")
+        layout.addSpacing(8)
+        for widget in (self.demo_words, self.demo_link):
+            widget.hide()
+            layout.addWidget(widget)
         page.addWidget(frame)
         page.addStretch(1)
 
@@ -106,6 +109,12 @@ class WithWhom(QObject):
     def say_demo(self, words: str) -> None:
         self.demo_words.setText(words)
         self.demo_words.show()
+        self.demo_link.hide()
+
+    def offer_demo(self, url: str) -> None:
+        """Its page is opened when it is ready; who has closed it finds it again here."""
+        parts.lead(self.demo_link, _("Open chat"), url)
+        self.demo_link.show()
 
     def _chose(self) -> None:
         self.link.setVisible(self.chosen is With.LINK)

@@ -44,6 +44,13 @@ def settings(app: App) -> dict[str, object]:
     return json.loads(file.read_text()) if file.exists() else {}
 
 
+def test_the_first_page_is_seen_whole(app: App, until: Until) -> None:
+    """Without a bar to scroll by."""
+    bar = welcome(app).first.area.verticalScrollBar()
+    until(lambda: welcome(app).first.area.viewport().height() > 500)
+    assert bar.maximum() == 0
+
+
 def test_just_this_pc(app: App, until: Until) -> None:
     """The largest BLOOMZ that fits is marked; the licence comes before Start; then settings are saved."""
     w = welcome(app)
@@ -192,8 +199,10 @@ def test_the_demo_gets_what_it_needs_first(
     (tmp_path / "go").touch()
     until(lambda: w.demo.runs and "http://127.0.0.1:1" in w.first.demo_words.text())
     assert "--owned" in json.loads((tmp_path / "asked").read_text())
+    assert w.first.demo_link.isVisible() and "http://127.0.0.1:1" in w.first.demo_link.text()
     w.next.click()
     until(lambda: not w.demo.runs)
+    assert not w.first.demo_link.isVisible()
     assert (tmp_path / "demo ended").exists()
 
 
