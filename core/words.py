@@ -129,6 +129,15 @@ def state(of: State) -> str:
     return _(STATES[of])
 
 
+def sentence(words: str) -> str:
+    """``the prompt is empty`` → ``The prompt is empty.``: a reason stands in the middle of other words
+    elsewhere; here it begins and ends a line. A name or an address in front stays as it is written."""
+    first = words.partition(" ")[0]
+    if "_" not in first and "/" not in first:
+        words = words[:1].upper() + words[1:]
+    return words if words.endswith((".", "!", "?", "…")) else f"{words}."
+
+
 def moment(then: float, now: float) -> str:
     """A time of day, with its day where that is not today: ``tomorrow 08:00``."""
     at, today = time.localtime(then), time.localtime(now)

@@ -19,7 +19,7 @@ from core.paths import Paths
 from core.preferences import Preferences
 from core.settings import DECLARED
 from core.terms import Because, Progress, State, Status
-from core.words import _
+from core.words import _, sentence
 from desktop import boxes, commands, phrases
 from desktop.client import Client
 from desktop.extras import EXTRAS, Live
@@ -144,7 +144,7 @@ class App(QObject):
 
     def _not_set_up(self, why: str) -> None:
         self.snapshot = None
-        self.trouble = phrases.sentence(why)
+        self.trouble = sentence(why)
         self.redraw()
         self.tray.notify(_("Idlebloom needs you"), self.trouble)
         QTimer.singleShot(SETUP_AGAIN_MS, self.setup.start)
@@ -162,16 +162,16 @@ class App(QObject):
     def _noticed(self, why: str) -> None:
         """What its owner has to know, though everything goes on."""
         if self.tray.visible:
-            self.tray.notify(_("Idlebloom needs you"), phrases.sentence(why))
+            self.tray.notify(_("Idlebloom needs you"), sentence(why))
         else:
-            boxes.warn(self.window, _("Idlebloom needs you"), phrases.sentence(why))
+            boxes.warn(self.window, _("Idlebloom needs you"), sentence(why))
 
     def _gone(self, why: str) -> None:
         self.client.detach()
         self.snapshot = None
         self.trouble = _("Idlebloom's node ended. It is started again in a moment.")
         if why:
-            self.trouble += " " + phrases.sentence(why)
+            self.trouble += " " + sentence(why)
         if self.welcome is not None:
             self.welcome.node_ended(why)
         self.redraw()
@@ -258,7 +258,7 @@ class App(QObject):
         boxes.warn(
             self.window,
             _("That was refused"),
-            phrases.sentence(why or _("Idlebloom's node does not run now.")),
+            sentence(why or _("Idlebloom's node does not run now.")),
         )
 
     # Windows
@@ -417,7 +417,7 @@ class App(QObject):
         """The command knows what may go into it."""
 
         def failed(why: str) -> None:
-            boxes.warn(self.window, _("The bundle was not saved"), phrases.sentence(why))
+            boxes.warn(self.window, _("The bundle was not saved"), sentence(why))
 
         commands.run(self, self._program, ["bundle", str(file)], lambda said: None, failed)
 

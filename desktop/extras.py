@@ -13,7 +13,7 @@ from PySide6.QtWidgets import QFileDialog, QLabel, QMenu, QSizePolicy, QVBoxLayo
 
 from core.paths import Paths
 from core.pc.gpu import read_gpus
-from core.words import _, size
+from core.words import _, sentence, size
 from desktop import commands, parts, pc, phrases, style
 from desktop.editors import TextEditor
 from desktop.graph import today
@@ -193,7 +193,7 @@ class Kept(QWidget):
         commands.run(self, self._live.program, ["model"], self._draw, self._failed)
 
     def _failed(self, why: str) -> None:
-        self.words.setText(phrases.sentence(why))
+        self.words.setText(sentence(why))
 
     def _draw(self, said: Any) -> None:
         layers = said.get("layers", []) if isinstance(said, dict) else []

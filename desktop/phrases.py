@@ -6,7 +6,7 @@ import time
 
 from core import words
 from core.terms import Because, Progress, Reason, Span, State
-from core.words import N_, _, several, size
+from core.words import N_, _, sentence, several, size
 from desktop.snapshot import Face, Given, Happening, Snapshot
 
 NAME = "Idlebloom"
@@ -66,12 +66,6 @@ def tooltip(snapshot: Snapshot | None, trouble: str = "", now: float | None = No
         reason = progress(snapshot.status.progress)
     said = title(snapshot)
     return f"{NAME}: {said} – {reason}" if reason else f"{NAME}: {said}"
-
-
-def sentence(text: str) -> str:
-    """A reason stands in the middle of other words elsewhere; here it begins and ends a line."""
-    text = text[:1].upper() + text[1:]
-    return text if text.endswith((".", "!", "?", "…")) else f"{text}."
 
 
 def readers(count: int) -> str:

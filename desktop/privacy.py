@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from PySide6.QtWidgets import QVBoxLayout, QWidget
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from core.words import N_, _
 from desktop import parts
@@ -14,7 +15,10 @@ POINTS = (
     (
         N_("While this PC gives"),
         (
-            N_("Others in the swarm see its internet address, which layers it holds, and how fast it is."),
+            N_(
+                "Others in the swarm see its internet address, which part of the model it holds, and how "
+                "fast it is."
+            ),
             N_("They see when it gives. That tells when nobody uses this PC."),
             N_(
                 "Text of strangers passes through this PC's memory as numbers. It is never shown and "
@@ -73,5 +77,14 @@ def cards() -> Iterator[QWidget]:
         frame, layout = parts.card(spacing=6)
         layout.addWidget(parts.label(_(heading), "heading"))
         for point in points:
-            layout.addWidget(parts.label(f"•  {_(point)}"))
+            layout.addLayout(_point(_(point)))
         yield frame
+
+
+def _point(words: str) -> QHBoxLayout:
+    """Its further lines begin below its first word, not below the dot."""
+    dot = parts.label("•", wrap=False)
+    dot.setAlignment(Qt.AlignmentFlag.AlignTop)
+    line = parts.row(dot, stretch=False, spacing=8)
+    line.addWidget(parts.label(words), 1)
+    return line

@@ -17,6 +17,7 @@ from PySide6.QtWidgets import QApplication, QMessageBox
 from core.errors import IdlebloomError
 from core.paths import Paths
 from core.preferences import Preferences
+from core.words import sentence
 from desktop import icons, phrases, style
 from desktop.app import App
 from desktop.host import Hosts
@@ -42,7 +43,7 @@ def run(
         paths.make()
     except IdlebloomError as error:
         # Whoever started it from a menu sees no terminal.
-        QMessageBox.critical(None, phrases.NAME, phrases.sentence(str(error)))
+        QMessageBox.critical(None, phrases.NAME, sentence(str(error)))
         raise
     address = socket_name(paths)
     if wake(address):

@@ -17,7 +17,7 @@ from core.model.catalogue import known
 from core.paths import Paths
 from core.settings import BUNDLED, Donate
 from core.terms import Progress
-from core.words import _
+from core.words import _, sentence
 from desktop import commands, icons, parts, pc, phrases
 from desktop.keeper import SettingsKeeper
 from desktop.models import Chooser
@@ -133,6 +133,8 @@ class Welcome(QDialog):
     def node_ended(self, why: str) -> None:
         """Who waits for it hears why; it is tried again."""
         self._node_runs = False
+        if why:
+            self.last.node_ended(why)
         if self._link and why:
             self._link = ""
             self._failed(why)
@@ -298,7 +300,7 @@ class Welcome(QDialog):
 
     def _failed(self, why: str) -> None:
         self._say("")
-        self._say_error(phrases.sentence(why))
+        self._say_error(sentence(why))
         self.back.setEnabled(True)
         self._stay()
 

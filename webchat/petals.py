@@ -18,12 +18,13 @@ from simple_websocket import Server as Socket
 from core.errors import IdlebloomError, Refused, StageLost, Stopped, TooLong
 from core.routing.ask import Event
 from core.terms import Sampling
+from core.words import sentence
 from webchat.api import check_model
 from webchat.departures import Departures
 from webchat.door import Door
 from webchat.inference import Inference, Reply, Wanted
 from webchat.reader import Reader, Stream
-from webchat.refusals import advice_of, refusal_of, sentence
+from webchat.refusals import advice_of, refusal_of
 from webchat.turnstile import Turnstile
 from webchat.values import BadValue, Body, checked_text, flag, mapping, number, text, whole
 
@@ -241,7 +242,7 @@ def in_words(error: Exception) -> str:
     """One line. The phrases that Petals' clients look for lead the errors that they are about."""
     if not isinstance(error, IdlebloomError):
         refusal = refusal_of(error)
-        return f"{sentence(refusal.message)} {refusal.advice}".strip()
+        return f"{refusal.title} {refusal.advice}".strip()
     words = f"{sentence(error.message)} {advice_of(error)}".strip()
     if isinstance(error, TooLong):
         return f"Maximum length exceeded: {words}"

@@ -21,6 +21,7 @@ from core.errors import (
     TooLong,
     UserError,
 )
+from core.words import sentence
 from webchat.snapshots import span_shape
 from webchat.values import BadValue
 
@@ -45,10 +46,16 @@ class Refusal(Exception):
         self.code, self.param = code, param
 
     @property
+    def title(self) -> str:
+        """What is wrong, as a sentence; the field at fault in front keeps its spelling."""
+        said = sentence(self.message)
+        named = self.param is not None and self.message.startswith(self.param)
+        return self.message[:1] + said[1:] if named else said
+
+    @property
     def shape(self) -> dict[str, object]:
-        message = sentence(self.message)
         return {
-            "message": f"{message} {self.advice}".strip(),
+            "message": f"{self.title} {self.advice}".strip(),
             "type": KINDS.get(self.status, "invalid_request_error" if self.status < 500 else "server_error"),
             "param": self.param,
             "code": self.code,
@@ -127,16 +134,7 @@ def error_shape(error: Exception) -> dict[str, object]:
             shape |= {"missing": [span_shape(span) for span in error.missing], "why": error.why}
         return shape
     refusal = refusal_of(error)
-    title = sentence(refusal.message)
-    return {"title": title, "message": refusal.message, "advice": refusal.advice, "kind": "error"}
-
-
-def sentence(words: str) -> str:
-    """``the prompt is empty`` → ``The prompt is empty.`` A name in front stays as it is written."""
-    first = words.partition(" ")[0]
-    if not (first.endswith(":") or "_" in first):
-        words = words[:1].upper() + words[1:]
-    return words if words.endswith((".", "!", "?")) else f"{words}."
+    return {"title": refusal.title, "message": refusal.message, "advice": refusal.advice, "kind": "error"}
 
 
 def install(app: Flask) -> None:
@@ -162,8 +160,7 @@ def _for_a_person() -> bool:
 
 
 def _page(refusal: Refusal) -> Response:
-    words = sentence(refusal.message)
     way_back = refusal.status in (404, 405)
     return make_response(
-        render_template("refused.html", title=words, advice=refusal.advice, way_back=way_back)
+        render_template("refused.html", title=refusal.title, advice=refusal.advice, way_back=way_back)
     )

@@ -7,8 +7,8 @@ from typing import Any
 from PySide6.QtCore import QObject, Signal
 from PySide6.QtWidgets import QApplication, QLineEdit
 
-from core.words import _
-from desktop import commands, parts, phrases
+from core.words import _, sentence
+from desktop import commands, parts
 from desktop.flow import Flow
 
 
@@ -70,6 +70,15 @@ class Done(QObject):
         page.addWidget(self.invitation)
         page.addStretch(1)
 
+    def node_ended(self, why: str) -> None:
+        """It is tried again by itself."""
+        self.starting.setText(
+            _("Idlebloom's node ended. It is started again in a moment.") + " " + sentence(why)
+        )
+        self.starting.show()
+        for button in (self.give_now, self.open_chat, self.make_link):
+            button.setEnabled(False)
+
     def node_runs(self) -> None:
         """What needs a node can be done now."""
         self.starting.hide()
@@ -104,11 +113,11 @@ class Done(QObject):
         self.invite_link.show()
         self.copy_link.show()
         words = f"{said.get('reach', '')}. {said.get('fix', '')}".strip(" .")
-        self.invite_words.setText(phrases.sentence(words))
+        self.invite_words.setText(sentence(words))
 
     def _not_invited(self, why: str) -> None:
         self.make_link.setEnabled(True)
-        self.invite_words.setText(phrases.sentence(why))
+        self.invite_words.setText(sentence(why))
 
     def _copy(self) -> None:
         QApplication.clipboard().setText(self.invite_link.text())

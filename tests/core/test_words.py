@@ -6,7 +6,7 @@ import pytest
 
 from core import words
 from core.terms import Because, Reason, State
-from core.words import REASONS, STATES, UNTIL, moment, size, state, text
+from core.words import REASONS, STATES, UNTIL, moment, sentence, size, state, text
 
 NOON = time.mktime((2026, 3, 10, 12, 0, 0, 0, 0, -1))
 
@@ -70,3 +70,18 @@ def test_counts_choose_their_form() -> None:
         "1 token",
         "2 tokens",
     ]
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("the prompt is empty", "The prompt is empty."),
+        ("idle_minutes must be a number", "idle_minutes must be a number."),
+        ("waiting: 1 more minute", "Waiting: 1 more minute."),
+        ("https://huggingface.co cannot be reached", "https://huggingface.co cannot be reached."),
+        ("asking for bloomz…", "Asking for bloomz…"),
+    ],
+)
+def test_sentences_begin_with_a_capital_but_names_do_not(said: str, told: str) -> None:
+    """A name that is changed is another one."""
+    assert sentence(said) == told

@@ -70,6 +70,11 @@ def test_just_this_pc(app: App, until: Until) -> None:
     assert Licences(app.paths.licences_file).accepted(LICENCE)
     assert settings(app) == {"donate": "always", "model": "bigscience/bloomz-7b1"}
     assert app.consented and w.last.give_now.isVisible()
+    w.node_ended("https://huggingface.co cannot be reached: no connection")
+    assert "moment. https://huggingface.co cannot" in w.last.starting.text() and w.last.starting.isVisible()
+    assert not w.last.give_now.isEnabled()
+    w.node_runs()
+    assert not w.last.starting.isVisible() and w.last.give_now.isEnabled()
 
 
 def test_a_swarm_of_the_largest_model(app: App, until: Until) -> None:

@@ -15,7 +15,6 @@ from flask.testing import FlaskClient
 from core.routing.ask import Ids, Message
 from core.terms import Sampling
 from webchat.fake import ANSWER, FakeReader
-from webchat.refusals import sentence
 from webchat.serve import Server
 
 MODEL = "idlebloom-demo"
@@ -298,19 +297,6 @@ def test_what_is_wrong_is_named_as_the_client_wrote_it(client: FlaskClient) -> N
     assert answer.get_json()["error"]["message"] == "max_tokens: must be a whole number."
     answer = client.post("/v1/chat/completions", data=b"{", content_type="application/json")
     assert "must be JSON" in answer.get_json()["error"]["message"]
-
-
-@pytest.mark.parametrize(
-    ("said", "told"),
-    [
-        ("the prompt is empty", "The prompt is empty."),
-        ("idle_minutes must be a number", "idle_minutes must be a number."),
-        ("n: must be from 1 to 4", "n: must be from 1 to 4."),
-    ],
-)
-def test_sentences_begin_with_a_capital_but_names_do_not(said: str, told: str) -> None:
-    """A name that is changed is another one."""
-    assert sentence(said) == told
 
 
 def test_a_wrong_method_hears_which_are_right(client: FlaskClient) -> None:
