@@ -389,5 +389,7 @@ class Status:
     swarm: SwarmView = SwarmView()
     giving_until: float | None = None
     """Of *give now*: Unix time, 0 until stopped, ``None`` where nobody said so."""
+    blocks: int = 0
+    """Of the swarm's model; 0 where that is not known."""
     finishing: bool = False
     """It leaves when its readers have gone, within ten minutes."""

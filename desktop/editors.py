@@ -17,7 +17,7 @@ from core.kinds import Choice, Decimal, Switch, Whole
 from core.settings import Setting
 from core.words import _
 from desktop import parts
-from desktop.labels import limits, option
+from desktop.labels import about, limits, option
 
 
 class Editor(QWidget):
@@ -256,8 +256,8 @@ def editor_for(setting: Setting) -> Editor:
         made = TextEditor(setting)
     name = _(setting.label)
     main, *others = made.controls()
-    parts.named(main, name, _(setting.help))
+    parts.named(main, name, about(setting))
     for other in others:
         if isinstance(other, QCheckBox):
-            parts.named(other, f"{name}: {other.text()}", _(setting.help))
+            parts.named(other, f"{name}: {other.text()}", about(setting))
     return made

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from core.kinds import Addresses, Choice, Decimal, Switch, Whole
-from core.settings import Section
+from core.settings import Section, Setting
 from core.words import N_, _
 
 SECTIONS = {
@@ -35,6 +36,16 @@ def option(name: str, value: str) -> str:
     """One value of a choice, as a person would say it."""
     known = OPTIONS.get((name, value)) or ANYWHERE.get(value)
     return _(known) if known else value.replace("_", " ").capitalize()
+
+
+def about(setting: Setting) -> str:
+    """Its explanation, with its values called as they are called beside it."""
+    words = _(setting.help)
+    options: Any = getattr(setting.kind, "options", ())
+    values = (*options, getattr(setting.kind, "unset", ""))
+    for value in filter(None, values):
+        words = re.sub(rf"(?<!\w){re.escape(value)}(?=:)", option(setting.name, value), words)
+    return words
 
 
 def limits(kind: Any) -> str:

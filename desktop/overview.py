@@ -21,7 +21,7 @@ from desktop import icons, parts, phrases
 from desktop.flow import Flow
 from desktop.graph import History, recent, today
 from desktop.menu import Do, Order, lengths
-from desktop.snapshot import Face, Given, Happening, Ledger, Snapshot
+from desktop.snapshot import Face, Happening, Ledger, Snapshot
 from desktop.tray import fill
 
 EVENTS = 20
@@ -113,7 +113,7 @@ class Overview(QWidget):
                 ("span", _("This PC holds")),
                 ("readers", _("Readers")),
                 ("speed", _("Speed")),
-                ("memory", _("Video memory")),
+                ("memory", _("Memory")),
                 ("network", _("Network")),
             )
         ):
@@ -245,7 +245,7 @@ class Overview(QWidget):
         model = status.swarm.model
         facts = {
             "swarm": f"{model}: {phrases.swarm(snapshot)}" if model else phrases.swarm(snapshot),
-            "span": phrases.blocks(status.span) if status.span is not None else _("nothing now"),
+            "span": phrases.held(status) or _("nothing now"),
             "readers": str(status.sessions),
             "speed": _("{count} tokens/s").format(count=f"{status.rates.tokens:.1f}"),
             "memory": _("{used} of {cap} allowed").format(
@@ -264,7 +264,7 @@ class Overview(QWidget):
     def draw_ledger(self, ledger: Ledger) -> None:
         for (figure, words), given in zip(self.figures, (ledger.today, ledger.week, ledger.all), strict=True):
             figure.setText(f"{given.tokens:,}".replace(",", "\u202f"))
-            words.setText(phrases.given(given) if given != Given() else _("nothing yet"))
+            words.setText(phrases.given(given))
         until = today()
         self.history.show_days(recent(ledger.days, until))
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from core import words
-from core.terms import Because, Progress, Reason, Span, State
+from core.terms import Because, Progress, Reason, Span, State, Status
 from core.words import N_, _, sentence, several, size
 from desktop.snapshot import Face, Given, Happening, Snapshot
 
@@ -114,7 +115,7 @@ def progress(of: Progress) -> str:
 
 def given(what: Given) -> str:
     """``412 tokens of 9 conversations, 1.2 GB up``."""
-    if what == Given():
+    if replace(what, hours=0.0) == Given():
         return _("nothing yet")
     return _("{tokens} of {conversations}, {up} up").format(
         tokens=several("{count} token", "{count} tokens", what.tokens),
@@ -142,6 +143,13 @@ def blocks(span: Span, layers: int | None = None) -> str:
     if has_head:
         parts.append(_("words out"))
     return ", ".join(parts)
+
+
+def held(status: Status) -> str:
+    """What this PC holds; empty where it holds nothing."""
+    if status.span is None:
+        return ""
+    return blocks(status.span, status.blocks + 2 if status.blocks else None)
 
 
 def swarm(snapshot: Snapshot) -> str:

@@ -16,7 +16,7 @@ from core.settings import DECLARED, Section, Setting
 from core.words import _
 from desktop import parts
 from desktop.editors import Editor, editor_for
-from desktop.labels import SECTIONS
+from desktop.labels import SECTIONS, about
 
 SAVED_MS = 2500
 
@@ -41,7 +41,7 @@ class Field(QFrame):
         self.editor.changed.connect(self.save)
         self.label = parts.label(_(setting.label), "heading")
         self.label.setBuddy(self.editor.controls()[0])
-        self.help = parts.label(_(setting.help), "soft")
+        self.help = parts.label(about(setting), "soft")
         self.error = parts.label(kind="error")
         self.error.setAccessibleName(_("{name}: refused").format(name=_(setting.label)))
         self.error.hide()
@@ -90,7 +90,7 @@ class Field(QFrame):
         self.error.setVisible(bool(why))
         self.error.setAccessibleDescription(why)
         self.editor.mark(bool(why))
-        help_words = _(self.setting.help)
+        help_words = about(self.setting)
         main = self.editor.controls()[0]
         main.setAccessibleDescription(f"{why} {help_words}" if why else help_words)
 

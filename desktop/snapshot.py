@@ -141,6 +141,7 @@ def read(said: object) -> Snapshot:
             missing=tuple(found for one in _list(swarm.get("missing")) if (found := span(one)) is not None),
             donors=_whole(swarm.get("donors")),
         ),
+        blocks=_whole(said.get("blocks")),
     )
     until = said.get("giving_until")
     return Snapshot(

@@ -61,6 +61,7 @@ def status_shape(status: Status) -> Shape:
             "missing": [span_shape(span) for span in status.swarm.missing],
             "donors": status.swarm.donors,
         },
+        "blocks": status.blocks,
         "giving_until": status.giving_until,
         "finishing": status.finishing,
     }

@@ -57,7 +57,11 @@ class Node:
         self._worker: Worker | None = None
         self._serving: Span | None = None
         self.status = Status(
-            version, State.OFF, Because(Reason.NO_CONSENT), swarm=SwarmView(model.config.model_id)
+            version,
+            State.OFF,
+            Because(Reason.NO_CONSENT),
+            swarm=SwarmView(model.config.model_id),
+            blocks=model.config.blocks,
         )
         self.untroubled = self.status
         """What is shown while nothing is wrong with the network."""

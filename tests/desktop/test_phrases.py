@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from core.terms import Because, Progress, Reason, Span, State
+from core.terms import Because, Progress, Reason, Span, State, Status
 from desktop import phrases
 from desktop.snapshot import Given, Happening, read
 from tests.desktop.door_server import reason, status
@@ -73,7 +74,7 @@ def test_what_was_given() -> None:
     """In the words of the issue: tokens, conversations, bytes sent."""
     assert phrases.given(Given(412, 9, 1_200_000_000)) == "412 tokens of 9 conversations, 1.2 GB up"
     assert phrases.given(Given(1, 1, 10)) == "1 token of 1 conversation, 10 bytes up"
-    assert phrases.given(Given()) == "nothing yet"
+    assert phrases.given(Given()) == phrases.given(Given(hours=0.2)) == "nothing yet"
 
 
 @pytest.mark.parametrize(
@@ -91,6 +92,14 @@ def test_what_was_given() -> None:
 def test_spans(span: Span, layers: int | None, words: str) -> None:
     """Blocks by the model's numbers, the ends by what they do."""
     assert phrases.blocks(span, layers) == words
+
+
+def test_the_head_is_no_block() -> None:
+    """What this PC holds is told with the model's number of blocks, where the node says that."""
+    status = Status("0.1.0", State.GIVING, span=Span(4, 10))
+    assert phrases.held(replace(status, blocks=8)) == "blocks 4 to 8, words out"
+    assert phrases.held(replace(status, blocks=8, span=Span(0, 10))) == "the whole model"
+    assert phrases.held(status) == "blocks 4 to 9" and phrases.held(replace(status, span=None)) == ""
 
 
 def test_progress_without_a_size() -> None:

@@ -15,7 +15,7 @@ from core.settings import DECLARED, Section, Setting, to_json
 from desktop import pc
 from desktop.app import App
 from desktop.editors import ChoiceEditor, NumberEditor, SwitchEditor
-from desktop.labels import SECTIONS, option
+from desktop.labels import SECTIONS, about, option
 from desktop.models import ModelsPage
 from desktop.settings_panel import Field, SettingsPanel
 from desktop.window import Page
@@ -195,7 +195,7 @@ def test_every_setting_has_its_words(panel: SettingsPanel) -> None:
     assert set(panel.fields) == set(DECLARED)
     assert set(SECTIONS) == set(Section)
     for name, field in panel.fields.items():
-        assert field.label.text() and field.help.text() == DECLARED[name].help
+        assert field.label.text() and field.help.text() == about(DECLARED[name])
         for control in field.editor.controls():
             assert control.accessibleName() and control.accessibleDescription(), name
         if isinstance(field.editor, ChoiceEditor):

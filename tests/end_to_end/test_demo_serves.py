@@ -71,6 +71,7 @@ def test_the_status_is_a_whole_snapshot(demo: Demo) -> None:
         "reason",
         "span",
         "progress",
+        "blocks",
         "finishing",
         "giving_until",
         "sessions",

@@ -41,6 +41,7 @@ def test_status_is_one_whole_snapshot(owner: FlaskClient, reader: FakeReader) ->
             "missing": [{"start": 4, "end": 7}],
             "donors": 2,
         },
+        "blocks": 0,
         "giving_until": None,
         "finishing": False,
     }

@@ -40,7 +40,7 @@ function facts({ state, span, sessions, today, vram, rates }, blocks) {
   const said = [];
   if (span && blocks) said.push(`${GIVES.includes(state) ? "Serves" : "To serve"}: ${partWords(span, blocks)}`);
   if (state === "giving") said.push(`${count(sessions, "conversation")} open, ${rate(rates.tokens)} tokens/s`);
-  if (vram.cap) said.push(`Graphics memory: ${bytes(vram.used)} of at most ${bytes(vram.cap)}`);
+  if (vram.cap) said.push(`Memory: ${bytes(vram.used)} of at most ${bytes(vram.cap)}`);
   said.push(`Today: ${count(today.tokens, "token")} of ${count(today.conversations, "conversation")}, ${bytes(today.up_bytes)} up, ${bytes(today.down_bytes)} down`);
   return said;
 }
