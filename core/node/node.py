@@ -287,6 +287,8 @@ class Node:
         with suppress(SwarmError, OSError):
             identity = await asyncio.to_thread(load_identity, key)
             await withdraw_for(self.peer.directory, identity, ref(self.model.config), died_at)
+            if not self._looking.done():
+                await self.look()
 
     async def _load(self, worker: Worker, first: Delivery) -> None:
         """The worker serves the first layers when this returns."""

@@ -12,7 +12,7 @@ from core.paths import Paths, make_folder
 from idlebloom import numbers
 
 NAME = "bootstrap"
-HELP = "a meeting point: DHT for members, no model"
+HELP = "a meeting point: DHT and relay for members, no model"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from core.errors import ModelError
 from core.paths import Paths, bundled_model
 from core.terms import Span
 from idlebloom import answering, numbers
@@ -78,9 +79,13 @@ async def _fetched(args: argparse.Namespace, paths: Paths) -> Path:
     from core.settings import Settings
     from idlebloom.visiting import fetch_all, model_of
 
+    try:
+        what = chosen(args.model)
+    except ModelError as error:
+        advice = "Give --model a folder with a checkpoint, or a model on the hub: bigscience/bloomz-560m."
+        raise ModelError(error.message, advice) from None
     model = await model_of(args.model, Settings(), paths, quiet=args.json)
     Licences(paths.licences_file).check(model.folder, model.config.model_id)
-    what = chosen(args.model)
     if isinstance(what, Source):
         await fetch_all(what, model, Settings(), paths, quiet=args.json)
     return model.folder

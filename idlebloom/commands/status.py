@@ -34,7 +34,7 @@ def lines(status: dict[str, Any], url: str) -> list[str]:
         said.append(_serving(status, span) if serves else f"to serve layers {_layers(span)}")
     if progress := status.get("progress"):
         said.append(_progress(progress))
-    if (memory := status.get("vram")) and memory["cap"]:
+    if (memory := status.get("vram")) and memory["used"] and memory["cap"]:
         said.append(f"memory: {words.size(memory['used'])} of at most {words.size(memory['cap'])}")
     if today := status.get("today"):
         said.append(_today(today))
@@ -73,7 +73,9 @@ def _swarm(swarm: dict[str, Any]) -> str:
 def _state(status: dict[str, Any]) -> str:
     state = words.state(State(status["state"]))
     reason = (status.get("reason") or {}).get("text")
-    return f"{state}: {reason}" if reason else state
+    if not reason:
+        return state
+    return str(reason) if reason.startswith(state) else f"{state}: {reason}"
 
 
 def _layers(span: dict[str, int]) -> str:

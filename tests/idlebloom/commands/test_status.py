@@ -63,6 +63,14 @@ def test_everything_in_words() -> None:
     ]
 
 
+def test_a_reason_that_names_the_state_is_enough() -> None:
+    """Nothing is “paused: paused until 9”."""
+    until = Status("0.1.0", State.WAITING, Because(Reason.INPUT, {"minutes": 3}))
+    assert lines(status_shape(until), "URL")[0] == "waiting: 3 more minutes without input · URL"
+    off = Status("0.1.0", State.OFF, Because(Reason.NO_NETWORK))
+    assert lines(status_shape(off), "URL")[0] == "off: there is no network · URL"
+
+
 def test_what_is_nothing_is_no_row_of_zeros() -> None:
     """Before anything was given, and where nobody serves."""
     status = Status("0.1.0", State.OFF, Because(Reason.NO_CONSENT), swarm=SwarmView("bloom"))
