@@ -98,7 +98,7 @@ class _Quiet:
 
     def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         task = context.get("task") or context.get("future")
-        if isinstance(task, asyncio.Task) and _is_hivemind(task):
+        if isinstance(task, asyncio.Task) and (_is_hivemind(task) or _is_left_over(task, context)):
             log.debug("in hivemind: %s", context.get("message"), exc_info=context.get("exception"))
         elif self._before is not None:
             self._before(loop, context)
@@ -110,3 +110,10 @@ def _is_hivemind(task: asyncio.Task[Any]) -> bool:
     code = getattr(task.get_coro(), "cr_code", None)
     file = Path(code.co_filename) if code is not None else None
     return file is not None and ("hivemind" in file.parts or file == _OURS)
+
+
+def _is_left_over(task: asyncio.Task[Any], context: dict[str, Any]) -> bool:
+    """Whether it only waited for an event that nobody can set any more: a look-up in the DHT that is given up
+    leaves such tasks behind (``hivemind.dht.traverse``), and asyncio tells of each when it is collected."""
+    waits = getattr(task.get_coro(), "__qualname__", "") == asyncio.Event.wait.__qualname__
+    return waits and "destroyed" in str(context.get("message"))
