@@ -10,7 +10,7 @@ from flask import Flask
 from selenium.webdriver import ActionChains
 from selenium.webdriver.common.keys import Keys
 
-from core.terms import Because, ModelRef, Reason, Span, State, SwarmView
+from core.terms import Because, ModelRef, Reason, Route, Span, Stage, State, SwarmView
 from tests.chat_page import Page
 from tests.webchat.offers import FakeDemo, FakeWays
 from webchat.app import create_app
@@ -52,6 +52,16 @@ def test_what_to_expect_is_said_before_sending(page: Page) -> None:
     page.wait(lambda: page.find("#swarm").text.endswith("whole, 3 donors, speed not known yet"))
     page.reader.measures = True
     page.wait(lambda: page.find("#swarm").text.endswith("tokens/s"))  # it asks again by itself
+
+
+def test_one_donor_alone_is_not_spoken_of_as_many(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the empty page, and on the swarm's."""
+    everything = Route((Stage(PEERS[0], Span(0, 10)),), 0.02)
+    monkeypatch.setattr(page.reader, "route", lambda: everything)
+    page.reader.set_status(replace(WHOLE, swarm=SwarmView("idlebloom-demo", True, (), 1)))
+    page.wait(lambda: page.find("#bloom-words").text == "One donor holds all of this model.")
+    page.find("#swarm").click()
+    page.wait(lambda: "one donor holds all of it. It promises about " in page.find("#summary").text)
 
 
 def test_a_move_is_told_and_kept(page: Page) -> None:

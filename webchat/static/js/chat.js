@@ -274,7 +274,7 @@ function drawBigBloom(online) {
   const layers = card.blocks + 2;
   const owners = ownersOf(online, layers);
   const words = swarm.whole
-    ? `${count(swarm.donors, "donor")} ${swarm.donors === 1 ? "holds" : "hold"} this model, a colour each.`
+    ? swarm.donors === 1 ? "One donor holds all of this model." : `${count(swarm.donors, "donor")} hold this model, a colour each.`
     : `The model is not whole: ${holeWords()}.`;
   byId("bloom-words").textContent = words;
   if (drawn === JSON.stringify(owners)) return;

@@ -72,8 +72,11 @@ function otherModel(state, opened) {
 
 function summary({ model, blocks, whole, missing, donors, expected_rate: expected }) {
   const size = `${model} has ${count(blocks, "block")}`;
-  const speed = expected ? ` A route through them promises about ${rate(expected)} tokens/s.` : " How fast a route through them is, is not known yet.";
-  if (whole) return `${size} and is whole: ${count(donors.length, "donor")} together hold all of it.${speed}`;
+  const alone = donors.length === 1;
+  const who = alone ? "one donor holds all of it" : `${count(donors.length, "donor")} together hold all of it`;
+  const way = alone ? "It" : "A route through them";
+  const speed = expected ? `${way} promises about ${rate(expected)} tokens/s.` : `How fast ${alone ? "it" : "a route through them"} is, is not known yet.`;
+  if (whole) return `${size} and is whole: ${who}. ${speed}`;
   return `${size}. ${missing.length ? capital(missingWords(missing, blocks)) : "It waits for donors"}.`;
 }
 
