@@ -6,13 +6,11 @@ a click sends only what changed. One thread, Qt's own.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection
-from pathlib import Path
 
 from PySide6.QtCore import QObject, QTimer, QUrl
 from PySide6.QtGui import QCloseEvent, QDesktopServices
-from PySide6.QtWidgets import QApplication, QFileDialog, QWidget
+from PySide6.QtWidgets import QApplication, QWidget
 
 from core import words
 from core.paths import Paths
@@ -20,7 +18,8 @@ from core.preferences import Preferences
 from core.settings import DECLARED
 from core.terms import Because, Progress, State, Status
 from core.words import _, sentence
-from desktop import boxes, commands, phrases
+from desktop import boxes, phrases
+from desktop.bundle_file import save_bundle
 from desktop.client import Client
 from desktop.extras import EXTRAS, Live
 from desktop.keeper import SettingsKeeper
@@ -28,6 +27,7 @@ from desktop.memory import Memory
 from desktop.menu import TO_NODE, Do, Order, build
 from desktop.models import ModelsPage
 from desktop.node_process import NodeProcess
+from desktop.notices import Notices
 from desktop.overview import Overview
 from desktop.past import Past
 from desktop.privacy import PrivacyPage
@@ -41,15 +41,13 @@ from desktop.window import Page, Window
 from desktop.wsl import Wsl
 from desktop.wsl_node import WslNode
 
-CONSENTED, JOINED, TOLD = "consented", "joined", "told_of_tray"
+CONSENTED = "consented"
 TICK_MS = 15_000
 """Times left on the screen are renewed so often, and what was given while the window is open."""
 SETUP_AGAIN_MS = 60_000
 """What a package could not fetch is tried again after so long: most such troubles are a network's."""
 FIRST_LOOK_MS = 4000
 """A panel that is slow to start gets so long before the window opens instead."""
-TROUBLE_SECONDS = 3600.0
-"""The same trouble is told again after so long at the soonest."""
 
 
 class App(QObject):
@@ -79,9 +77,9 @@ class App(QObject):
         self.past = Past(self.client, self._draw_ledger, self._draw_happenings)
         self.snapshot: Snapshot | None = None
         self.trouble = ""
-        self._told: dict[str, float] = {}
         self.window: Window | None = None
         self.welcome: Welcome | None = None
+        self.notices = Notices(self.tray, self.memory, lambda: self.window)
         opened = preferences()
         self.language = opened.settings.language.value
         self._notice = opened.notice
@@ -97,7 +95,7 @@ class App(QObject):
         self.setup.failed.connect(self._not_set_up)
         self.node.found.connect(self._found)
         self.node.gone.connect(self._gone)
-        self.node.noticed.connect(self._noticed)
+        self.node.noticed.connect(self.notices.tell)
         self.client.seen.connect(self._saw)
         self.client.lost.connect(self._lost)
         self.tray.ordered.connect(self.order)
@@ -113,7 +111,7 @@ class App(QObject):
         self.redraw()
         self.tray.start()
         if self._notice:
-            self._noticed(self._notice)
+            self.notices.tell(self._notice)
         if self.consented:
             self.setup.start()
             QTimer.singleShot(FIRST_LOOK_MS, self._open_without_host)
@@ -159,13 +157,6 @@ class App(QObject):
         if isinstance(self.node, WslNode):
             self.client.get("/api/settings", self.node.keep)
 
-    def _noticed(self, why: str) -> None:
-        """What its owner has to know, though everything goes on."""
-        if self.tray.visible:
-            self.tray.notify(_("Idlebloom needs you"), sentence(why))
-        else:
-            boxes.warn(self.window, _("Idlebloom needs you"), sentence(why))
-
     def _gone(self, why: str) -> None:
         self.client.detach()
         self.snapshot = None
@@ -186,24 +177,10 @@ class App(QObject):
         news = before is None or _turn(before) != _turn(seen)
         self.past.saw(seen, news=news)
         if news:
-            self._tell(seen)
+            self.notices.saw(seen)
             self._read_more()
         self.live.draw(seen)
         self.redraw()
-
-    def _tell(self, seen: Snapshot) -> None:
-        """Rare notifications: the first time that this PC gives, and trouble that needs its owner."""
-        if seen.status.state is State.GIVING and JOINED not in self.memory:
-            self.memory.keep(JOINED)
-            self.tray.notify(
-                _("This PC gives"), _("It has joined the swarm. It stops at once when you come back.")
-            )
-        if seen.status.state is State.TROUBLE:
-            why = phrases.why(seen)
-            now = time.monotonic()  # the wall's clock may be set
-            if now - self._told.get(why, -TROUBLE_SECONDS) >= TROUBLE_SECONDS:
-                self._told[why] = now
-                self.tray.notify(_("Idlebloom needs you"), why)
 
     def redraw(self) -> None:
         """Everything, from the snapshot."""
@@ -236,7 +213,7 @@ class App(QObject):
 
     def order(self, order: Order) -> None:
         if order.do in TO_NODE:
-            self.client.donate(order.body(), self._refused)
+            self.client.donate(order.body(), self.notices.refused)
         elif order.do is Do.CHAT:
             self._browse("/")
         elif order.do is Do.SWARM:
@@ -254,13 +231,6 @@ class App(QObject):
         if self.client.door is not None:
             QDesktopServices.openUrl(QUrl(self.client.door.url + path))
 
-    def _refused(self, why: str) -> None:
-        boxes.warn(
-            self.window,
-            _("That was refused"),
-            sentence(why or _("Idlebloom's node does not run now.")),
-        )
-
     # Windows
 
     def show_window(self, page: Page = Page.OVERVIEW) -> None:
@@ -275,7 +245,7 @@ class App(QObject):
     def _make_window(self) -> Window:
         overview = Overview()
         overview.ordered.connect(self.order)
-        overview.bundle_wanted.connect(self._save_bundle)
+        overview.bundle_wanted.connect(lambda: save_bundle(self, self._program, self.window))
         overview.draw_ledger(Ledger())
         overview.draw_events(())
         self.live.deleteLater()
@@ -347,9 +317,7 @@ class App(QObject):
 
     def _closing(self, event: QCloseEvent) -> None:
         if self.tray.visible:
-            if TOLD not in self.memory:
-                self.memory.keep(TOLD)
-                self.tray.notify(phrases.NAME, _("It goes on in the tray. Quit is in the icon's menu."))
+            self.notices.window_closed()
             return
         event.ignore()
         boxes.ask_to_quit(self.window, self.quit, self._hide_window)
@@ -403,23 +371,6 @@ class App(QObject):
     def woken(self) -> None:
         """Someone started Idlebloom again: they want to see it."""
         self.show_window(self.window.page if self.window is not None else Page.OVERVIEW)
-
-    def _save_bundle(self) -> None:
-        name = f"idlebloom-{time.strftime('%Y%m%d-%H%M')}.zip"
-        start = Path.home() / name
-        chosen, _kind = QFileDialog.getSaveFileName(
-            self.window, _("Save a support bundle"), str(start), "*.zip"
-        )
-        if chosen:
-            self.write_bundle(Path(chosen))
-
-    def write_bundle(self, file: Path) -> None:
-        """The command knows what may go into it."""
-
-        def failed(why: str) -> None:
-            boxes.warn(self.window, _("The bundle was not saved"), sentence(why))
-
-        commands.run(self, self._program, ["bundle", str(file)], lambda said: None, failed)
 
 
 def _turn(of: Snapshot) -> tuple[State, Because | None]:

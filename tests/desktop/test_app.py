@@ -12,9 +12,10 @@ from PySide6.QtWidgets import QAbstractButton, QApplication, QMessageBox, QWidge
 from core import words
 from core.paths import Paths
 from core.terms import State
-from desktop.app import CONSENTED, JOINED, App
+from desktop.app import CONSENTED, App
 from desktop.memory import Memory
 from desktop.menu import Do, Order
+from desktop.notices import JOINED
 from desktop.snapshot import Face
 from desktop.window import Page
 from tests.desktop.door_server import FakeDoor, reason, status
