@@ -1,5 +1,5 @@
-"""The port at which this PC's node is found in its swarm: the same at each start where it is free, since
-links that were given away name it."""
+"""The port at which this PC's node, or its meeting point, is found in its swarm: the same at each start where
+it is free, since links that were given away name it."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from core import json_file
 from core.errors import DiskError
 
 log = logging.getLogger(__name__)
-FILE = "berth.json"
+NODE, MEETING_POINT = "berth.json", "meeting_point.json"
 
 
-def place(host: str, folder: Path) -> str:
+def place(host: str, file: Path) -> str:
     """The multiaddr to listen at: the port of the last time, or any."""
-    port = _known(folder)
+    port = _known(file)
     return f"/ip4/{host}/tcp/{port if _is_free(host, port) else 0}"
 
 
-def remember(addresses: Sequence[str], folder: Path) -> None:
-    """What the node listens at now. A disk that takes nothing costs links their worth, nothing else."""
+def remember(addresses: Sequence[str], file: Path) -> None:
+    """What it listens at now. A disk that takes nothing costs links their worth, nothing else."""
     port = next((int(words[1]) for words in map(_after_tcp, addresses) if words[1].isdigit()), 0)
-    if port and port != _known(folder):
+    if port and port != _known(file):
         try:
-            json_file.write(folder / FILE, {"port": port})
+            json_file.write(file, {"port": port})
         except DiskError as error:
-            log.warning("the port of this node is not remembered: %s", error)
+            log.warning("the port is not remembered: %s", error)
 
 
 def _after_tcp(address: str) -> tuple[str, str]:
@@ -36,9 +36,9 @@ def _after_tcp(address: str) -> tuple[str, str]:
     return start, rest.partition("/")[0]
 
 
-def _known(folder: Path) -> int:
+def _known(file: Path) -> int:
     try:
-        port = json_file.read(folder / FILE).get("port")
+        port = json_file.read(file).get("port")
     except DiskError:
         return 0  # it was moved aside
     return port if isinstance(port, int) and 1024 <= port <= 65535 else 0

@@ -23,7 +23,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="IP",
         help="where to listen (every address)",
     )
-    parser.add_argument("--port", type=numbers.port, default=0, metavar="N", help="TCP port (any free one)")
+    parser.add_argument(
+        "--port", type=numbers.port, metavar="N", help="TCP port (that of the last time, or any free one)"
+    )
 
 
 def run(args: argparse.Namespace, paths: Paths) -> int:
@@ -39,20 +41,22 @@ async def _meet(args: argparse.Namespace, paths: Paths) -> None:
     from core.swarm.daemon import FOR_MEMBERS, sweep
     from core.swarm.p2p import start_peer
     from core.swarm.whereabouts import keep
+    from idlebloom import berth
     from idlebloom.house import told_to_end
     from idlebloom.membership import stored_secret
 
-    end = told_to_end()
+    end, place = told_to_end(), paths.state / berth.MEETING_POINT
     sweep(paths.runtime)
     secret = await asyncio.to_thread(stored_secret, secrets_of(paths))
     peer = await start_peer(
         identity=make_folder(paths.state) / "bootstrap.key",
         runtime=paths.runtime,
-        host=[f"/ip4/{args.host}/tcp/{args.port}"],
+        host=[berth.place(args.host, place) if args.port is None else f"/ip4/{args.host}/tcp/{args.port}"],
         reach="public",
         relaying=FOR_MEMBERS,
         secret=secret,
     )
+    berth.remember(peer.addresses, place)
     forget = keep(peer, paths.runtime, private=secret is not None)
     try:
         if args.json:

@@ -175,13 +175,13 @@ async def _peer(
         identity=paths.state / "node.key",
         runtime=paths.runtime,
         initial_peers=standing.peers,
-        host=(berth.place(standing.host, paths.state),),
+        host=(berth.place(standing.host, paths.state / berth.NODE),),
         relaying=FOR_STRANGERS if settings.relay_for_strangers else None,
         open_router_ports=settings.open_router_ports,
         secret=standing.secret,
         patient=True,
     )
-    berth.remember(peer.addresses, paths.state)
+    berth.remember(peer.addresses, paths.state / berth.NODE)
     return peer, keep(peer, paths.runtime, private=standing.secret is not None)
 
 

@@ -265,6 +265,8 @@ def test_nodes_meet_through_a_meeting_point(place: Folder) -> None:
         assert place.answer("swarm")["whole"]
         meeting.send(signal.SIGINT)
         assert meeting.wait(10) == 0 and meeting.err == ""
+        again = place.start("bootstrap", "--host", "127.0.0.1", "--json")
+        assert json.loads(again.line())["addresses"] == addresses  # links that name it lead there still
 
 
 def test_without_a_node_and_a_swarm_there_is_advice(place: Folder) -> None:
