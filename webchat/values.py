@@ -56,7 +56,9 @@ def flag(body: Body, field: str) -> bool:
 
 
 def text(body: Body, field: str) -> str:
-    value = body.get(field)
+    if field not in body:
+        raise BadValue(field, "is missing")
+    value = body[field]
     if not isinstance(value, str):
         raise BadValue(field, "must be text")
     return checked_text(value, field)

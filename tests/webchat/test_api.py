@@ -295,6 +295,8 @@ def test_what_is_wrong_is_named_as_the_client_wrote_it(client: FlaskClient) -> N
     body = {"model": MODEL, "messages": HELLO, "max_tokens": "8"}
     answer = client.post("/v1/chat/completions", json=body)
     assert answer.get_json()["error"]["message"] == "max_tokens: must be a whole number."
+    answer = client.post("/v1/chat/completions", json={"messages": HELLO})
+    assert answer.get_json()["error"]["message"] == "model: is missing."
     answer = client.post("/v1/chat/completions", data=b"{", content_type="application/json")
     assert "must be JSON" in answer.get_json()["error"]["message"]
 
