@@ -89,8 +89,9 @@ class Door:
         return _same(_bearer(), self.token)
 
     def let_in(self, response: Response) -> Response:
-        """Give the page that goes out the control cookie."""
-        if _from_this_pc():
+        """Give the page that goes out the control cookie. The API key opens the page to others too: it is a
+        key to the APIs, not to what is the owner's."""
+        if _from_this_pc() and not _other_user():
             response.set_cookie(_cookie_name(), self.cookie, httponly=True, samesite="Strict", path="/")
         return response
 

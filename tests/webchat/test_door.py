@@ -110,7 +110,11 @@ def test_another_user_of_this_pc_is_refused(
     monkeypatch.setattr("webchat.door._other_user", lambda: True)
     for path in PAGES:
         assert client.get(path).status_code == 403
-    assert client.get("/v1/models", headers={"Authorization": "Bearer the key"}).status_code == 200
+    key = {"Authorization": "Bearer the key"}
+    assert client.get("/v1/models", headers=key).status_code == 200
+    for path in PAGES:
+        assert "Set-Cookie" not in client.get(path, headers=key).headers
+    assert client.get("/api/settings", headers=key).status_code == 401  # the key opens no control
 
 
 def test_a_required_key_is_asked_for(reader: FakeReader) -> None:
