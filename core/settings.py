@@ -1,6 +1,6 @@
 """What the owner may choose, each setting declared once. Pure: nothing here touches a disk.
 
-A setting is a field of ``Settings``: its default, and through ``_declare`` its kind (type and
+A setting is a field of ``Settings``: its default, and through ``declare`` its kind (type and
 limits), unit, label and help. The command line, dialogs, the settings file and docs/settings.md are
 made from these declarations. To add one, add one field.
 """
@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
 
+from core.declare import Section, Setting, declare
 from core.errors import SettingError
 from core.kinds import Addresses, Choice, Decimal, Device, Folder, Hours, Kind, Names, Switch, Text, Whole
 
-T = TypeVar("T")
 BUNDLED = "bundled"
 """The value of ``model`` that means the small model that comes with the program."""
 
@@ -38,16 +38,6 @@ class Language(StrEnum):
     DE = "de"
 
 
-class Section(StrEnum):
-    """Where a dialog shows a setting, in the order of its pages."""
-
-    GIVING = "giving"
-    LIMITS = "limits"
-    MODEL = "model"
-    NETWORK = "network"
-    PROGRAM = "program"
-
-
 class Quantize(StrEnum):
     AUTO = "auto"
     NF4 = "nf4"
@@ -55,41 +45,11 @@ class Quantize(StrEnum):
     NONE = "none"
 
 
-@dataclass(frozen=True)
-class Setting:
-    """One declaration, for whoever shows or changes settings."""
-
-    name: str
-    kind: Kind[Any]
-    default: Any
-    label: str
-    help: str
-    unit: str
-    section: Section
-    live: bool
-    """Whether a change reaches a running node; if not, it takes effect when the node starts again."""
-
-
-def _declare(
-    kind: Kind[T],
-    default: T,
-    *,
-    label: str,
-    help: str,  # noqa: A002 – the word of DESIGN and argparse
-    unit: str = "",
-    section: Section = Section.LIMITS,
-    live: bool = True,
-) -> T:
-    words = {"label": label, "help": help, "unit": unit, "section": section, "live": live}
-    declared: T = field(default=default, metadata={"kind": kind, **words})
-    return declared
-
-
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """All settings with their values. Changed only through ``changed`` and ``with_values``."""
 
-    donate: Donate = _declare(
+    donate: Donate = declare(
         Choice(Donate),
         Donate.OFF,
         label="Give to the swarm",
@@ -97,7 +57,7 @@ class Settings:
         "always: also while someone does.",
         section=Section.GIVING,
     )
-    idle_minutes: float = _declare(
+    idle_minutes: float = declare(
         IDLE_MINUTES,
         5.0,
         label="Give after",
@@ -106,7 +66,7 @@ class Settings:
         unit="minutes",
         section=Section.GIVING,
     )
-    return_minutes: float = _declare(
+    return_minutes: float = declare(
         RETURN_MINUTES,
         3.0,
         label="Come back after",
@@ -115,7 +75,7 @@ class Settings:
         unit="minutes",
         section=Section.GIVING,
     )
-    hours: str = _declare(
+    hours: str = declare(
         Hours(),
         "",
         label="Hours",
@@ -123,14 +83,14 @@ class Settings:
         "that ends before it begins goes on into the next day.",
         section=Section.GIVING,
     )
-    locked_is_idle: bool = _declare(
+    locked_is_idle: bool = declare(
         Switch(),
         True,
         label="Give at once when locked",
         help="A locked screen counts as idle at once, without the wait.",
         section=Section.GIVING,
     )
-    yield_gpu_percent: int = _declare(
+    yield_gpu_percent: int = declare(
         Whole(1, 100),
         15,
         label="Yield the GPU above",
@@ -138,20 +98,20 @@ class Settings:
         "100: never.",
         unit="%",
     )
-    yield_fullscreen: bool = _declare(
+    yield_fullscreen: bool = declare(
         Switch(),
         True,
         label="Yield to fullscreen programs",
         help="Stop giving while a program fills the screen. Wayland does not tell which one does: there, "
         "games and films are known by their use of the GPU and by keeping the screen awake.",
     )
-    yield_programs: tuple[str, ...] = _declare(
+    yield_programs: tuple[str, ...] = declare(
         Names(),
         (),
         label="Yield to these programs",
         help="Stop giving while one of these programs runs, whatever it does.",
     )
-    max_gpu_celsius: int = _declare(
+    max_gpu_celsius: int = declare(
         Whole(50, 100),
         80,
         label="Hottest GPU",
@@ -159,19 +119,19 @@ class Settings:
         "until the GPU has cooled by 10 degrees.",
         unit="°C",
     )
-    on_battery: bool = _declare(
+    on_battery: bool = declare(
         Switch(),
         False,
         label="Give on battery",
         help="Also give while this PC runs on its battery.",
     )
-    on_metered: bool = _declare(
+    on_metered: bool = declare(
         Switch(),
         False,
         label="Give on metered networks",
         help="Also give, and fetch layers, over a network that the system calls metered, such as a phone's.",
     )
-    own_chat_uses_gpu: bool = _declare(
+    own_chat_uses_gpu: bool = declare(
         Switch(),
         True,
         label="Own chats use this GPU",
@@ -179,7 +139,7 @@ class Settings:
         "conversations. Others' leave as usual.",
         section=Section.GIVING,
     )
-    model: str = _declare(
+    model: str = declare(
         Text(f"“{BUNDLED}”, a folder, or a model on the hub such as bigscience/bloomz-560m"),
         BUNDLED,
         label="Model",
@@ -190,14 +150,14 @@ class Settings:
         section=Section.MODEL,
         live=False,
     )
-    device: str = _declare(
+    device: str = declare(
         Device(),
         "auto",
         label="Device",
         help="What layers are served from. auto: the GPU with the most memory, or the CPU if there is none.",
         section=Section.MODEL,
     )
-    quantization: Quantize = _declare(
+    quantization: Quantize = declare(
         Choice(Quantize),
         Quantize.AUTO,
         label="Quantization",
@@ -205,7 +165,7 @@ class Settings:
         "the device computes. auto: nf4 on a GPU, none on the CPU.",
         section=Section.MODEL,
     )
-    leave_vram_gb: float | None = _declare(
+    leave_vram_gb: float | None = declare(
         Decimal(0, 1000, unset="auto"),
         None,
         label="Leave video memory",
@@ -213,7 +173,7 @@ class Settings:
         unit="GB",
         section=Section.LIMITS,
     )
-    ram_gb: float | None = _declare(
+    ram_gb: float | None = declare(
         Decimal(0.1, 10_000, unset="auto"),
         None,
         label="System memory",
@@ -223,7 +183,7 @@ class Settings:
         unit="GB",
         section=Section.LIMITS,
     )
-    disk_gb: int = _declare(
+    disk_gb: int = declare(
         Whole(1, 1_000_000),
         50,
         label="Disk space",
@@ -232,7 +192,7 @@ class Settings:
         unit="GB",
         section=Section.LIMITS,
     )
-    upload_mbit: float | None = _declare(
+    upload_mbit: float | None = declare(
         Decimal(0.1, 100_000, unset="auto"),
         None,
         label="Upload",
@@ -241,7 +201,7 @@ class Settings:
         unit="Mbit/s",
         section=Section.LIMITS,
     )
-    download_mbit: float | None = _declare(
+    download_mbit: float | None = declare(
         Decimal(0.1, 100_000, unset="off"),
         None,
         label="Download",
@@ -249,7 +209,7 @@ class Settings:
         unit="Mbit/s",
         section=Section.LIMITS,
     )
-    monthly_gb: float | None = _declare(
+    monthly_gb: float | None = declare(
         Decimal(0.1, 1_000_000, unset="off"),
         None,
         label="Monthly quota",
@@ -257,7 +217,7 @@ class Settings:
         unit="GB",
         section=Section.LIMITS,
     )
-    data_dir: str = _declare(
+    data_dir: str = declare(
         Folder(),
         "",
         label="Folder for layers",
@@ -265,7 +225,7 @@ class Settings:
         "What is there moves along when it is changed.",
         section=Section.LIMITS,
     )
-    swarm: tuple[str, ...] = _declare(
+    swarm: tuple[str, ...] = declare(
         Addresses(),
         (),
         label="Swarm",
@@ -274,7 +234,7 @@ class Settings:
         section=Section.NETWORK,
         live=False,
     )
-    relay_for_strangers: bool = _declare(
+    relay_for_strangers: bool = declare(
         Switch(),
         False,
         label="Relay for others",
@@ -283,7 +243,7 @@ class Settings:
         section=Section.NETWORK,
         live=False,
     )
-    open_router_ports: bool = _declare(
+    open_router_ports: bool = declare(
         Switch(),
         False,
         label="Open router ports",
@@ -291,7 +251,7 @@ class Settings:
         section=Section.NETWORK,
         live=False,
     )
-    port: int = _declare(
+    port: int = declare(
         Whole(1024, 65535),
         7714,
         label="Port",
@@ -299,14 +259,14 @@ class Settings:
         section=Section.NETWORK,
         live=False,
     )
-    start_at_login: bool = _declare(
+    start_at_login: bool = declare(
         Switch(),
         False,
         label="Start at login",
         help="Start Idlebloom in the tray whenever you log in to this PC's desktop.",
         section=Section.PROGRAM,
     )
-    language: Language = _declare(
+    language: Language = declare(
         Choice(Language),
         Language.AUTO,
         label="Language",
@@ -314,7 +274,7 @@ class Settings:
         "else English. en: English. de: German.",
         section=Section.PROGRAM,
     )
-    api_key_required: bool = _declare(
+    api_key_required: bool = declare(
         Switch(),
         False,
         label="Ask programs for the API key",

@@ -13,8 +13,8 @@ from PySide6.QtCore import QEvent, QObject, Qt, Signal
 from PySide6.QtGui import QKeyEvent, QWheelEvent
 from PySide6.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QLineEdit, QWidget
 
+from core.declare import Setting
 from core.kinds import Choice, Decimal, Switch, Whole
-from core.settings import Setting
 from core.words import _
 from desktop import parts
 from desktop.labels import about, limits, option

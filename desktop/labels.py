@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from core.declare import Section, Setting
 from core.kinds import Addresses, Choice, Decimal, Switch, Whole
-from core.settings import Section, Setting
 from core.words import N_, _
 
 SECTIONS = {

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QFrame, QTabWidget, QVBoxLayout, QWidget
 
-from core.settings import DECLARED, Section, Setting
+from core.declare import Section, Setting
+from core.settings import DECLARED
 from core.words import _
 from desktop import parts
 from desktop.editors import Editor, editor_for

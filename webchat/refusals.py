@@ -160,7 +160,7 @@ def _for_a_person() -> bool:
 
 
 def _page(refusal: Refusal) -> Response:
-    way_back = refusal.status in (404, 405)
+    way_back = refusal.status in (401, 404, 405)
     return make_response(
         render_template("refused.html", title=refusal.title, advice=refusal.advice, way_back=way_back)
     )

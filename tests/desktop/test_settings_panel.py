@@ -10,8 +10,9 @@ from PySide6.QtCore import QPoint
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QCheckBox, QComboBox, QLabel, QLineEdit, QScrollArea
 
+from core.declare import Section, Setting
 from core.kinds import Addresses, Decimal, Device, Folder, Hours, Names, Whole
-from core.settings import DECLARED, Section, Setting, to_json
+from core.settings import DECLARED, to_json
 from desktop import pc
 from desktop.app import App
 from desktop.editors import ChoiceEditor, NumberEditor, SwitchEditor
