@@ -25,6 +25,7 @@ from core.model.config import ModelConfig, read_config, ref
 from core.ring.client import CHUNK
 from core.routing.connections import Connections
 from core.routing.opening import Way
+from core.routing.planner import bytes_a_row, sends_slowly
 from core.routing.route import plan
 from core.routing.session import Session
 from core.serving.orders import WorkerConfig
@@ -50,6 +51,8 @@ class Swarm:
         self._looked_at = -READ_SECONDS
         self.moves = 0
         """How often a route has changed under an answer, which such a benchmark does not mean to measure."""
+        self.may_narrow = True
+        """Whether prompts go in int8 blocks where the planner would have them so."""
 
     async def answer(self, ids: Sequence[int], count: int) -> Timing:
         """One answer in a session of its own; opening it is part of the time to the first token."""
@@ -94,7 +97,9 @@ class Swarm:
         route = plan(self.records, self.config.layers, avoid=avoid)
         used = {stage.peer_id for stage in route.stages}
         chosen = {record.peer_id: record for record in self.records if record.peer_id in used}
-        return Way(route, chosen, {peer: self.peer.directory.sealed(r) for peer, r in chosen.items()})
+        sealed = {peer: self.peer.directory.sealed(record) for peer, record in chosen.items()}
+        slow = sends_slowly(route, chosen, bytes_a_row(chosen.values(), self.config.hidden))
+        return Way(route, chosen, sealed, narrow=self.may_narrow and slow)
 
 
 @asynccontextmanager

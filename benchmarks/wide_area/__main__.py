@@ -20,6 +20,7 @@ from typing import Any
 from benchmarks.command import Asked
 from benchmarks.measure import Results, Row, Run, in_time
 from benchmarks.wide_area import emulated, first, real
+from benchmarks.wide_area.prompt import long_prompt
 from benchmarks.wide_area.proposals import speculation
 from benchmarks.wide_area.stand import FAR, FULL, NEAR, NEAR_FAST, QUICK, Bench, Scale
 from core.errors import IdlebloomError
@@ -29,7 +30,8 @@ Every donor is a worker process, and the client this process, on a host of its o
 one device. One process (`benchmarks/internet/router.py`) carries the packets between hosts and gives each its
 rates, delay and queue; `python -m benchmarks.internet` measures it beside what it was told. Every host has
 the rate that the row names, both ways; the delay is one way between any two hosts. Packets are of 1,500
-bytes, at 1 Gbit/s of 9,000. TCP is CUBIC as Linux has it, first window and slow start after idleness
+bytes, at 1 Gbit/s of 9,000. TCP is CUBIC where the kernel lets a namespace choose it, else BBR, as on the
+AMD machine of these runs, first window and slow start after idleness
 included. Greedy, one thread a process, speculation off unless the row is about it. Steps are tokens after
 the first; a step's time is the mean of an answer's, and a row's value the median over answers.
 *Chain alone* is the same engine with all layers in one process, without a network, in the same rounds; the
@@ -51,6 +53,10 @@ BENCHMARKS: dict[str, Measure] = {
     "ring": real.ring,
     "first-token": first.emulated,
     "first-token-560m": first.real,
+    "long-prompt-4": long_prompt(NEAR, capped=False),
+    "long-prompt-100": long_prompt(FAR, capped=False),
+    "long-prompt-4-half": long_prompt(NEAR, capped=True),
+    "long-prompt-100-half": long_prompt(FAR, capped=True),
     "speculation": speculation,
     "12-100-100": emulated.at_once(12, FAR),
     "12-1000-4": emulated.at_once(12, NEAR_FAST),

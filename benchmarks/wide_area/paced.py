@@ -1,10 +1,10 @@
 """A worker whose engine takes a declared time: what a benchmark emulates where this machine cannot compute.
 
-    python -m benchmarks.wide_area.paced STEP ROW SESSION ROWS [the worker's own arguments]
+    python -m benchmarks.wide_area.paced STEP ROW SESSION ROWS HOLLOW [the worker's own arguments]
 
 A batch of n rows of s sessions takes max(STEP, ROW × n) + SESSION × (s - 1) seconds, and no less than the
 real, small model needs: reading the weights binds a few rows, arithmetic binds many. A batch takes at most
-ROWS rows of prompts.
+ROWS rows of prompts. HOLLOW is 1 where blocks shall not be loaded: they give what they got.
 """
 
 from __future__ import annotations
@@ -15,7 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from torch import Tensor
+
+import core.model.span
 import core.serving.donor
+from core.model.attention import Attention
 from core.serving import worker
 from core.serving.engine import PREFILL_ROWS, Engine
 from core.serving.jobs import Done, Job
@@ -29,12 +33,13 @@ class Pace:
     row: float
     session: float
     rows: int = PREFILL_ROWS
+    hollow: bool = False
 
     def seconds(self, rows: int, sessions: int) -> float:
         return max(self.step, self.row * rows) + self.session * (sessions - 1)
 
     def words(self) -> tuple[str, ...]:
-        return str(self.step), str(self.row), str(self.session), str(self.rows)
+        return str(self.step), str(self.row), str(self.session), str(self.rows), str(int(self.hollow))
 
 
 class PacedEngine(Engine):
@@ -54,10 +59,22 @@ class PacedEngine(Engine):
         return results
 
 
+class Hollow:
+    """Stands where a block does."""
+
+    recordable = False
+    linears = ()
+
+    def __call__(self, hidden: Tensor, _cache: Tensor, _how: Attention) -> Tensor:
+        return hidden
+
+
 def main() -> None:
-    step, row, session, rows = sys.argv[1:5]
-    del sys.argv[1:5]
+    step, row, session, rows, hollow = sys.argv[1:6]
+    del sys.argv[1:6]
     PacedEngine.pace = Pace(float(step), float(row), float(session), int(rows))
+    if int(hollow):
+        core.model.span.load_block = lambda *_: Hollow()  # type: ignore[assignment]
     core.serving.donor.Engine = PacedEngine  # type: ignore[attr-defined]
     worker.main()
 

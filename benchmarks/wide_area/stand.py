@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,8 +112,10 @@ async def stand(
     *,
     alone: bool = False,
     hosts: Sequence[Host] = (),
+    more: Mapping[str, Any] = {},
 ) -> AsyncIterator[Stand]:
-    """Donors at ``places``, all serving; ``hosts`` are those whose links are not as ``link`` says."""
+    """Donors at ``places``, all serving; ``hosts`` are those whose links are not as ``link`` says, ``more``
+    as in ``wide_swarm``."""
     folder = await random_weights(shape, bench.folder)
     config = read_config(folder)
     async with AsyncExitStack() as stack:
@@ -126,7 +128,9 @@ async def stand(
         special = {host.name: host for host in hosts}
         linked = [special.get(name) or link.host(name) for name in names]
         net = await stack.enter_async_context(Internet(linked, mtu=link.mtu))
-        swarm = await stack.enter_async_context(wide_swarm(net, folder, places, dtype=dtype, threads=1))
+        swarm = await stack.enter_async_context(
+            wide_swarm(net, folder, places, dtype=dtype, threads=1, more=more)
+        )
         yield Stand(net, swarm, config.layers, config.vocab, one)
 
 

@@ -246,14 +246,18 @@ class Planner:
         return lambda one, other: known(one, other) + (APART if (one, other) in apart else 0.0)
 
     def _row_bytes(self, records: Collection[Record]) -> int:
-        """Of a token's activations, in the dtype that these donors would speak."""
-        wide = all(record.wire[:1] == (WireDtype.FLOAT32,) for record in records)
-        return self._hidden * (4 if wide else 2)
+        return bytes_a_row(records, self._hidden)
 
     def _readers(self, session: int) -> Counter[PeerId]:
         """This client's other sessions that are answering, by donor."""
         routes = [route for number, route in self._answering.items() if number != session]
         return Counter(stage.peer_id for route in routes for stage in route.stages)
+
+
+def bytes_a_row(records: Collection[Record], hidden: int) -> int:
+    """Of a token's activations, in the dtype that these donors would speak."""
+    wide = all(record.wire[:1] == (WireDtype.FLOAT32,) for record in records)
+    return hidden * (4 if wide else 2)
 
 
 def sends_slowly(route: Route, records: Mapping[PeerId, Record], row_bytes: int) -> bool:

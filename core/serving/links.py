@@ -226,7 +226,7 @@ class Links:
 
     def __init__(self, peer: Peer, events: LinkEvents) -> None:
         self.upload = Upload()
-        self.metering = Metering(lambda: self.upload.cap_base(time.monotonic()), self.upload.silent)
+        self.metering = Metering(lambda: self.upload.cap_base(time.monotonic()), self.upload.carried)
         self._peer, self._events = peer, events
         self._links: dict[tuple[PeerId, Lane], Link] = {}
 

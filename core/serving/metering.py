@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from core.meter import OVERHEAD, Caps, Throttle, Traffic, Urgency, cap_of
+from core.serving.upload import Carried
 from core.swarm.traffic import Gauge
 from core.terms import PeerId
 
@@ -30,19 +31,19 @@ SILENT_RATE = 8_000
 
 class Metering:
     """Belongs to one event loop. ``measured`` tells the upload in bytes a second, 0 while it is not known;
-    ``pid`` the process whose connections count. ``silent`` is told where the wire has carried nothing of
-    prompts for so many seconds, and the time."""
+    ``pid`` the process whose connections count. ``wire`` is told what has arrived at the other ends, in how
+    many seconds."""
 
     def __init__(
         self,
         measured: Callable[[], float] = lambda: 0.0,
-        silent: Callable[[float, float], None] = lambda _seconds, _now: None,
+        wire: Callable[[Carried], None] = lambda _carried: None,
     ) -> None:
         self.up, self.down = Throttle(), Throttle()
         self.pid: Callable[[], int | None] = lambda: None
         self.owner: PeerId | None = None
         """The node of this PC, whose chats are counted and not held up."""
-        self._measured, self._silent, self._caps = measured, silent, Caps()
+        self._measured, self._wire, self._caps = measured, wire, Caps()
         self._gauge = Gauge()
         self._urgent = Traffic()
         self._urgent_rates = (0.0, 0.0)
@@ -111,12 +112,14 @@ class Metering:
         """``seconds`` after the last look."""
         before, pid = self._gauge.total, self.pid()
         if pid is not None:
+            arrived = self._gauge.arrived
             new = await asyncio.to_thread(self._gauge.look, pid) - before
             now = time.monotonic()
             self.up.limit.carried(new.up, now)
             self.down.limit.carried(new.down, now)
-            if self._gauge.total.up and new.up - OVERHEAD * self._urgent.up < SILENT_RATE * seconds:
-                self._silent(seconds, now)
+            if self._gauge.total.up:
+                silent = new.up - OVERHEAD * self._urgent.up < SILENT_RATE * seconds
+                self._wire(Carried(self._gauge.arrived - arrived, seconds, silent, now))
         part = min(seconds / FAMILIAR_SECONDS, 1.0)
         up, down = self._urgent_rates
         new_rates = (self._urgent.up / seconds, self._urgent.down / seconds)

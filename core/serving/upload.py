@@ -10,6 +10,7 @@ waiting.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -30,10 +31,14 @@ ASSUMED = 12.5e6
 MOST_ON_THE_WAY = 16 << 20
 SUSTAINED_SECONDS, SUSTAINED_BYTES = 2.0, 1_000_000
 """What was sent for less long, or is less, tells of TCP's slow start, not of what the link can do;"""
-SUSTAINED_FOR = 600.0
-"""and after so many seconds it is measured anew: what a cap held up could not show more than the cap."""
+SUSTAINED_TIMES, SUSTAINED_FOR = 60.0, 600.0
+"""and after so many times as long, at most so many seconds, it is measured anew: what a cap held up could not
+show more than the cap, and what was measured for a few seconds may be far below the link."""
+STRETCH_SECONDS = 1.0
+"""The shortest stretch of a busy time that tells what the link carries."""
 WEIGHT = 0.3
-"""Of a new measurement against the average of those before."""
+"""Of a lower measurement against the average of those before. A higher one is believed at once: so much did
+arrive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,16 @@ class Way:
     session: bytes
     stage: int
     epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What the wire has brought to the other ends in the last ``seconds``; ``silent``: nothing of prompts."""
+
+    arrived: int
+    seconds: float
+    silent: bool
+    now: float
 
 
 class Upload:
@@ -61,7 +76,11 @@ class Upload:
         self._bytes = 0
         self._spoilt = False
         self._silent = 0.0
-        self._sustained_at = 0.0
+        self._trusted_until = 0.0
+        self._carried: deque[Carried] = deque()
+        """Within the busy time, of the last ``STRETCH_SECONDS``."""
+        self._best = 0.0
+        """Bytes a second in the best stretch of the busy time."""
 
     def on_the_way(self, remote: PeerId) -> int:
         """Bytes that keep the wire to a peer busy until word of the first is back: twice what was measured
@@ -75,6 +94,8 @@ class Upload:
             self._under_way.clear()
         if not self._under_way:
             self._since, self._bytes, self._spoilt, self._silent = now, 0, False, 0.0
+            self._best = 0.0
+            self._carried.clear()
         self._under_way[way, hop] = size
         self._bytes += size
 
@@ -92,14 +113,23 @@ class Upload:
         """By a cap of the owner's: this busy time tells nothing."""
         self._spoilt = True
 
-    def silent(self, seconds: float, now: float) -> None:
-        """The wire has carried nothing for so long up to now, whatever is under way."""
-        if self._under_way:
-            self._silent += min(seconds, now - self._since)
+    def carried(self, carried: Carried) -> None:
+        """What the wire tells, whatever is under way."""
+        if not self._under_way:
+            return
+        if carried.silent:
+            self._silent += min(carried.seconds, carried.now - self._since)
+        if carried.now - carried.seconds < self._since:
+            return  # some of it is of before
+        self._carried.append(carried)
+        taken = sum(one.seconds for one in self._carried)
+        if taken >= STRETCH_SECONDS:
+            self._best = max(self._best, sum(one.arrived for one in self._carried) / taken)
+            self._carried.popleft()
 
     def cap_base(self, now: float) -> float:
         """What a part of may be set aside as a cap, 0 where that is not known or not known any more."""
-        return self.sustained if now - self._sustained_at <= SUSTAINED_FOR else 0.0
+        return self.sustained if now <= self._trusted_until else 0.0
 
     def lost(self, remote: PeerId) -> None:
         """What is under way to this peer may never be acknowledged."""
@@ -122,8 +152,9 @@ class Upload:
         rate = self._bytes / max(seconds, self._bytes / FASTEST)
         if seconds < LEAST_SECONDS:
             self.rate = max(self.rate, rate) if self.rate else 0.0
-        else:
-            self.rate = rate if not self.rate else (1 - WEIGHT) * self.rate + WEIGHT * rate
+            return
+        rate = max(rate, self._best)
+        self.rate = max(rate, (1 - WEIGHT) * self.rate + WEIGHT * rate)
         if seconds >= SUSTAINED_SECONDS and self._bytes >= SUSTAINED_BYTES:
             self.sustained = max(self.cap_base(now), rate)
-            self._sustained_at = now
+            self._trusted_until = now + min(SUSTAINED_TIMES * seconds, SUSTAINED_FOR)

@@ -30,7 +30,7 @@ _MESSAGE = 72
 """Bytes of inet_diag_msg, after which attributes come."""
 _BUFFER = 1 << 18
 # Places in struct tcp_info (linux/tcp.h).
-_BYTES_RECEIVED, _SEGS_OUT, _SEGS_IN, _BYTES_SENT = 128, 136, 140, 200
+_MSS, _BYTES_RECEIVED, _SEGS_OUT, _SEGS_IN, _DELIVERED, _BYTES_SENT = 16, 128, 136, 140, 192, 200
 _NEEDED = _BYTES_SENT + 8
 
 
@@ -39,6 +39,8 @@ class _Socket:
     inode: int
     local: bool
     carried: Traffic
+    arrived: int
+    """Bytes sent that the other end has, headers included: of what is lost on the way, each once."""
 
 
 class Gauge:
@@ -48,21 +50,24 @@ class Gauge:
     def __init__(self, *, within: bool = False) -> None:
         self._within = within
         self.total = Traffic()
-        self._seen: dict[int, Traffic] = {}
+        self.arrived = 0
+        """Of the bytes sent, those that have reached the other end."""
+        self._seen: dict[int, _Socket] = {}
 
     def look(self, pid: int) -> Traffic:
         """The sum since the beginning, all processes that were ever asked about together. Where the kernel
         does not tell, it stands still."""
         inodes = _inodes(pid)
         now = {
-            one.inode: one.carried
-            for one in _sockets()
-            if one.inode in inodes and (self._within or not one.local)
+            one.inode: one for one in _sockets() if one.inode in inodes and (self._within or not one.local)
         }
-        for inode, carried in now.items():
-            before = self._seen.get(inode, Traffic())
-            if carried.up >= before.up and carried.down >= before.down:
-                self.total += carried - before
+        for inode, one in now.items():
+            before = self._seen.get(inode, _Socket(inode, one.local, Traffic(), 0))
+            new = one.carried - before.carried
+            if new.up >= 0 and new.down >= 0:
+                self.total += new
+                # Segments that are not full count as full ones there, but not as sent.
+                self.arrived += min(max(one.arrived - before.arrived, 0), new.up)
         self._seen = now
         return self.total
 
@@ -131,9 +136,11 @@ def _parsed(message: bytes) -> _Socket | None:
     if info is None:
         return None
     received, segs_out, segs_in = struct.unpack_from("=QII", info, _BYTES_RECEIVED)
+    (mss,) = struct.unpack_from("=I", info, _MSS)
+    (delivered,) = struct.unpack_from("=I", info, _DELIVERED)
     (sent,) = struct.unpack_from("=Q", info, _BYTES_SENT)
     carried = Traffic(sent + HEADERS * segs_out, received + HEADERS * segs_in)
-    return _Socket(inode, _is_here(source, target), carried)
+    return _Socket(inode, _is_here(source, target), carried, delivered * (mss + HEADERS))
 
 
 def _info(attributes: bytes) -> bytes | None:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from core.serving.upload import GIVEN_UP_SECONDS, LEAST_BYTES, SUSTAINED_BYTES, SUSTAINED_FOR, Upload, Way
+from core.serving.upload import (
+    GIVEN_UP_SECONDS,
+    LEAST_BYTES,
+    SUSTAINED_BYTES,
+    SUSTAINED_FOR,
+    SUSTAINED_TIMES,
+    Carried,
+    Upload,
+    Way,
+)
 from core.terms import PeerId
 
 ONE = Way(PeerId("one"), b"s" * 16, 1, 1)
@@ -84,16 +93,44 @@ def test_lost_frames_are_no_measurement() -> None:
 def test_time_without_anything_on_the_wire_is_no_sending() -> None:
     """The receiver was frozen, or its link cut: that says nothing of this upload."""
     upload = Upload()
-    upload.silent(5.0, 9.0)
+    upload.carried(Carried(0, 5.0, True, 9.0))
     upload.sent(ONE, 0, SIZE, 10.0)
-    upload.silent(0.5, 10.2)
+    upload.carried(Carried(0, 0.5, True, 10.2))
     for second in (12.0, 12.5, 13.0):
-        upload.silent(0.5, second)
+        upload.carried(Carried(0, 0.5, True, second))
     upload.received(ONE, 0, 13.7)
     assert upload.rate == pytest.approx(SIZE / 2.0)
     upload.sent(ONE, 1, SIZE, 20.0)
     upload.received(ONE, 1, 21.0)
     assert upload.rate > SIZE / 2.0
+
+
+def test_the_best_stretch_of_a_busy_time_tells_what_the_link_carries() -> None:
+    """TCP began slowly, then the next stage's window was full; what was on the wire before does not count."""
+    upload = Upload()
+    upload.carried(Carried(9 * SIZE, 0.5, False, 9.9))
+    upload.sent(ONE, 0, 3 * SIZE, 10.0)
+    upload.carried(Carried(9 * SIZE, 0.5, False, 10.1))
+    for second, arrived in ((10.6, 0.1), (11.1, 1.0), (11.6, 1.0), (12.1, 0.5), (13.1, 0.4)):
+        upload.carried(Carried(int(arrived * SIZE), 0.5, False, second))
+    upload.received(ONE, 0, 14.0)
+    assert upload.rate == pytest.approx(2 * SIZE)
+    assert upload.cap_base(15.0) == pytest.approx(2 * SIZE)
+    upload.sent(ONE, 1, SIZE, 20.0)
+    upload.received(ONE, 1, 22.0)
+    assert upload.rate < 2 * SIZE
+
+
+def test_more_than_was_thought_is_believed_at_once() -> None:
+    """So much did arrive."""
+    assert measured((0.0, 10.0), (20.0, 21.0)).rate == pytest.approx(1e6)
+
+
+def test_a_short_measurement_is_soon_made_anew() -> None:
+    """It may be far below what the link carries, and half of it would be the cap."""
+    short, long = measured((10.0, 12.0)), measured((10.0, 25.0))
+    assert short.cap_base(12.0 + 2 * SUSTAINED_TIMES) and not short.cap_base(13.0 + 2 * SUSTAINED_TIMES)
+    assert long.cap_base(25.0 + SUSTAINED_FOR) and not long.cap_base(26.0 + SUSTAINED_FOR)
 
 
 def test_what_a_cap_is_a_part_of_is_measured_anew_now_and_then() -> None:
