@@ -13,7 +13,7 @@ from core.handed import secrets_of
 from core.paths import Paths
 from core.preferences import Preferences
 from core.secrets import Secret
-from core.settings import Settings, changed
+from core.settings import BUNDLED, Settings, changed
 
 NAME = "join"
 HELP = "join the swarm that an invite link leads to"
@@ -51,11 +51,16 @@ def run(args: argparse.Namespace, paths: Paths) -> int:
             )
         )
         return 0
-    kind = "private swarm" if invite.secret is not None else "open swarm"
-    print(f"This PC is now of a {kind} with the model {invite.model}.")
+    kind = "a private swarm" if invite.secret is not None else "an open swarm"
+    what = "the bundled demo model" if invite.model == BUNDLED else invite.model
+    print(f"This PC now belongs to {kind}; its model is {what}.")
     if verdict is Verdict.SILENT:
         print("None of its meeting points answers now; they are tried again whenever a node runs.")
-    print("Start the node again: it still is in the swarm before." if running else "Next: idlebloom node")
+    print(
+        "Start the node again: until then it stays in the swarm that it was in."
+        if running
+        else "Next: idlebloom node"
+    )
     return 0
 
 
