@@ -237,3 +237,15 @@ def test_nothing_that_a_model_writes_runs(page: Page, server: Server) -> None:
         "return fetch(`/api/conversations/${location.hash.slice(1)}/export`).then((answer) => answer.text())"
     )
     assert json.loads(exported)["messages"][1]["text"] == page.reader.answer
+
+
+def test_what_is_typed_after_a_dialog_was_closed_by_mouse_arrives(page: Page) -> None:
+    """The field has its focus back, and its caret."""
+    keys = ActionChains(page.chrome)
+    page.wait(lambda: page.focus() == "question")
+    keys.key_down(Keys.CONTROL).send_keys("/").key_up(Keys.CONTROL).perform()
+    page.wait(lambda: page.find("#keys-dialog").is_displayed())
+    page.find("#keys-dialog button").click()
+    page.wait(lambda: page.focus() == "question")
+    ActionChains(page.chrome).send_keys("Who are you?").perform()
+    page.wait(lambda: page.find("#question").get_property("value") == "Who are you?")

@@ -18,4 +18,13 @@ export function setUpKeys({ begin, search }) {
     } else return;
     event.preventDefault();
   });
+  document.addEventListener("close", giveCaretBack, true);
+}
+
+// Of a dialog that was closed by a click Chromium gives the focus back to a field, but no caret: what is typed is lost.
+function giveCaretBack() {
+  const field = document.activeElement;
+  if (!field?.matches("textarea, input")) return;
+  field.blur();
+  field.focus({ preventScroll: true });
 }
