@@ -52,7 +52,8 @@ class Asking:
         for connection, message in zip(self._stages, self._opens, strict=True):
             connection.send(message)
         try:
-            await asyncio.wait_for(self._ready, READY_SECONDS)
+            async with asyncio.timeout(READY_SECONDS):
+                await self._ready
         except TimeoutError:
             raise StageLost(self._stages[0].remote, "not all stages answered") from None
         return Prepared(self._way, self.epoch, self._stages, self._standings, staying)
@@ -94,7 +95,8 @@ class Filling:
         """Returns when the replacement has nearly caught up. Raises ``SwarmError``."""
         self._connection.send(self._opening)
         try:
-            await asyncio.wait_for(self._ready, READY_SECONDS)
+            async with asyncio.timeout(READY_SECONDS):
+                await self._ready
         except TimeoutError:
             raise StageLost(self.peer, "it did not answer") from None
         self._connection.send(self._client.fill_terms(self._opening.stage, self.epoch))

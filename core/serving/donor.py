@@ -39,6 +39,7 @@ NEWS_SECONDS = 3
 """Sooner where the way to its neighbours has become known, or has changed by more than"""
 NEWS_DELAY = 0.005
 """seconds; but no sooner than this."""
+ANNOUNCE_SECONDS = 5.0
 WITHDRAW_SECONDS = 2.0
 DRAIN_LOOK_SECONDS = 0.1
 ANNOUNCE_PAUSES = (0.3, 0.7, 1.5, 3.0)
@@ -260,7 +261,8 @@ class Donor:
         self.sessions.opening.span = span
         self._started_at = time.time()
         with suppress(SwarmError, TimeoutError):
-            await asyncio.wait_for(self.peer.directory.announce(self._record(self._state)), 5.0)
+            async with asyncio.timeout(ANNOUNCE_SECONDS):
+                await self.peer.directory.announce(self._record(self._state))
         self.sessions.announce_dropped(seconds)
         deadline = time.monotonic() + seconds
         while self.sessions.outside(span):
@@ -286,7 +288,8 @@ class Donor:
         if self._keeping is not None:
             self._keeping.cancel()
         with suppress(SwarmError, TimeoutError):
-            await asyncio.wait_for(self._announcer.withdraw(), WITHDRAW_SECONDS)
+            async with asyncio.timeout(WITHDRAW_SECONDS):
+                await self._announcer.withdraw()
         self.sessions.announce_leaving(seconds)
         deadline = time.monotonic() + seconds
         while len(self.sessions) and time.monotonic() < deadline:
@@ -302,7 +305,8 @@ class Donor:
         self.engine.close()
         await self.pinger.close()
         with suppress(SwarmError, TimeoutError):
-            await asyncio.wait_for(self._announcer.withdraw(), WITHDRAW_SECONDS)
+            async with asyncio.timeout(WITHDRAW_SECONDS):
+                await self._announcer.withdraw()
 
     async def _keep(self) -> None:
         """Tends the sessions, and tells the directory now and then what has changed."""

@@ -36,6 +36,8 @@ SUSTAINED_TIMES, SUSTAINED_FOR = 60.0, 600.0
 show more than the cap, and what was measured for a few seconds may be far below the link."""
 STRETCH_SECONDS = 1.0
 """The shortest stretch of a busy time that tells what the link carries."""
+SLOWER_SECONDS, SLOWER_TIMES = 4.0, 2.0
+"""A link whose best stretch in so long is so many times below what was measured has become slower."""
 WEIGHT = 0.3
 """Of a lower measurement against the average of those before. A higher one is believed at once: so much did
 arrive."""
@@ -81,6 +83,8 @@ class Upload:
         """Within the busy time, of the last ``STRETCH_SECONDS``."""
         self._best = 0.0
         """Bytes a second in the best stretch of the busy time."""
+        self._stretches: deque[float] = deque()
+        """Those of late, as long as the wire was not silent."""
 
     def on_the_way(self, remote: PeerId) -> int:
         """Bytes that keep the wire to a peer busy until word of the first is back: twice what was measured
@@ -96,6 +100,7 @@ class Upload:
             self._since, self._bytes, self._spoilt, self._silent = now, 0, False, 0.0
             self._best = 0.0
             self._carried.clear()
+            self._stretches.clear()
         self._under_way[way, hop] = size
         self._bytes += size
 
@@ -119,13 +124,26 @@ class Upload:
             return
         if carried.silent:
             self._silent += min(carried.seconds, carried.now - self._since)
+            self._stretches.clear()
         if carried.now - carried.seconds < self._since:
             return  # some of it is of before
         self._carried.append(carried)
         taken = sum(one.seconds for one in self._carried)
         if taken >= STRETCH_SECONDS:
-            self._best = max(self._best, sum(one.arrived for one in self._carried) / taken)
+            stretch = sum(one.arrived for one in self._carried) / taken
+            self._best = max(self._best, stretch)
+            self._stretches.append(stretch)
             self._carried.popleft()
+            if len(self._stretches) * carried.seconds >= SLOWER_SECONDS:
+                self._follow(max(self._stretches))
+                self._stretches.popleft()
+
+    def _follow(self, best: float) -> None:
+        """No second of the last few has carried more, though there was something to carry all the time: not
+        only at its end does a long prompt show that the link has become slower."""
+        if best * SLOWER_TIMES < self.rate and not self._spoilt:
+            self.rate = max(best, self.rate / MOST_SLOWER)
+            self.sustained = min(self.sustained, self.rate)
 
     def cap_base(self, now: float) -> float:
         """What a part of may be set aside as a cap, 0 where that is not known or not known any more."""

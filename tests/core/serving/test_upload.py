@@ -121,6 +121,23 @@ def test_the_best_stretch_of_a_busy_time_tells_what_the_link_carries() -> None:
     assert upload.rate < 2 * SIZE
 
 
+@pytest.mark.parametrize("held_up", [False, True])
+def test_a_link_that_has_become_slower_is_known_while_a_prompt_is_sent(held_up: bool) -> None:
+    """Within seconds of sending all the time; not while a cap holds it up, or the other end is frozen."""
+    upload = measured((10.0, 14.0), (15.0, 15.5))
+    fast = upload.rate
+    upload.sent(ONE, 2, 60 * SIZE, 20.0)
+    if held_up:
+        upload.held_up()
+    for quarter in range(1, 12):
+        upload.carried(Carried(25_000, 0.25, quarter == 5, 20.0 + quarter / 4))
+    assert upload.rate == fast
+    for quarter in range(12, 26):
+        upload.carried(Carried(25_000, 0.25, False, 20.0 + quarter / 4))
+    assert upload.rate == pytest.approx(fast if held_up else max(1e5, fast / 16))
+    assert upload.sustained == pytest.approx(2.5e5 if held_up else upload.rate)
+
+
 def test_more_than_was_thought_is_believed_at_once() -> None:
     """So much did arrive."""
     assert measured((0.0, 10.0), (20.0, 21.0)).rate == pytest.approx(1e6)
