@@ -33,7 +33,7 @@ class Cap:
     """On what donors send."""
 
     mbit: float | None
-    """``None``: the default, a part of what was measured."""
+    """``None``: the default, a part of what was measured. One that holds nothing up lets that be measured."""
     called: str
 
     def part_of(self, link: Net) -> float:
@@ -44,7 +44,7 @@ class Cap:
 def long_prompt(link: Net, *, capped: bool) -> Callable[[Bench, str], Coroutine[Any, Any, list[Row]]]:
     """The prompt as donors and planner have it, beside the same in bfloat16, in turns. ``capped``: by half of
     what was measured, as donors are unless their owners say otherwise."""
-    cap = Cap(None, "by default half of the upload") if capped else Cap(link.mbit, "the whole upload")
+    cap = Cap(None, "by default half of the upload") if capped else Cap(10 * link.mbit, "the whole upload")
 
     async def measure(bench: Bench, name: str) -> list[Row]:
         places = places_for(split(await layers_of(bench, SHAPE), DONORS), GPU)
