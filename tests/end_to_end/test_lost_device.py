@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from core.node import beginning
 from core.node import node as module
 from core.node.checkpoint import Model
 from core.node.delivery import Delivery, Report
@@ -62,7 +63,7 @@ async def test_a_lost_device_ends_the_worker_which_comes_back(
     """The answer goes on over the replica, the same text; the status says what happened; then it serves
     again, from a process that has the device anew."""
     FragileWorker.file = tmp_path / "poison"
-    monkeypatch.setattr(module, "Worker", FragileWorker)
+    monkeypatch.setattr(beginning, "Worker", FragileWorker)
     monkeypatch.setattr(module, "RETRY_SECONDS", (0.5,))
     peer = await start_peer(identity=tmp_path / "node.key", runtime=tmp_path)
     node = Node(peer, Model.read(bundled_model()), "test")
