@@ -281,54 +281,73 @@ __device__ __forceinline__ float gelu(float x) {
     return 0.5f * x * (1.0f + tanhf(0.79788456f * (x + 0.044715f * x * x * x)));
 }
 
-// `out` [m, n] bfloat16, or float32 where `wide`. `bias` may be null. NT: pieces of 8 rows of x.
-template <int FORMAT, int NT, int ROWS>
-__global__ void __launch_bounds__(256, NT == 1 ? 4 : 2) product(
+// What a byte of NF4 stands for, a copy a lane, so that lanes never meet in a bank.
+__device__ __forceinline__ void fill_pairs(u32* pairs, const float* levels) {
+    for (int byte = threadIdx.x; byte < 256; byte += blockDim.x) {
+        u32 pair = pack(levels[byte >> 4], levels[byte & 15]);
+        for (int i = 0; i < 32; i++) pairs[byte * 32 + ((i + byte) & 31)] = pair;
+    }
+    __syncthreads();
+}
+
+// `out` [m, n] bfloat16, or float32 where `wide`. `bias` may be null. NT: pieces of 8 rows of x. DEEP: pieces of
+// 16 rows of the matrix that a warp takes at once: what it reads of x serves all of them. BLOCKS: as many shall
+// find room on a multiprocessor.
+template <int FORMAT, int NT, int ROWS, int DEEP, int BLOCKS>
+__global__ void __launch_bounds__(256, BLOCKS) product(
     const u8* numbers, const u8* scale_codes, const float* scale_values, const float* scales, const float* offset,
     const float* levels, const u16* x, const u16* bias, void* out, int n, int k, int m, int with_gelu, int wide) {
     const int SLICES = 8 / ROWS;
     const int LANE = FORMAT == NF4 ? 32 : FORMAT == INT8 ? 16 : 8;  // numbers in a lane's 16 bytes
     const int STEP = 4 * LANE;
-    __shared__ u32 pairs[FORMAT == NF4 ? 256 * 32 : 1];  // what a byte stands for, a copy a lane: no conflicts
-    __shared__ float sums[8][NT * 8][16];
+    const int GROUP = NT < 4 ? NT : 4;
+    __shared__ u32 pairs[FORMAT == NF4 ? 256 * 32 : 1];
+    __shared__ float sums[8][GROUP * 8][16];
     Matrix a = {numbers, scale_codes, scale_values, scales, offset, levels};
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
     int row_warp = warp / SLICES, slice = warp % SLICES;
-    if (FORMAT == NF4) {
-        for (int i = threadIdx.x; i < 256 * 32; i += 256)
-            pairs[i] = pack(a.levels[i / 32 >> 4], a.levels[i / 32 & 15]);
-        __syncthreads();
-    }
-    int from = blockIdx.y * NT * 8;
+    if (FORMAT == NF4) fill_pairs(pairs, levels);
+    int from = blockIdx.y * NT * 8, steps = k / STEP;
     i64 row_bytes = FORMAT == NF4 ? k / 2 : FORMAT == INT8 ? k : 2 * (i64)k;
-    int tiles = (n + 16 * ROWS - 1) / (16 * ROWS);
+    int tiles = (n + 16 * ROWS * DEEP - 1) / (16 * ROWS * DEEP);
     for (int tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
-        int top = min((tile * ROWS + row_warp) * 16, n - 16);  // a last piece may be done twice
-        const u8* low = a.numbers + (i64)(top + g) * row_bytes + t * 16;
-        const u8* high = low + 8 * row_bytes;
-        i64 low_block = (i64)(top + g) * (k / 64) + t / 2, high_block = low_block + 8 * (i64)(k / 64);
-        float c[NT][4];
+        const u8* low[DEEP];
+        i64 low_block[DEEP];
+        float c[DEEP][NT][4];
+        uint4 low_next[DEEP], high_next[DEEP];
+        float low_scale[DEEP], high_scale[DEEP];
 #pragma unroll
-        for (int i = 0; i < NT; i++) c[i][0] = c[i][1] = c[i][2] = c[i][3] = 0.0f;
-        int steps = k / STEP;
-        uint4 low_next, high_next;
-        float low_scale = 0.0f, high_scale = 0.0f;
-        if (slice < steps) {
-            low_next = stream(low + (i64)slice * 64), high_next = stream(high + (i64)slice * 64);
-            if (FORMAT == NF4) {
-                low_scale = nf4_scale(a, low_block + slice * 2);
-                high_scale = nf4_scale(a, high_block + slice * 2);
+        for (int d = 0; d < DEEP; d++) {
+            int top = min(((tile * ROWS + row_warp) * DEEP + d) * 16, n - 16);  // a last piece may be done twice
+            low[d] = a.numbers + (i64)(top + g) * row_bytes + t * 16;
+            low_block[d] = (i64)(top + g) * (k / 64) + t / 2;
+#pragma unroll
+            for (int i = 0; i < NT; i++) c[d][i][0] = c[d][i][1] = c[d][i][2] = c[d][i][3] = 0.0f;
+            low_scale[d] = high_scale[d] = 0.0f;
+            if (slice < steps) {
+                low_next[d] = stream(low[d] + (i64)slice * 64);
+                high_next[d] = stream(low[d] + 8 * row_bytes + (i64)slice * 64);
+                if (FORMAT == NF4) {
+                    low_scale[d] = nf4_scale(a, low_block[d] + slice * 2);
+                    high_scale[d] = nf4_scale(a, low_block[d] + 8 * (i64)(k / 64) + slice * 2);
+                }
             }
         }
         for (int step = slice; step < steps; step += SLICES) {
-            uint4 low_now = low_next, high_now = high_next;
-            u32 low_factor = pack(low_scale, low_scale), high_factor = pack(high_scale, high_scale);
+            uint4 low_now[DEEP], high_now[DEEP];
+            u32 low_factor[DEEP], high_factor[DEEP];
             int next = step + SLICES;
-            if (next < steps) {
-                low_next = stream(low + (i64)next * 64), high_next = stream(high + (i64)next * 64);
-                if (FORMAT == NF4) {
-                    low_scale = nf4_scale(a, low_block + next * 2);
-                    high_scale = nf4_scale(a, high_block + next * 2);
+#pragma unroll
+            for (int d = 0; d < DEEP; d++) {
+                low_now[d] = low_next[d], high_now[d] = high_next[d];
+                low_factor[d] = pack(low_scale[d], low_scale[d]), high_factor[d] = pack(high_scale[d], high_scale[d]);
+                if (next < steps) {
+                    low_next[d] = stream(low[d] + (i64)next * 64);
+                    high_next[d] = stream(low[d] + 8 * row_bytes + (i64)next * 64);
+                    if (FORMAT == NF4) {
+                        low_scale[d] = nf4_scale(a, low_block[d] + next * 2);
+                        high_scale[d] = nf4_scale(a, low_block[d] + 8 * (i64)(k / 64) + next * 2);
+                    }
                 }
             }
             const u16* part = x + (i64)step * STEP + t * LANE;
@@ -342,48 +361,57 @@ __global__ void __launch_bounds__(256, NT == 1 ? 4 : 2) product(
                 }
 #pragma unroll
                 for (int half = 0; half < 2; half++) {
-                    u32 f[4];
-                    if (FORMAT == NF4) {
-                        u32 one = word_of(low_now, q), two = word_of(high_now, q);
-                        f[0] = times(pairs[(one >> 16 * half & 255) * 32 + lane], low_factor);
-                        f[1] = times(pairs[(two >> 16 * half & 255) * 32 + lane], high_factor);
-                        f[2] = times(pairs[(one >> (16 * half + 8) & 255) * 32 + lane], low_factor);
-                        f[3] = times(pairs[(two >> (16 * half + 8) & 255) * 32 + lane], high_factor);
-                    } else if (FORMAT == INT8) {
-                        u32 one = word_of(low_now, 2 * q + half), two = word_of(high_now, 2 * q + half);
-                        f[0] = two_int8(one, 0), f[1] = two_int8(two, 0);
-                        f[2] = two_int8(one, 2), f[3] = two_int8(two, 2);
-                    } else {
-                        f[0] = word_of(low_now, 2 * half), f[1] = word_of(high_now, 2 * half);
-                        f[2] = word_of(low_now, 2 * half + 1), f[3] = word_of(high_now, 2 * half + 1);
-                    }
 #pragma unroll
-                    for (int i = 0; i < NT; i++)
-                        multiply(c[i], f, half ? b[i].z : b[i].x, half ? b[i].w : b[i].y);
+                    for (int d = 0; d < DEEP; d++) {
+                        u32 f[4];
+                        if (FORMAT == NF4) {
+                            u32 one = word_of(low_now[d], q), two = word_of(high_now[d], q);
+                            f[0] = times(pairs[(one >> 16 * half & 255) * 32 + lane], low_factor[d]);
+                            f[1] = times(pairs[(two >> 16 * half & 255) * 32 + lane], high_factor[d]);
+                            f[2] = times(pairs[(one >> (16 * half + 8) & 255) * 32 + lane], low_factor[d]);
+                            f[3] = times(pairs[(two >> (16 * half + 8) & 255) * 32 + lane], high_factor[d]);
+                        } else if (FORMAT == INT8) {
+                            u32 one = word_of(low_now[d], 2 * q + half), two = word_of(high_now[d], 2 * q + half);
+                            f[0] = two_int8(one, 0), f[1] = two_int8(two, 0);
+                            f[2] = two_int8(one, 2), f[3] = two_int8(two, 2);
+                        } else {
+                            f[0] = word_of(low_now[d], 2 * half), f[1] = word_of(high_now[d], 2 * half);
+                            f[2] = word_of(low_now[d], 2 * half + 1), f[3] = word_of(high_now[d], 2 * half + 1);
+                        }
+#pragma unroll
+                        for (int i = 0; i < NT; i++)
+                            multiply(c[d][i], f, half ? b[i].z : b[i].x, half ? b[i].w : b[i].y);
+                    }
                 }
             }
         }
 #pragma unroll
-        for (int i = 0; i < NT; i++) {
-            sums[warp][i * 8 + 2 * t][g] = c[i][0], sums[warp][i * 8 + 2 * t + 1][g] = c[i][1];
-            sums[warp][i * 8 + 2 * t][g + 8] = c[i][2], sums[warp][i * 8 + 2 * t + 1][g + 8] = c[i][3];
-        }
-        __syncthreads();
-        for (int i = threadIdx.x; i < NT * 8 * ROWS * 16; i += 256) {
-            int column = i / (ROWS * 16), group = i / 16 % ROWS, r = i % 16;
-            int row = min((tile * ROWS + group) * 16, n - 16) + r;
-            if (from + column >= m) continue;
-            float y = 0.0f;
+        for (int d = 0; d < DEEP; d++) {
 #pragma unroll
-            for (int s = 0; s < SLICES; s++) y += sums[group * SLICES + s][column][r];
-            if (FORMAT == INT8) y *= a.scales[row];
-            if (bias) y += BFloat16::get(bias[row]);
-            if (with_gelu) y = gelu(y);
-            i64 at = (i64)(from + column) * n + row;
-            if (wide) ((float*)out)[at] = y;
-            else ((u16*)out)[at] = BFloat16::put(y);
+            for (int first = 0; first < NT; first += GROUP) {  // as many at a time as shared memory has room for
+#pragma unroll
+                for (int j = 0; j < GROUP; j++) {
+                    float* mine = c[d][first + j];
+                    sums[warp][j * 8 + 2 * t][g] = mine[0], sums[warp][j * 8 + 2 * t + 1][g] = mine[1];
+                    sums[warp][j * 8 + 2 * t][g + 8] = mine[2], sums[warp][j * 8 + 2 * t + 1][g + 8] = mine[3];
+                }
+                __syncthreads();
+                for (int i = threadIdx.x; i < GROUP * 8 * ROWS * 16; i += 256) {
+                    int column = i / (ROWS * 16), group = i / 16 % ROWS, r = i % 16;
+                    int row = min(((tile * ROWS + group) * DEEP + d) * 16, n - 16) + r, at = from + first * 8 + column;
+                    if (at >= m) continue;
+                    float y = 0.0f;
+#pragma unroll
+                    for (int s = 0; s < SLICES; s++) y += sums[group * SLICES + s][column][r];
+                    if (FORMAT == INT8) y *= a.scales[row];
+                    if (bias) y += BFloat16::get(bias[row]);
+                    if (with_gelu) y = gelu(y);
+                    if (wide) ((float*)out)[(i64)at * n + row] = y;
+                    else ((u16*)out)[(i64)at * n + row] = BFloat16::put(y);
+                }
+                __syncthreads();
+            }
         }
-        __syncthreads();
     }
 }
 
@@ -395,11 +423,7 @@ __global__ void expand(const u8* numbers, const u8* scale_codes, const float* sc
     Matrix a = {numbers, scale_codes, scale_values, scales, offset, levels};
     const int LANE = FORMAT == NF4 ? 8 : 4;  // numbers in 4 bytes
     int lane = threadIdx.x % 32;
-    if (FORMAT == NF4) {
-        for (int i = threadIdx.x; i < 256 * 32; i += blockDim.x)
-            pairs[i] = pack(a.levels[i / 32 >> 4], a.levels[i / 32 & 15]);
-        __syncthreads();
-    }
+    if (FORMAT == NF4) fill_pairs(pairs, levels);
     i64 total = (i64)count * k / LANE, start = (i64)first * k / LANE;
     for (i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x; i < total; i += (i64)gridDim.x * blockDim.x) {
         u32 word = __ldg((const u32*)a.numbers + start + i);

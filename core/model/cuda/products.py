@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -93,18 +93,36 @@ class Matrix:
         return (self.numbers, self.scale_codes, self.scale_values, self.scales, self.offset, self.levels)
 
 
-def pieces(rows: int) -> int:
-    """How many 8 rows of x a warp multiplies at a time: a power of two, at most 4."""
-    return 1 if rows <= 8 else 2 if rows <= 16 else 4
+class Shape(NamedTuple):
+    """How a block of eight warps goes through the matrix: ``rows`` of them take pieces of 16 of its rows side
+    by side, ``deep`` such pieces each, and the others share these pieces' columns; ``blocks`` find room on a
+    multiprocessor. ``pieces`` of 8 rows of x are multiplied at a time."""
+
+    pieces: int
+    rows: int
+    deep: int
+    blocks: int
+
+    def name(self, format_: Format) -> str:
+        return f"product<{int(format_)}, {self.pieces}, {self.rows}, {self.deep}, {self.blocks}>"
 
 
-ROWS_OF = {1: 2, 2: 1, 4: 2}
-"""How many pieces of 16 rows of the matrix a block takes at once, by ``pieces``; measured on an H100."""
+SHAPES: Mapping[Format, Mapping[int, Shape]] = {
+    Format.NF4: {8: Shape(1, 2, 1, 4), 16: Shape(2, 1, 1, 2), 32: Shape(4, 2, 1, 2)},
+    Format.INT8: {8: Shape(1, 2, 1, 4), 16: Shape(2, 1, 1, 2), 32: Shape(4, 2, 1, 2)},
+    Format.BFLOAT16: {8: Shape(1, 2, 1, 4), 16: Shape(2, 1, 1, 2), 32: Shape(4, 2, 1, 2)},
+}
+"""The fastest measured on an H100 (BLOOM-176B's matrices), each up to so many rows; the last for more, too."""
+
+
+def shape_of(format_: Format, rows: int) -> Shape:
+    shapes = SHAPES[format_]
+    return next((shape for most, shape in shapes.items() if rows <= most), shapes[max(shapes)])
 
 
 def product_names(format_: Format) -> tuple[str, ...]:
     """The kernels of products with matrices of this format."""
-    names = tuple(f"product<{int(format_)}, {nt}, {rows}>" for nt, rows in ROWS_OF.items())
+    names = tuple(dict.fromkeys(shape.name(format_) for shape in SHAPES[format_].values()))
     return names if format_ is Format.BFLOAT16 else (*names, f"expand<{int(format_)}>")
 
 
@@ -135,17 +153,15 @@ def multiply(
     *,
     gelu: bool = False,
     wide: bool = False,
-    rows: int | None = None,
+    shape: Shape | None = None,
 ) -> Tensor:
     """x [m, k] bfloat16 → x · aᵀ + bias [m, n], optionally through BLOOM's gelu; float32 where ``wide``."""
     m = x.shape[0]
-    nt = pieces(m)
-    rows = rows or ROWS_OF[nt]
+    shape = shape or shape_of(a.format, m)
     out = torch.empty(m, a.n, dtype=torch.float32 if wide else torch.bfloat16, device=x.device)
-    tiles = -(-a.n // (16 * rows))
-    at_once = kit.processors * (4 if nt == 1 else 2)
-    grid = (min(tiles, at_once), -(-m // (8 * nt)), 1)
-    kit[f"product<{int(a.format)}, {nt}, {rows}>"](
+    tiles = -(-a.n // (16 * shape.rows * shape.deep))
+    grid = (min(tiles, kit.processors * shape.blocks), -(-m // (8 * shape.pieces)), 1)
+    kit[shape.name(a.format)](
         grid, 256, *a.parts(), x, bias, out, a.n, a.k, m, int(gelu), int(wide)
     )
     return out
@@ -190,8 +206,8 @@ class FewBitsLinear:
     @property
     def kind(self) -> tuple[object, ...]:
         a = self.matrix
-        blocks = tuple(ROWS_OF.items())
-        return a.format.name, a.n, a.k, self.many is not None, blocks, SLICE_BYTES, source_hash()
+        shapes = tuple(SHAPES[a.format].values())
+        return a.format.name, a.n, a.k, self.many is not None, shapes, SLICE_BYTES, source_hash()
 
     def made_up(self, rows: int) -> Tensor:
         return torch.randn(rows, self.matrix.k, dtype=torch.bfloat16, device=self.matrix.numbers.device)
