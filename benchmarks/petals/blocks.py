@@ -1,5 +1,5 @@
 """Seconds of a decode step of Petals' own blocks in one process, as its server takes them; run by the
-interpreter of its environment, or with its packages first on the path:
+interpreter of its environment, or with its packages in the folder ``place``:
 
     python benchmarks/petals/blocks.py '{"device": "cuda:0", "hidden": 14336, "heads": 112, …}'
 
@@ -15,21 +15,22 @@ import asyncio
 import json
 import sys
 import time
+import traceback
 from typing import Any
 
 
 def main() -> None:
     given = json.loads(sys.argv[1])
+    if given.get("place"):
+        sys.path.insert(0, given["place"])
     asyncio.set_event_loop(asyncio.new_event_loop())  # its pools make futures when they are made
     found: dict[str, Any] = {}
     for kind in given["kinds"]:
         try:
             found[kind] = _times(given, kind)
-        except Exception as error:  # noqa: BLE001 - of years-old code beside today's libraries: told, not mended
-            found[kind] = f"{type(error).__name__}: {error}"
-            import traceback
-
+        except Exception as error:  # noqa: BLE001 - of years-old code beside today's libraries
             traceback.print_exc()
+            found[kind] = f"{type(error).__name__}: {error}"
     print(json.dumps(found), flush=True)
 
 
@@ -41,10 +42,7 @@ def _times(given: dict[str, Any], kind: str) -> dict[str, list[float]]:
 
     device, dtype = torch.device(given["device"]), getattr(torch, given["dtype"])
     cache = MemoryCache(None)
-    backends = {
-        f"b.{number}": _backend(given, kind, f"b.{number}", cache, device, dtype)
-        for number in range(given["blocks"])
-    }
+    backends = {f"b.{number}": _backend(given, kind, number, cache) for number in range(given["blocks"])}
     step = _MergedInferenceStep(backends)
     found = {}
     for length in given["lengths"]:
@@ -74,13 +72,14 @@ def _times(given: dict[str, Any], kind: str) -> dict[str, list[float]]:
     return found
 
 
-def _backend(given: dict[str, Any], kind: str, uid: str, cache: Any, device: Any, dtype: Any) -> Any:
+def _backend(given: dict[str, Any], kind: str, number: int, cache: Any) -> Any:
     import torch
     from hivemind import BatchTensorDescriptor
     from petals.models.bloom import DistributedBloomConfig, WrappedBloomBlock
     from petals.server.backend import TransformerBackend
     from petals.utils.convert_block import QuantType, convert_block
 
+    device, dtype = torch.device(given["device"]), getattr(torch, given["dtype"])
     config = DistributedBloomConfig(
         hidden_size=given["hidden"], n_head=given["heads"], n_layer=given["blocks"], vocab_size=512
     )
@@ -100,12 +99,10 @@ def _backend(given: dict[str, Any], kind: str, uid: str, cache: Any, device: Any
             else:
                 drawn.normal_(0.0, (2 * given["hidden"]) ** -0.5)
             weight.data = drawn.cpu().clone()
-    module = convert_block(
-        block, int(uid.partition(".")[2]), config, [device], device, QuantType[kind], freeze=True
-    )
+    module = convert_block(block, number, config, [device], device, QuantType[kind], freeze=True)
     schema = (BatchTensorDescriptor(1, 64, given["hidden"], dtype=dtype, compression=0),)
     return TransformerBackend(
-        uid,
+        f"b.{number}",
         module,
         config=config,
         memory_cache=cache,

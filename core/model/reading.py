@@ -172,8 +172,8 @@ def _lane(device: torch.device) -> _Lane:
 
 @cache
 def _threads() -> ThreadPoolExecutor:
-    """Half of the cores: the rest of the program starts meanwhile."""
-    return ThreadPoolExecutor(max(2, min(8, (os.cpu_count() or 2) // 2)), "read")
+    """Hashing takes longest, so nearly all cores; two are left for what starts meanwhile."""
+    return ThreadPoolExecutor(max(2, min(16, (os.cpu_count() or 2) - 2)), "read")
 
 
 def _header(path: Path, file: int) -> tuple[dict[str, Entry], dict[str, str]]:

@@ -35,7 +35,7 @@ class Format(IntEnum):
 
 
 FEW = 64
-"""Up to so many rows may be multiplied as the matrix is read; 32 at a time."""
+"""Up to so many rows may be multiplied as the matrix is read."""
 SLICE_BYTES = 192 << 20
 """An expanded slice of a matrix takes at most so much."""
 
@@ -108,11 +108,19 @@ class Shape(NamedTuple):
 
 
 SHAPES: Mapping[Format, Mapping[int, Shape]] = {
-    Format.NF4: {8: Shape(1, 2, 1, 4), 16: Shape(2, 1, 1, 2), 32: Shape(4, 2, 1, 2)},
-    Format.INT8: {8: Shape(1, 2, 1, 4), 16: Shape(2, 1, 1, 2), 32: Shape(4, 2, 1, 2)},
+    Format.NF4: {
+        1: Shape(1, 2, 1, 4),
+        8: Shape(1, 2, 2, 3),
+        16: Shape(2, 2, 2, 2),
+        32: Shape(4, 2, 2, 2),
+        64: Shape(8, 2, 2, 1),
+    },
+    Format.INT8: {8: Shape(1, 1, 1, 4), 16: Shape(2, 1, 2, 2), 32: Shape(4, 1, 2, 2)},
     Format.BFLOAT16: {8: Shape(1, 2, 1, 4), 16: Shape(2, 1, 1, 2), 32: Shape(4, 2, 1, 2)},
 }
-"""The fastest measured on an H100 (BLOOM-176B's matrices), each up to so many rows; the last for more, too."""
+"""Up to how many rows of x which: the fastest measured on an H100 with BLOOM-176B's matrices. The last is for
+more rows, too. Of one format all have as many ``rows``, so sums are added up in one order however many
+rows there are: what a session is answered does not depend on who else is."""
 
 
 def shape_of(format_: Format, rows: int) -> Shape:
@@ -161,9 +169,7 @@ def multiply(
     out = torch.empty(m, a.n, dtype=torch.float32 if wide else torch.bfloat16, device=x.device)
     tiles = -(-a.n // (16 * shape.rows * shape.deep))
     grid = (min(tiles, kit.processors * shape.blocks), -(-m // (8 * shape.pieces)), 1)
-    kit[shape.name(a.format)](
-        grid, 256, *a.parts(), x, bias, out, a.n, a.k, m, int(gelu), int(wide)
-    )
+    kit[shape.name(a.format)](grid, 256, *a.parts(), x, bias, out, a.n, a.k, m, int(gelu), int(wide))
     return out
 
 
