@@ -57,7 +57,7 @@ SECTIONS = {
     "serving": Section("serving", "serving_rows", 120),
     "readings": Section("readings", "reading_rows", 60),
     "beside": Section("layers", "beside_rows", 60, wants_files=False),
-    "petals": Section("petals", "petals_rows", 120, wants_files=False),
+    "petals": Section("petals", "petals_rows", 170, wants_files=False),
     "offloading": Section("layers", "offloaded", 60, wants_files=False),
     "ring": Section("workers", "ring_rows", 200),
     "release": Section("workers", "release_rows", 250),

@@ -178,7 +178,7 @@ async def online_rows(files: Path) -> AsyncGenerator[Row]:
 
 
 def _reading(paths: Sequence[Path], *, cold: bool) -> float:
-    """Seconds for all files, one after the other; where ``cold``, none is in the system's cache before, nor after."""
+    """Seconds for all files; where ``cold``, none of them is in the system's cache, nor afterwards."""
     for path in paths if cold else ():
         forget(path)
     started = time.perf_counter()

@@ -5,8 +5,9 @@ interpreter of its environment, or with its packages in the folder ``place``:
 
 Random weights. A step is its merged inference step over several blocks, each a ``TransformerBackend`` over
 its ``MemoryCache``, for one token; the token goes to the device before, and its output comes back after it.
-Its streams, pools and processes are left out, which only helps it. Prints one line of JSON: for each kind of
-weights and each length of the cache the seconds of every step, or what went wrong.
+Its streams, pools and processes are left out, which only helps it. Prints a line of JSON as each kind of
+weights is done: for each kind so far and each length of the cache the seconds of every step, or what went
+wrong.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def main() -> None:
         except Exception as error:  # noqa: BLE001 - of years-old code beside today's libraries
             traceback.print_exc()
             found[kind] = f"{type(error).__name__}: {error}"
-    print(json.dumps(found), flush=True)
+        print(json.dumps(found), flush=True)
 
 
 def _times(given: dict[str, Any], kind: str) -> dict[str, list[float]]:
@@ -98,7 +99,7 @@ def _backend(given: dict[str, Any], kind: str, number: int, cache: Any) -> Any:
                 drawn.fill_(float("layernorm.weight" in name))
             else:
                 drawn.normal_(0.0, (2 * given["hidden"]) ** -0.5)
-            weight.data = drawn.cpu().clone()
+            weight.data = drawn.cpu()
     module = convert_block(block, number, config, [device], device, QuantType[kind], freeze=True)
     schema = (BatchTensorDescriptor(1, 64, given["hidden"], dtype=dtype, compression=0),)
     return TransformerBackend(
