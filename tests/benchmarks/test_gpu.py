@@ -39,7 +39,7 @@ def test_a_section_makes_rows(name: str, tmp_path: Path) -> None:
         (60, {}, ["files", *SECTIONS]),
         (60, {"decode": "ended with 1"}, ["files", *SECTIONS]),
         (60, {"files": "out of time"}, ["files"] * len(SERVED) + [n for n in SECTIONS if n not in SERVED]),
-        (1.2, {}, ["parity", "loading", "readings", "beside", "offloading", "files", "online"]),
+        (1.6, {}, ["parity", "loading", "readings", "beside", "offloading", "files", "online", "serving"]),
     ],
     ids=["all", "one fails", "no files", "little time"],
 )

@@ -119,8 +119,8 @@ SHAPES: Mapping[Format, Mapping[int, Shape]] = {
     Format.BFLOAT16: {8: Shape(1, 2, 1, 4), 16: Shape(2, 1, 1, 2), 32: Shape(4, 2, 1, 2)},
 }
 """Up to how many rows of x which: the fastest measured on an H100 with BLOOM-176B's matrices. The last is for
-more rows, too. Of one format all have as many ``rows``, so sums are added up in one order however many
-rows there are: what a session is answered does not depend on who else is."""
+more rows, too. A quantized format's all have as many ``rows``, so sums are added up in one order: what a
+session is answered does not depend on how many others are answered beside it."""
 
 
 def shape_of(format_: Format, rows: int) -> Shape:

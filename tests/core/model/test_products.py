@@ -14,7 +14,16 @@ from torch import Tensor
 
 from core.model.cuda import products
 from core.model.cuda.kept import Kept
-from core.model.cuda.products import FEW, FewBitsLinear, Format, Matrix, WideLinear
+from core.model.cuda.products import (
+    FEW,
+    SHAPES,
+    FewBitsLinear,
+    Format,
+    Matrix,
+    WideLinear,
+    product_names,
+    shape_of,
+)
 from core.model.cuda.switch import SIZES, tune
 from core.model.linear import Linear
 from core.model.quantize import Int8Linear, Nf4Linear, Quantization
@@ -134,3 +143,12 @@ def test_a_model_measures_its_products(
         else:
             assert len(set(measured)) == 4 * 2 * (SIZES.index(128) + 1)
             measured.clear()
+
+
+@pytest.mark.parametrize("kind", [Format.NF4, Format.INT8])
+def test_sums_are_added_up_in_one_order_however_many_rows(kind: Format) -> None:
+    """The same warps share a row of the matrix for one session as for many, by kernels that are compiled ahead."""
+    taken = [shape_of(kind, rows) for rows in range(1, 2 * FEW)]
+    assert {shape.rows for shape in taken} == {SHAPES[kind][8].rows}
+    assert {shape.name(kind) for shape in taken} <= set(product_names(kind))
+    assert all(8 * shape.pieces >= rows for rows, shape in enumerate(taken, 1) if rows <= max(SHAPES[kind]))
