@@ -147,7 +147,7 @@ def test_a_model_measures_its_products(
 
 @pytest.mark.parametrize("kind", [Format.NF4, Format.INT8])
 def test_sums_are_added_up_in_one_order_however_many_rows(kind: Format) -> None:
-    """The same warps share a row of the matrix for one session as for many, by kernels that are compiled ahead."""
+    """The same warps share a row of the matrix for one session as for many, by kernels compiled ahead."""
     taken = [shape_of(kind, rows) for rows in range(1, 2 * FEW)]
     assert {shape.rows for shape in taken} == {SHAPES[kind][8].rows}
     assert {shape.name(kind) for shape in taken} <= set(product_names(kind))
