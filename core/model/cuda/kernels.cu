@@ -290,11 +290,117 @@ __device__ __forceinline__ void fill_pairs(u32* pairs, const float* levels) {
     __syncthreads();
 }
 
-// `out` [m, n] bfloat16, or float32 where `wide`. `bias` may be null. NT: pieces of 8 rows of x. DEEP: pieces of
-// 16 rows of the matrix that a warp takes at once: what it reads of x serves all of them. BLOCKS: as many shall
-// find room on a multiprocessor.
+// `out` [m, n] bfloat16, or float32 where `wide`. `bias` may be null. NT: pieces of 8 rows of x.
+template <int FORMAT, int NT, int ROWS>
+__global__ void __launch_bounds__(256, NT == 1 ? 4 : 2) product(
+    const u8* numbers, const u8* scale_codes, const float* scale_values, const float* scales, const float* offset,
+    const float* levels, const u16* x, const u16* bias, void* out, int n, int k, int m, int with_gelu, int wide) {
+    const int SLICES = 8 / ROWS;
+    const int LANE = FORMAT == NF4 ? 32 : FORMAT == INT8 ? 16 : 8;  // numbers in a lane's 16 bytes
+    const int STEP = 4 * LANE;
+    __shared__ u32 pairs[FORMAT == NF4 ? 256 * 32 : 1];  // what a byte stands for, a copy a lane: no conflicts
+    __shared__ float sums[8][NT * 8][16];
+    Matrix a = {numbers, scale_codes, scale_values, scales, offset, levels};
+    int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+    int row_warp = warp / SLICES, slice = warp % SLICES;
+    if (FORMAT == NF4) {
+        for (int i = threadIdx.x; i < 256 * 32; i += 256)
+            pairs[i] = pack(a.levels[i / 32 >> 4], a.levels[i / 32 & 15]);
+        __syncthreads();
+    }
+    int from = blockIdx.y * NT * 8;
+    i64 row_bytes = FORMAT == NF4 ? k / 2 : FORMAT == INT8 ? k : 2 * (i64)k;
+    int tiles = (n + 16 * ROWS - 1) / (16 * ROWS);
+    for (int tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
+        int top = min((tile * ROWS + row_warp) * 16, n - 16);  // a last piece may be done twice
+        const u8* low = a.numbers + (i64)(top + g) * row_bytes + t * 16;
+        const u8* high = low + 8 * row_bytes;
+        i64 low_block = (i64)(top + g) * (k / 64) + t / 2, high_block = low_block + 8 * (i64)(k / 64);
+        float c[NT][4];
+#pragma unroll
+        for (int i = 0; i < NT; i++) c[i][0] = c[i][1] = c[i][2] = c[i][3] = 0.0f;
+        int steps = k / STEP;
+        uint4 low_next, high_next;
+        float low_scale = 0.0f, high_scale = 0.0f;
+        if (slice < steps) {
+            low_next = stream(low + (i64)slice * 64), high_next = stream(high + (i64)slice * 64);
+            if (FORMAT == NF4) {
+                low_scale = nf4_scale(a, low_block + slice * 2);
+                high_scale = nf4_scale(a, high_block + slice * 2);
+            }
+        }
+        for (int step = slice; step < steps; step += SLICES) {
+            uint4 low_now = low_next, high_now = high_next;
+            u32 low_factor = pack(low_scale, low_scale), high_factor = pack(high_scale, high_scale);
+            int next = step + SLICES;
+            if (next < steps) {
+                low_next = stream(low + (i64)next * 64), high_next = stream(high + (i64)next * 64);
+                if (FORMAT == NF4) {
+                    low_scale = nf4_scale(a, low_block + next * 2);
+                    high_scale = nf4_scale(a, high_block + next * 2);
+                }
+            }
+            const u16* part = x + (i64)step * STEP + t * LANE;
+#pragma unroll
+            for (int q = 0; q < LANE / 8; q++) {  // 8 numbers: two instructions
+                uint4 b[NT];
+#pragma unroll
+                for (int i = 0; i < NT; i++) {
+                    int row = from + i * 8 + g;
+                    b[i] = row < m ? __ldg((const uint4*)(part + (i64)row * k + q * 8)) : make_uint4(0, 0, 0, 0);
+                }
+#pragma unroll
+                for (int half = 0; half < 2; half++) {
+                    u32 f[4];
+                    if (FORMAT == NF4) {
+                        u32 one = word_of(low_now, q), two = word_of(high_now, q);
+                        f[0] = times(pairs[(one >> 16 * half & 255) * 32 + lane], low_factor);
+                        f[1] = times(pairs[(two >> 16 * half & 255) * 32 + lane], high_factor);
+                        f[2] = times(pairs[(one >> (16 * half + 8) & 255) * 32 + lane], low_factor);
+                        f[3] = times(pairs[(two >> (16 * half + 8) & 255) * 32 + lane], high_factor);
+                    } else if (FORMAT == INT8) {
+                        u32 one = word_of(low_now, 2 * q + half), two = word_of(high_now, 2 * q + half);
+                        f[0] = two_int8(one, 0), f[1] = two_int8(two, 0);
+                        f[2] = two_int8(one, 2), f[3] = two_int8(two, 2);
+                    } else {
+                        f[0] = word_of(low_now, 2 * half), f[1] = word_of(high_now, 2 * half);
+                        f[2] = word_of(low_now, 2 * half + 1), f[3] = word_of(high_now, 2 * half + 1);
+                    }
+#pragma unroll
+                    for (int i = 0; i < NT; i++)
+                        multiply(c[i], f, half ? b[i].z : b[i].x, half ? b[i].w : b[i].y);
+                }
+            }
+        }
+#pragma unroll
+        for (int i = 0; i < NT; i++) {
+            sums[warp][i * 8 + 2 * t][g] = c[i][0], sums[warp][i * 8 + 2 * t + 1][g] = c[i][1];
+            sums[warp][i * 8 + 2 * t][g + 8] = c[i][2], sums[warp][i * 8 + 2 * t + 1][g + 8] = c[i][3];
+        }
+        __syncthreads();
+        for (int i = threadIdx.x; i < NT * 8 * ROWS * 16; i += 256) {
+            int column = i / (ROWS * 16), group = i / 16 % ROWS, r = i % 16;
+            int row = min((tile * ROWS + group) * 16, n - 16) + r;
+            if (from + column >= m) continue;
+            float y = 0.0f;
+#pragma unroll
+            for (int s = 0; s < SLICES; s++) y += sums[group * SLICES + s][column][r];
+            if (FORMAT == INT8) y *= a.scales[row];
+            if (bias) y += BFloat16::get(bias[row]);
+            if (with_gelu) y = gelu(y);
+            i64 at = (i64)(from + column) * n + row;
+            if (wide) ((float*)out)[at] = y;
+            else ((u16*)out)[at] = BFloat16::put(y);
+        }
+        __syncthreads();
+    }
+}
+
+// The same with DEEP pieces of 16 rows of the matrix a warp at once: what it reads of x serves all of them. BLOCKS:
+// as many shall find room on a multiprocessor. With DEEP = 1 it would be `product`, which stands by itself since one
+// row of x in NF4 is bound by instructions: it has 273 a step, where the compiler makes 299 of this.
 template <int FORMAT, int NT, int ROWS, int DEEP, int BLOCKS>
-__global__ void __launch_bounds__(256, BLOCKS) product(
+__global__ void __launch_bounds__(256, BLOCKS) deep_product(
     const u8* numbers, const u8* scale_codes, const float* scale_values, const float* scales, const float* offset,
     const float* levels, const u16* x, const u16* bias, void* out, int n, int k, int m, int with_gelu, int wide) {
     const int SLICES = 8 / ROWS;

@@ -96,7 +96,7 @@ class Matrix:
 class Shape(NamedTuple):
     """How a block of eight warps goes through the matrix: ``rows`` of them take pieces of 16 of its rows side
     by side, ``deep`` such pieces each, and the others share these pieces' columns; ``blocks`` find room on a
-    multiprocessor. ``pieces`` of 8 rows of x are multiplied at a time."""
+    multiprocessor (where one is ``deep``, as many as kernels.cu says). ``pieces`` of 8 rows of x are multiplied at a time."""
 
     pieces: int
     rows: int
@@ -104,7 +104,9 @@ class Shape(NamedTuple):
     blocks: int
 
     def name(self, format_: Format) -> str:
-        return f"product<{int(format_)}, {self.pieces}, {self.rows}, {self.deep}, {self.blocks}>"
+        if self.deep == 1:
+            return f"product<{int(format_)}, {self.pieces}, {self.rows}>"
+        return f"deep_product<{int(format_)}, {self.pieces}, {self.rows}, {self.deep}, {self.blocks}>"
 
 
 SHAPES: Mapping[Format, Mapping[int, Shape]] = {
