@@ -27,6 +27,7 @@ PEERS = (
     ("against transformers.generate", "transformers whole in one process, in the same run"),
     ("transformers with all in memory", "transformers whole in one process, in the same run"),
     ("offloading to disk", "accelerate's offloading to disk, in the same run"),
+    ("its time over that of ours", "Petals' own block, in the same run"),
     ("bitsandbytes", "bitsandbytes, in the same run"),
     ("against (", "the bound, from the same run"),
     ("speculation on against off", "ourselves without speculation"),
