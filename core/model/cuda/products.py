@@ -96,9 +96,8 @@ class Matrix:
 class Shape(NamedTuple):
     """How a block of eight warps goes through the matrix: ``rows`` of them take pieces of 16 of its rows side
     by side, ``deep`` such pieces each, and the others share these pieces' columns; ``blocks`` find room on a
-    multiprocessor (as many as kernels.cu says where ``deep`` is 1). ``pieces`` of 8 rows of x are multiplied at
-    a time.
-    """
+    multiprocessor (where ``deep`` is 1, as many as kernels.cu says). ``pieces`` of 8 rows of x are
+    multiplied at a time."""
 
     pieces: int
     rows: int
