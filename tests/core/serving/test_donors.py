@@ -297,7 +297,11 @@ async def test_a_thin_upload_is_measured_and_announced(folder: Path) -> None:
         ring.swarm.link(entry.peer.peer_id, tail.peer.peer_id).rate = 200_000
         session = ring.session(chunk=512)
         await ring.ask(session, [(7 * i) % 97 for i in range(500)], 2)
-        record = entry._record(DonorState.ONLINE)
+        for _ in range(1000):  # word that the last of it arrived may come behind the answer
+            record = entry._record(DonorState.ONLINE)
+            if record.upload_rate:
+                break
+            await asyncio.sleep(0.01)
         assert 0 < record.upload_rate < 300_000
         assert record.readers == 1
         assert tail._record(DonorState.ONLINE).upload_rate == 0
