@@ -36,7 +36,7 @@ DOUBT = 2.0
 DOUBT_SECONDS = 0.01
 """and who loses no more than this by it."""
 KNOWN = 0.5
-"""A number is known where it is this part of itself uncertain."""
+"""A number is known where it is uncertain by no more than this part of itself."""
 FORGET_SECONDS = 6 * 3600.0
 """What was seen counts half after so long, and nothing after twice that."""
 REMEMBERED = 4096
