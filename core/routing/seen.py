@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -75,6 +76,11 @@ class _Known:
     served: float = 0.0
     failed: float = 0.0
 
+    @property
+    def slow(self) -> float | None:
+        """How many times slower than it claims, where that was seen."""
+        return self.seconds / self.claimed if self.timed and self.claimed > 0 else None
+
 
 class Seen:
     """``clock`` gives seconds."""
@@ -82,6 +88,8 @@ class Seen:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._known: OrderedDict[PeerId, _Known] = OrderedDict()
+        self._slow: list[float] | None = None
+        """How many times slower than they claim all were, sorted; None after any has changed."""
 
     def timed(self, parts: Sequence[Part], ways: float, took: float, usual: float) -> None:
         """Rounds over these stages took so many seconds, ``ways`` of them between donors; ``usual`` is what
@@ -150,12 +158,17 @@ class Seen:
 
     def _common(self, but: PeerId) -> float:
         """How many times slower than they claim the others were: the lower middle one."""
-        slow = sorted(
-            one.seconds / one.claimed
-            for peer, one in self._known.items()
-            if peer != but and one.timed and one.claimed > 0
-        )
-        return max(1.0, slow[(len(slow) - 1) // 2]) if slow else 1.0
+        if self._slow is None:
+            self._slow = sorted(part for known in self._known.values() if (part := known.slow) is not None)
+        slow, one = self._slow, self._known.get(but)
+        own = one.slow if one is not None else None
+        others = len(slow) - (own is not None)
+        if not others:
+            return 1.0
+        middle = (others - 1) // 2
+        if own is not None and bisect_left(slow, own) <= middle:
+            middle += 1  # it stands before that itself
+        return max(1.0, slow[middle])
 
     def _fresh(self, peer: PeerId) -> _Known | None:
         one = self._known.get(peer)
@@ -164,6 +177,7 @@ class Seen:
     def _of(self, peer: PeerId, claimed: float | None, usual: float = 0.0) -> _Known:
         """What is known of one that is about to be told something."""
         now, one = self._clock(), self._fresh(peer)
+        self._slow = None
         if one is None:
             one = _Known(0.0, 0.0, now, 0.0)
         faded = 0.5 ** ((now - one.at) / FORGET_SECONDS)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from core.routing.seen import LEAST_ROUNDS, Experience, Pace, Part, usual
 from core.terms import DonorState, ModelRef, PeerId, Record, Span
@@ -67,6 +69,20 @@ def test_who_keeps_its_word_is_proved_and_a_boaster_is_not() -> None:
         took = 0.06 * chance.uniform(0.7, 1.5) + sum(8 * one * chance.uniform(0.8, 1.2) for one in true)
         known.answered(parts, 32, 0.06, took, records)
     assert [peer for peer in DONORS if not known.proved(peer)] == ["1 2"]
+
+
+@given(st.lists(st.sampled_from([0.5, 1.0, 2.0, 3.0, 8.0]), max_size=7))
+def test_what_is_common_is_the_middle_one_of_all_others(slow: list[float]) -> None:
+    """Whoever is asked about; of a stranger, of all."""
+    seen = Experience(Clock()).seen
+    peers = [PeerId(f"{number}") for number in range(len(slow))]
+    for peer, times in zip(peers, slow, strict=True):
+        one = seen._of(peer, TRUE)
+        one.seconds, one.timed = times * TRUE, True
+    for but in [*peers, PeerId("stranger")]:
+        others = sorted(times for peer, times in zip(peers, slow, strict=True) if peer != but)
+        expected = max(1.0, others[(len(others) - 1) // 2]) if others else 1.0
+        assert seen._common(but) == pytest.approx(expected)
 
 
 def test_nobody_is_doubted_for_what_happens_to_all() -> None:
