@@ -35,15 +35,21 @@ def least_known(
     def order(one: Record) -> tuple[object, ...]:
         return not seen.in_doubt(one.peer_id), seen.met_at(one.peer_id), chance.random()
 
-    leads = (leading_over(one, records, chance) for one in sorted(_others(records, own), key=order))
+    others = sorted(_others(records, own), key=order)
+    if not others or missing(records, others[0].model.layers):
+        return None  # known without trying each: there may be thousands
+    leads = (leading_over(one, records, chance) for one in others)
     return next((lead for lead in leads if lead is not None), None)
 
 
 def unknown(records: Collection[Record], seen: Seen, own: Collection[PeerId], chance: random.Random) -> bool:
     """Whether there is a donor that this reader never met, or is not sure of, and could read over."""
+    others = _others(records, own)
+    if not others or missing(records, others[0].model.layers):
+        return False
     return any(
         leading_over(one, records, chance) is not None
-        for one in _others(records, own)
+        for one in others
         if seen.met_at(one.peer_id) == -math.inf or seen.in_doubt(one.peer_id)
     )
 

@@ -121,6 +121,14 @@ def test_who_cannot_be_led_over_keeps_nobody_else_from_being_met() -> None:
     assert not unknown([whole, piece], seen, {ME}, random.Random(1))
 
 
+def test_where_layers_have_no_donor_nobody_can_be_read_over() -> None:
+    """However many there are: that is known at once."""
+    clock = Clock()
+    crowd = [record(f"d{number}", 0, LAYERS - 1) for number in range(2000)]
+    assert least_known(crowd, Seen(clock), {ME}, random.Random(1)) is None
+    assert not unknown(crowd, Seen(clock), {ME}, random.Random(1))
+
+
 def test_a_layer_that_leaves_the_model_whole_is_found() -> None:
     """Of all that it holds, the one beside which the others still hold the rest."""
     one, other, rest = record("one", 3, 6), record("other"), record("rest", 0, 4)
