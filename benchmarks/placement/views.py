@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from benchmarks.placement.donors import LAYERS, WEIGHTS, Card, Peer, table_and_ends
 from core.errors import NoDonor
 from core.node.trial import every
-from core.routing.curious import least_known
+from core.routing.curious import leading_over, least_known
 from core.routing.route import layer_seconds, plan
 from core.routing.seen import LEAST_ROUNDS, Experience, Part
 from core.serving.choose import among
@@ -108,10 +108,8 @@ class Records:
         records = [record for record in self.records if record.state is DonorState.ONLINE]
         known.suspects.relied_on(records)
         chance = self.swarm.chance
-        lead = least_known(records, known.seen, {name_of(peer)}, chance)
-        if lead is None:
-            return
-        over = lead.records
+        one = least_known(records, known.seen, {name_of(peer)}, chance)
+        over = leading_over(one, records, chance) if one is not None else []
         for _ in range(TRIES):
             try:
                 route = self._route(over, known, known.suspects.among(over))
@@ -125,7 +123,7 @@ class Records:
             if failing is None:
                 break
             known.failed(failing, heals=False)
-            if failing == lead.one.peer_id:
+            if one is not None and failing == one.peer_id:
                 return
         else:
             return
@@ -145,7 +143,7 @@ class Records:
         me = name_of(peer)
         if me not in self.peers:
             return math.inf
-        return every(self.records, self._experience(me).seen, {me}, self.swarm.chance)
+        return every(self.records, self._experience(me).seen, {me})
 
     def _route(self, records: Sequence[Record], known: Experience, avoid: Collection[PeerId]) -> Route:
         believed = known.seen.believed(records)

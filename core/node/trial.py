@@ -15,7 +15,7 @@ from collections.abc import Collection
 from typing import Protocol
 
 from core.errors import SwarmError
-from core.routing.curious import least_known, unknown
+from core.routing.curious import leading_over, least_known, unknown
 from core.routing.seen import Experience, Seen
 from core.serving.levels import CROWD
 from core.swarm.watch import spread
@@ -58,13 +58,13 @@ class Trial:
                 log.info("no trial of the swarm: %s", error)
                 continue
             seen = self._reader.experience.seen
-            lead = least_known(records, seen, self._own, self._chance)
-            if lead is not None:
-                await self._reader.read_over(lead.records)
-            seconds = every(records, seen, self._own, self._chance)
+            one = least_known(records, seen, self._own, self._chance)
+            if one is not None:
+                await self._reader.read_over(leading_over(one, records, self._chance))
+            seconds = every(records, seen, self._own)
 
 
-def every(records: Collection[Record], seen: Seen, own: Collection[PeerId], chance: random.Random) -> float:
+def every(records: Collection[Record], seen: Seen, own: Collection[PeerId]) -> float:
     """Seconds until the next."""
     few = len(records) <= CROWD
-    return EAGER_SECONDS if few and unknown(records, seen, own, chance) else EVERY_SECONDS
+    return EAGER_SECONDS if few and unknown(records, seen, own) else EVERY_SECONDS

@@ -119,9 +119,8 @@ def _choose(seen: Levels, hand: Hand, lot: float, chance: random.Random) -> Choi
         return None if span is None else Choice(span, Why.JOIN)
     stay = Choice(now, Why.KEEP)
     if joint is not None and joint.pays:
-        goal = joint.mine if joint.first and joint.mine != now else None
-        if goal is not None and _may_leave(seen, now, goal):
-            return Choice(goal, Why.WEAK)
+        if joint.mine not in (None, now) and joint.first and _may_leave(seen, now, joint.mine):
+            return Choice(joint.mine, Why.WEAK) if joint.mine is not None else stay
         if not _stuck(seen):
             return stay
     if lot >= seen.limit:
@@ -138,18 +137,14 @@ def _choose(seen: Levels, hand: Hand, lot: float, chance: random.Random) -> Choi
 def alone(broken: float, now: float) -> bool:
     """Whether a donor counts on nobody else to move at Unix time ``now``, after layers had no donor for
     ``broken`` seconds. The turns are the same for all."""
-    return broken > WAIT_SECONDS and _for_itself(now)
-
-
-def _for_itself(now: float) -> bool:
-    """Whether this is one of the turns in which each decides for itself; the same for all."""
-    return int(now // WAIT_SECONDS) % 2 == 1
+    return broken > WAIT_SECONDS and int(now // WAIT_SECONDS) % 2 == 1
 
 
 def _stuck(seen: Levels) -> bool:
     """Whether nobody goes where all together would be best, for one that is to go first may see that
     otherwise: then each moves by itself where that helps. By turns, so that those who agree go on."""
-    return _for_itself(seen.window * WINDOW_SECONDS) and all(held.steady for held in seen.spans)
+    turns = seen.window * WINDOW_SECONDS // WAIT_SECONDS
+    return turns % 2 == 1 and all(held.steady for held in seen.spans)
 
 
 def may_go(seen: Levels, now: Span, goal: Span, *, known: bool = True) -> bool:

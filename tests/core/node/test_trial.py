@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Collection
 
@@ -79,11 +78,8 @@ def test_it_reads_more_often_while_there_are_donors_to_get_to_know() -> None:
     """But not in a crowd, which nobody gets to know."""
     seen = Experience(time.monotonic).seen
     few = [record(f"d{n}") for n in range(3)]
-    assert every(few, seen, {ME}, random.Random(1)) == module.EAGER_SECONDS
+    assert every(few, seen, {ME}) == module.EAGER_SECONDS
     seen.served([one.peer_id for one in few])
-    assert every(few, seen, {ME}, random.Random(1)) == module.EVERY_SECONDS
-    assert (
-        every([record(f"d{n}") for n in range(CROWD + 1)], seen, {ME}, random.Random(1))
-        == module.EVERY_SECONDS
-    )
+    assert every(few, seen, {ME}) == module.EVERY_SECONDS
+    assert every([record(f"d{n}") for n in range(CROWD + 1)], seen, {ME}) == module.EVERY_SECONDS
     assert EAGER_SECONDS < EVERY_SECONDS
